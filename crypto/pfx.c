@@ -1,0 +1,209 @@
+/* PKCS#12 files around a private key that arrives encrypted. */
+#include "crypto/pfx.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/kdf.h>
+#include <openssl/pkcs12.h>
+#include <openssl/rand.h>
+
+#include "crypto/encode.h"
+#include "crypto/ossl.h"
+
+PFX_OSSL_CLEANUP(PKCS12, PKCS12_free)
+PFX_OSSL_CLEANUP(X509_SIG, X509_SIG_free)
+PFX_OSSL_CLEANUP(X509_ALGOR, X509_ALGOR_free)
+
+typedef STACK_OF(PKCS12_SAFEBAG) bag_list;
+typedef STACK_OF(PKCS7) safe_list;
+
+static void bags_free_p(bag_list **pp)
+{
+    sk_PKCS12_SAFEBAG_pop_free(*pp, PKCS12_SAFEBAG_free);
+}
+
+static void safes_free_p(safe_list **pp)
+{
+    sk_PKCS7_pop_free(*pp, PKCS7_free);
+}
+
+#define MAC_SALT 8 /* not 16: macOS and iOS then call the password wrong */
+#define MAX_PART (1024 * 1024)
+#define LOCAL_KEY_ID 20
+
+static pfx_result fail_ossl(struct pfx_error *err, const char *text)
+{
+    return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "build PFX", "", text);
+}
+
+/* Appends the bag; frees it where that fails. */
+static bool push_bag(bag_list *bags, PKCS12_SAFEBAG *bag)
+{
+    if (bag && sk_PKCS12_SAFEBAG_push(bags, bag) > 0)
+        return true;
+    PKCS12_SAFEBAG_free(bag);
+    return false;
+}
+
+static bool push_safe(safe_list *safes, PKCS7 *safe)
+{
+    if (safe && sk_PKCS7_push(safes, safe) > 0)
+        return true;
+    PKCS7_free(safe);
+    return false;
+}
+
+/* friendlyName and localKeyID, the same on key and leaf: that is how readers pair them. */
+static bool name_bag(PKCS12_SAFEBAG *bag, const char *friendly_name,
+                     const unsigned char id[LOCAL_KEY_ID])
+{
+    unsigned char copy[LOCAL_KEY_ID]; /* the parameter isn't const */
+    memcpy(copy, id, sizeof copy);
+    return PKCS12_add_friendlyname_utf8(bag, friendly_name, (int)strlen(friendly_name)) == 1 &&
+           PKCS12_add_localkeyid(bag, copy, sizeof copy) == 1;
+}
+
+/* EncryptedPrivateKeyInfo (RFC 5208 section 6) around a ciphertext that is there already. */
+static X509_SIG *shroud(const struct pfx_pbes2 *params, struct pfx_bytes ciphertext)
+{
+    struct pfx_pbes2 copy = *params; /* salt and iv aren't const there */
+    PFX_CLEANUP(X509_ALGOR_free_p)
+    X509_ALGOR *pbe = PKCS5_pbe2_set_iv(EVP_aes_256_cbc(), (int)copy.iterations, copy.salt,
+                                        sizeof copy.salt, copy.iv, NID_hmacWithSHA256);
+    PFX_CLEANUP(X509_SIG_free_p) X509_SIG *sig = X509_SIG_new();
+    if (!pbe || !sig)
+        return NULL;
+    X509_ALGOR *alg;
+    ASN1_OCTET_STRING *octets;
+    X509_SIG_getm(sig, &alg, &octets);
+    if (X509_ALGOR_copy(alg, pbe) != 1 ||
+        ASN1_OCTET_STRING_set(octets, ciphertext.data, (int)ciphertext.len) != 1)
+        return NULL;
+    return PFX_TAKE(sig);
+}
+
+static bool add_key_safe(const struct pfx_pfx_spec *spec, const unsigned char id[LOCAL_KEY_ID],
+                         safe_list *safes)
+{
+    PFX_CLEANUP(bags_free_p) bag_list *bags = sk_PKCS12_SAFEBAG_new_null();
+    PFX_CLEANUP(X509_SIG_free_p) X509_SIG *sig = shroud(spec->key_params, spec->key_ciphertext);
+    if (!bags || !sig)
+        return false;
+    PKCS12_SAFEBAG *bag = PKCS12_SAFEBAG_create0_pkcs8(sig);
+    if (!bag)
+        return false;
+    (void)PFX_TAKE(sig); /* the bag has it now */
+    if (!push_bag(bags, bag) || !name_bag(bag, spec->friendly_name, id))
+        return false;
+    return push_safe(safes, PKCS12_pack_p7data(bags));
+}
+
+static pfx_result add_cert(bag_list *bags, struct pfx_bytes der, PKCS12_SAFEBAG **ret_bag,
+                           struct pfx_error *err)
+{
+    PFX_CLEANUP(X509_free_p) X509 *cert = NULL;
+    PFX_TRY(pfx_x509_load(der, PFX_CLASS_USAGE, &cert, err));
+    PKCS12_SAFEBAG *bag = PKCS12_SAFEBAG_create_cert(cert);
+    if (!push_bag(bags, bag))
+        return fail_ossl(err, "A certificate can't be put into the PFX.");
+    *ret_bag = bag;
+    return PFX_OK;
+}
+
+static pfx_result add_cert_safe(const struct pfx_pfx_spec *spec,
+                                const struct pfx_secret *password,
+                                const unsigned char id[LOCAL_KEY_ID], safe_list *safes,
+                                struct pfx_error *err)
+{
+    PFX_CLEANUP(bags_free_p) bag_list *bags = sk_PKCS12_SAFEBAG_new_null();
+    if (!bags)
+        return fail_ossl(err, "The certificates can't be packed.");
+    PKCS12_SAFEBAG *bag = NULL;
+    PFX_TRY(add_cert(bags, spec->leaf, &bag, err));
+    if (!name_bag(bag, spec->friendly_name, id))
+        return fail_ossl(err, "The friendly name can't be set.");
+    for (size_t i = 0; i < spec->n_chain; i++)
+        PFX_TRY(add_cert(bags, spec->chain[i], &bag, err));
+    unsigned char salt[16];
+    if (RAND_bytes(salt, sizeof salt) != 1)
+        return fail_ossl(err, "OpenSSL has no random bytes.");
+    /* A cipher in place of a PBE scheme means PBES2 with it, HMAC-SHA-256 and an IV of its own. */
+    PKCS7 *safe = PKCS12_pack_p7encdata_ex(
+        NID_aes_256_cbc, (const char *)pfx_secret_bytes(password), (int)pfx_secret_len(password),
+        salt, sizeof salt, PFX_PBES2_ITERATIONS, bags, NULL, NULL);
+    if (!push_safe(safes, safe))
+        return fail_ossl(err, "The certificates can't be encrypted.");
+    return PFX_OK;
+}
+
+static pfx_result check_spec(const struct pfx_pfx_spec *spec, const struct pfx_secret *password,
+                             struct pfx_error *err)
+{
+    if (spec->profile != PFX_PROFILE_MODERN)
+        return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "profile", "",
+                        "This profile isn't known: \"modern\" is.");
+    size_t len = pfx_secret_len(password);
+    const char *text = (const char *)pfx_secret_bytes(password);
+    if (len == 0 || len > 512 || !pfx_ascii_printable(text, len))
+        return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "password", "",
+                        "A PFX password is 1 to 512 printable ASCII characters: the connector and "
+                        "keytool take no others.");
+    if (spec->key_ciphertext.len == 0 || spec->key_ciphertext.len % 16 != 0 ||
+        spec->key_ciphertext.len > MAX_PART)
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "build PFX", "private key", "",
+                        "A ciphertext of %zu bytes isn't one of AES-256-CBC with padding.",
+                        spec->key_ciphertext.len);
+    if (spec->key_params->iterations < 1 || spec->key_params->iterations > INT_MAX)
+        return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "iterations", "",
+                        "%u iterations can't be.", spec->key_params->iterations);
+    size_t name_len = spec->friendly_name ? strlen(spec->friendly_name) : 0;
+    if (name_len == 0 || name_len > 512 || !pfx_utf8_valid(spec->friendly_name, name_len))
+        return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "friendly name", "",
+                        "It must be 1 to 512 bytes of UTF-8.");
+    return PFX_OK;
+}
+
+/* The file as i2d would write it, after OpenSSL has read it again and its MAC holds. */
+static pfx_result write_checked(PKCS12 *p12, const struct pfx_secret *password, struct pfx_buf *out,
+                                struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_openssl_free_p) unsigned char *der = NULL;
+    int len = i2d_PKCS12(p12, &der);
+    if (len <= 0)
+        return fail_ossl(err, "The PFX can't be encoded.");
+    const unsigned char *at = der;
+    PFX_CLEANUP(PKCS12_free_p) PKCS12 *again = d2i_PKCS12(NULL, &at, len);
+    if (!again || at != der + len ||
+        PKCS12_verify_mac(again, (const char *)pfx_secret_bytes(password),
+                          (int)pfx_secret_len(password)) != 1)
+        return pfx_fail_ossl(err, PFX_CLASS_INTEGRITY, "build PFX", "MAC",
+                             "The finished PFX can't be read again.");
+    if (!pfx_buf_add(out, der, (size_t)len))
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "build PFX", "", "",
+                        "The buffer's ceiling of %zu bytes is too low for %d.", out->max, len);
+    return PFX_OK;
+}
+
+pfx_result pfx_pfx_build(const struct pfx_pfx_spec *spec, const struct pfx_secret *password,
+                         struct pfx_buf *out, struct pfx_error *err)
+{
+    PFX_TRY(check_spec(spec, password, err));
+    unsigned char id[LOCAL_KEY_ID];
+    if (!pfx_digest(PFX_HASH_SHA1, spec->leaf.data, spec->leaf.len, id, NULL))
+        return fail_ossl(err, "The thumbprint can't be made.");
+    PFX_CLEANUP(safes_free_p) safe_list *safes = sk_PKCS7_new_null();
+    if (!safes)
+        return fail_ossl(err, "The PFX can't be made.");
+    PFX_TRY(add_cert_safe(spec, password, id, safes, err));
+    if (!add_key_safe(spec, id, safes))
+        return fail_ossl(err, "The private key can't be put into the PFX.");
+    PFX_CLEANUP(PKCS12_free_p) PKCS12 *p12 = PKCS12_add_safes(safes, NID_pkcs7_data);
+    unsigned char salt[MAC_SALT];
+    if (!p12 || RAND_bytes(salt, sizeof salt) != 1 ||
+        PKCS12_set_mac(p12, (const char *)pfx_secret_bytes(password), (int)pfx_secret_len(password),
+                       salt, sizeof salt, PFX_PBES2_ITERATIONS, EVP_sha256()) != 1)
+        return fail_ossl(err, "The MAC of the PFX can't be made.");
+    return write_checked(p12, password, out, err);
+}

@@ -1,0 +1,15 @@
+# Formats in memory. The oracles are other people's programs, run by crypto_tool.
+add_library(crypto_tool STATIC ${CMAKE_CURRENT_LIST_DIR}/crypto_tool.c)
+target_link_libraries(crypto_tool PUBLIC pfx_crypto PkgConfig::CMOCKA)
+target_compile_definitions(crypto_tool PRIVATE
+    CRYPTO_ORACLE="${CMAKE_CURRENT_LIST_DIR}/crypto_oracle.py")
+
+pfx_unit(crypto_base pfx_crypto)
+pfx_unit(crypto_secret pfx_crypto)
+pfx_unit(crypto_key crypto_tool)
+pfx_unit(crypto_csr crypto_tool)
+pfx_unit(crypto_pfx crypto_tool)
+pfx_unit(crypto_oaep crypto_tool)
+pfx_unit(crypto_jwt crypto_tool)
+pfx_unit(crypto_ticket pfx_crypto)
+pfx_unit(crypto_cert crypto_tool)
