@@ -1,0 +1,193 @@
+#include "api/conf/hsm_policy.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "api/conf/table.h"
+#include "crypto/encode.h"
+
+#define AT(field) offsetof(struct pfx_hsm_policy, field)
+#define IN_APP(field) offsetof(struct pfx_app_conf, field)
+#define ROLE(name, role, token_sample)                                                             \
+    {.path = "tokens." name ".module", .type = PFX_O_PATH, .offset = AT(roles[role].module),       \
+     .max = 1000, .required = true, .sample = "/usr/lib/softhsm/libsofthsm2.so",                   \
+     .help = "PKCS#11 library of the role " name},                                                 \
+    {.path = "tokens." name ".parameters", .type = PFX_O_TEXT,                                     \
+     .offset = AT(roles[role].parameters), .min = 1, .max = 1000,                                  \
+     .sample = "\"configdir='/etc/pfx-agent/nss'\"",                                               \
+     .help = "string for C_Initialize, where the library wants one (NSS)"},                        \
+    {.path = "tokens." name ".token", .type = PFX_O_TOKEN, .offset = AT(roles[role].uri),          \
+     .required = true, .sample = token_sample,                                                     \
+     .help = "the token, by serial or label; never by slot"}
+#define PIN_FILE(name, role)                                                                       \
+    {.path = "tokens." name ".pin_file", .type = PFX_O_PIN_FILE,                                   \
+     .offset = AT(roles[role].pin_file), .max = 1000, .required = true, .sample = name "-pin",     \
+     .help = "file with the PIN; a bare name is a systemd credential"}
+#define PER_HOUR(name, field, most, text)                                                          \
+    {.path = "ceilings." name, .type = PFX_O_COUNT, .offset = AT(field), .min = 1,                 \
+     .max = 10000000, .def = most, .help = text}
+
+static const struct pfx_option rows[] = {
+    {.path = "host_id", .type = PFX_O_TEXT, .offset = AT(host_id), .min = 1, .max = 128,
+     .sample = "pki1.example", .help = "names this host in the operation log (default: its name)"},
+    {.path = "state_dir", .type = PFX_O_PATH, .offset = AT(state_dir), .max = 1000,
+     .def = "/var/lib/pfx-hsm", .help = "folder of operation log and pins"},
+    {.path = "run_dir", .type = PFX_O_PATH, .offset = AT(run_dir), .max = 90,
+     .def = "/run/pfx-hsm", .help = "folder of the sockets admin and uploader"},
+    {.path = "agent_socket", .type = PFX_O_PATH, .offset = AT(agent_socket), .max = 100,
+     .def = "/run/pfx-agent/hsm", .help = "where pfx-agentd listens"},
+
+    ROLE("encryption", PFX_ROLE_ENCRYPTION, "pkcs11:token=encryption"),
+    {.path = "tokens.encryption.pin_file", .type = PFX_O_NEVER,
+     .help = "an operator gives this PIN for a ceremony, and it is kept nowhere"},
+    ROLE("users", PFX_ROLE_USERS, "pkcs11:token=users"),
+    PIN_FILE("users", PFX_ROLE_USERS),
+    ROLE("service", PFX_ROLE_SERVICE, "pkcs11:token=service"),
+    PIN_FILE("service", PFX_ROLE_SERVICE),
+    ROLE("log", PFX_ROLE_LOG, "pkcs11:token=log"),
+    PIN_FILE("log", PFX_ROLE_LOG),
+
+    {.path = "entra.url", .type = PFX_O_URL, .offset = AT(login_url),
+     .def = "https://login.microsoftonline.com", .help = "host in the audience of assertions"},
+    {.path = "entra.tenant", .type = PFX_O_GUID, .offset = AT(tenant), .required = true,
+     .sample = "00000000-0000-4000-8000-000000000002", .help = "tenant id"},
+    {.path = "entra.algorithm", .type = PFX_O_FLAG, .offset = AT(rs256),
+     .choices = "PS256|RS256", .def = "PS256", .help = "signature of assertions"},
+    {.path = "entra.apps", .type = PFX_O_LIST, .offset = AT(apps), .count_offset = AT(n_apps),
+     .size = sizeof(struct pfx_app_conf), .min = 1, .max = 16, .required = true,
+     .help = "app registrations; each has its own client key"},
+    {.path = "entra.apps[].name", .type = PFX_O_NAME, .offset = IN_APP(name), .max = 32,
+     .def = "main", .help = "how it is called here; unique"},
+    {.path = "entra.apps[].client_id", .type = PFX_O_GUID, .offset = IN_APP(client_id),
+     .required = true, .sample = "00000000-0000-4000-8000-000000000003",
+     .help = "application (client) id"},
+
+    {.path = "users.key_types", .type = PFX_O_SET, .offset = AT(key_types),
+     .choices = "rsa-2048|rsa-3072|rsa-4096|ec-p256|ec-p384",
+     .def = "rsa-2048, rsa-3072, rsa-4096, ec-p256, ec-p384",
+     .help = "types of user keys that are made"},
+    {.path = "users.keys", .type = PFX_O_FLAG, .offset = AT(wrapped_keys),
+     .choices = "token|wrapped", .def = "token",
+     .help = "user keys as objects in the token, or as blobs under the wrapping key (many users)"},
+    {.path = "users.lowest_tier", .type = PFX_O_ENUM, .offset = AT(lowest_tier),
+     .min = PFX_TIER_TRANSIT, .choices = "transit|direct", .def = "transit",
+     .help = "lowest export tier that a PFX may be built by"},
+    {.path = "users.ca_roots", .type = PFX_O_PATH, .offset = AT(ca_roots), .max = 1000,
+     .required = true, .sample = "/etc/pfx-agent/ca-roots.pem",
+     .help = "PEM file of the roots that users' certificates must chain to"},
+    {.path = "users.max_validity", .type = PFX_O_DAYS, .offset = AT(max_cert_days), .min = 1,
+     .max = 3650, .def = "825d", .help = "longest validity of a user's certificate"},
+
+    {.path = "encryption_key.type", .type = PFX_O_ENUM, .offset = AT(encryption_type),
+     .min = PFX_KEY_RSA_2048, .choices = "rsa-2048|rsa-3072|rsa-4096", .def = "rsa-3072",
+     .help = "type of the encryption key"},
+    {.path = "encryption_key.name", .type = PFX_O_TEXT, .offset = AT(encryption_name), .min = 1,
+     .max = 128, .def = "pfx-agent-encryption",
+     .help = "Intune's keyName: as the connector finds it"},
+    {.path = "encryption_key.provider", .type = PFX_O_TEXT, .offset = AT(provider_name),
+     .min = 1, .max = 256, .required = true, .sample = "\"Vendor Key Storage Provider\"",
+     .help = "Intune's providerName: the connector's CNG provider of this HSM"},
+    {.path = "encryption_key.oaep", .type = PFX_O_ENUM, .offset = AT(seal_hash),
+     .min = PFX_HASH_SHA256, .choices = "sha256|sha384|sha512", .def = "sha512",
+     .help = "hash of RSA-OAEP for sealed passwords"},
+
+    PER_HOUR("keys_per_hour", per_hour_keys, "2000", "most user keys made"),
+    PER_HOUR("builds_per_hour", per_hour_builds, "4000", "most PFX files built"),
+    PER_HOUR("assertions_per_hour", per_hour_assertions, "240", "most assertions signed"),
+    PER_HOUR("secrets_per_hour", per_hour_secrets, "240", "most service secrets opened"),
+
+    {.path = "sessions", .type = PFX_O_COUNT, .offset = AT(sessions), .min = 1, .max = 64,
+     .def = "2", .help = "worker threads, with one session on the users token each"},
+    {.path = "call_deadline", .type = PFX_O_DURATION, .offset = AT(call_deadline_ms),
+     .min = PFX_SECONDS(1), .max = PFX_HOURS(1), .def = "2m",
+     .help = "a Cryptoki operation that takes longer ends the process"},
+
+    {.path = "access.agent_user", .type = PFX_O_ACCOUNT, .offset = AT(agent_user),
+     .sample = "pfx-agent", .help = "user of pfx-agentd (default: root or the own user)"},
+    {.path = "access.uploader_user", .type = PFX_O_ACCOUNT, .offset = AT(uploader_user),
+     .sample = "pfx-uploader", .help = "user of pfx-uploader (default: root or the own user)"},
+    {.path = "access.admins", .type = PFX_O_ACCOUNT, .offset = AT(admins_group),
+     .sample = "pfx-admins", .help = "group that may use the admin socket (default: root only)"},
+};
+
+const char *pfx_role_name(enum pfx_role role)
+{
+    static const char *const names[PFX_ROLE_COUNT] = {
+        [PFX_ROLE_ENCRYPTION] = "encryption",
+        [PFX_ROLE_USERS] = "users",
+        [PFX_ROLE_SERVICE] = "service",
+        [PFX_ROLE_LOG] = "log",
+    };
+    return (unsigned)role < PFX_ROLE_COUNT ? names[role] : "unknown";
+}
+
+const char *pfx_tier_name(enum pfx_tier tier)
+{
+    switch (tier) {
+    case PFX_TIER_DIRECT:
+        return "direct";
+    case PFX_TIER_TRANSIT:
+        return "transit";
+    case PFX_TIER_NONE:
+        break;
+    }
+    return "none";
+}
+
+static void finish(struct pfx_conf_reader *reader, void *base)
+{
+    struct pfx_hsm_policy *policy = base;
+    if (pfx_reader_line(reader, policy, "host_id") == 0) {
+        char host[129] = "";
+        if (gethostname(host, sizeof(host) - 1) != 0 || !*host)
+            pfx_reader_mistake(reader, 1, "host_id",
+                               "this host has no name; expected one here");
+        policy->host_id = pfx_strdup(host);
+    }
+    for (size_t i = 0; i < policy->n_apps; i++) {
+        const struct pfx_app_conf *app = &policy->apps[i];
+        for (size_t j = 0; j < i && app->name; j++) {
+            const struct pfx_app_conf *other = &policy->apps[j];
+            if (!other->name || strcmp(other->name, app->name) != 0)
+                continue;
+            unsigned line = pfx_reader_line(reader, app, "entra.apps[].name");
+            pfx_reader_mistake(reader,
+                               line > 0 ? line : pfx_reader_line(reader, app, "entra.apps[]"),
+                               "entra.apps[].name",
+                               "\"%s\" is the name of the app on line %u already; expected "
+                               "another",
+                               app->name, pfx_reader_line(reader, other, "entra.apps[]"));
+            break;
+        }
+    }
+}
+
+const struct pfx_option_table pfx_policy_table = {
+    .name = "hsm-policy.yaml",
+    .about = "What pfx-hsm does, whatever it is asked. Owned by root.",
+    .rows = rows,
+    .n_rows = sizeof(rows) / sizeof(rows[0]),
+    .size = sizeof(struct pfx_hsm_policy),
+    .trusted = true,
+    .finish = finish,
+};
+
+pfx_result pfx_hsm_policy_load(const char *path, struct pfx_hsm_policy **ret_policy,
+                               struct pfx_error *err)
+{
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_CONF_FILE_MAX);
+    void *conf;
+    PFX_TRY(pfx_table_load(&pfx_policy_table, path, &text, &conf, err));
+    struct pfx_hsm_policy *policy = conf;
+    if (!pfx_sha256(text.data, text.len, policy->sha256)) {
+        pfx_hsm_policy_free(policy);
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "read policy", path, "", "SHA-256 failed");
+    }
+    *ret_policy = policy;
+    return PFX_OK;
+}
+
+void pfx_hsm_policy_free(struct pfx_hsm_policy *policy)
+{
+    pfx_table_free(&pfx_policy_table, policy);
+}

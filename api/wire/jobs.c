@@ -1,0 +1,148 @@
+/* Bodies of the jobs that pfx-agentd gives to its arms. */
+#include "api/wire/tables.h"
+
+#define ENROLMENT INT("enrolment", 1, PFX_MAX_INT, 0, "row of the store")
+#define USER STR("user", 36, 36, 0, "object id in Entra ID")
+#define SALT BLOB("salt", 16, 16, 0, "that user's salt for the operation log")
+#define ADDRESSES STRS("addresses", 64, 3, 254, 0, "every address, the first is the main one")
+#define PURPOSE STR("purpose", 1, 16, 0, "signing, encryption or dual")
+#define ORDER INT("order_id", 1, PFX_MAX_INT, 0, "at the CA")
+#define CERT_ID INT("certificate_id", 1, PFX_MAX_INT, OPT, "at the CA")
+#define PAGE STR("page", 1, 8192, OPT, "where to go on; absent at the start and at the end")
+#define TIME(name, flags, help) INT(name, 0, PFX_MAX_INT, flags, help)
+
+/* pfx-hsm */
+LOCAL_SCHEMA(key_csr, "hsm.key_csr", 64 * KIB, ENROLMENT,
+       INT("attempt", 1, 1000000, 0, "CKA_ID follows from enrolment and attempt"), USER, SALT,
+       ADDRESSES, PURPOSE, STR("key_type", 1, 16, 0, "rsa-2048 ... ec-p384"));
+LOCAL_SCHEMA(key_csr_result, "hsm.key_csr.result", 64 * KIB,
+       STR("key_ref", 1, 16384, 0, "where the key is: opaque to pfx-agentd"),
+       BLOB("key_id", 8, 64, 0, "CKA_ID"),
+       BLOB("spki", 32, 2048, 0, "DER public key"),
+       BLOB("csr", 64, 32768, 0, "DER PKCS#10 request"),
+       BLOB("ticket", 32, 32, 0, "MAC over user, salt, addresses, purpose and key"));
+
+LOCAL_SCHEMA(build_seal, "hsm.build_seal", MIB, ENROLMENT,
+       STR("key_ref", 1, 16384, 0, "as pfx-hsm gave it"),
+       BLOB("ticket", 32, 32, 0, "as pfx-hsm gave it"), USER, SALT, ADDRESSES, PURPOSE,
+       BLOB("leaf", 64, 32768, 0, "DER certificate"),
+       BLOBS("chain", 8, 64, 32768, 0, "intermediates, issuer of the leaf first"),
+       STR("friendly_name", 1, 256, 0, "shown by the device"),
+       STR("profile", 1, 16, 0, "modern"));
+LOCAL_SCHEMA(build_seal_result, "hsm.build_seal.result", MIB,
+       BLOB("pfx", 64, 512 * KIB, 0, "PKCS#12 file"),
+       BLOB("pfx_sha256", 32, 32, 0, "its hash"),
+       BLOB("sealed", 128, 1024, 0, "its password under the encryption key"),
+       INT("generation", 1, 1000000, 0, "of the encryption key"),
+       STR("key_name", 1, 128, 0, "Intune's keyName"),
+       STR("provider_name", 1, 256, 0, "Intune's providerName"),
+       STR("padding", 1, 16, 0, "oaepSha256, oaepSha384 or oaepSha512"),
+       STR("tier", 1, 16, 0, "direct or transit"),
+       STR("sealed_by", 1, 16, 0, "token or openssl"));
+
+LOCAL_SCHEMA(hsm_report, "hsm.report", 256, BOOL("full", OPT, "unused so far"));
+LOCAL_SCHEMA(hsm_report_result, "hsm.report.result", 64 * KIB,
+       BOOL("ready", 0, "initialised, logged in, pins sound"),
+       STR("why_not", 1, 639, OPT, "and the next step"),
+       INT("generation", 1, 1000000, OPT, "active generation of the encryption key"),
+       STR("encryption_key", 64, 64, OPT, "SHA-256 of its public key, hex"),
+       STR("user_keys", 1, 16, 0, "token or wrapped"),
+       STR("tier_rsa", 1, 16, 0, "direct, transit or none"),
+       STR("tier_ec", 1, 16, 0, "direct, transit or none"),
+       STRS("notes", 32, 1, 639, 0, "what an operator should know: encryption not separated, ..."));
+
+/* pfx-uploader: the directory and Intune */
+LOCAL_SCHEMA(up_members, "up.members", 16 * KIB, STR("group", 36, 36, 0, "object id of the group"), PAGE);
+LOCAL_SCHEMA(pfx_s_member, "member", 256 * KIB, STR("id", 36, 36, 0, "object id, lower case"),
+       STR("upn", 1, 1024, 0, "user principal name"), BOOL("enabled", 0, "account enabled"),
+       STR("display", 1, 1024, OPT, "display name"), STR("given", 1, 1024, OPT, "given name"),
+       STR("surname", 1, 1024, OPT, "surname"), STR("mail", 1, 1024, OPT, "mail"),
+       STRS("proxies", 1000, 1, 2048, 0, "proxyAddresses as they stand"),
+       STR("department", 1, 1024, OPT, "department"),
+       TIME("hire_date", OPT, "employeeHireDate, ms UTC"));
+LOCAL_SCHEMA(up_members_result, "up.members.result", 10 * MIB,
+       OBJS("users", 1000, &pfx_s_member, 0, "one page"), PAGE);
+
+LOCAL_SCHEMA(up_records, "up.records", 16 * KIB, PAGE);
+LOCAL_SCHEMA(pfx_s_record, "record", 16 * KIB, STR("id", 1, 128, 0, "object id without dashes, -, thumbprint"),
+       STR("thumbprint", 0, 128, 0, "hex SHA-1, lower case"),
+       STR("purpose", 1, 32, 0, "Intune's intendedPurpose"),
+       STR("upn", 0, 1024, 0, "as Intune has it"),
+       TIME("starts", OPT, "startDateTime, ms UTC"), TIME("expires", OPT, "expirationDateTime, ms UTC"),
+       STR("provider_name", 0, 256, OPT, "providerName"), STR("key_name", 0, 256, OPT, "keyName"),
+       STR("padding", 1, 32, OPT, "paddingScheme"));
+LOCAL_SCHEMA(up_records_result, "up.records.result", 10 * MIB,
+       OBJS("records", 5000, &pfx_s_record, 0, "one page"), PAGE);
+
+#define IMPORT_FIELDS                                                                              \
+    USER, STR("record_id", 40, 128, 0, "object id without dashes, -, thumbprint"),                 \
+        STR("thumbprint", 40, 40, 0, "hex SHA-1, lower case"),                                     \
+        STR("purpose", 1, 32, 0, "smimeSigning or smimeEncryption"),                               \
+        STR("upn", 1, 1024, 0, "user principal name now"),                                         \
+        TIME("starts", 0, "notBefore, ms UTC"), TIME("expires", 0, "notAfter, ms UTC"),            \
+        STR("provider_name", 1, 256, 0, "providerName"), STR("key_name", 1, 128, 0, "keyName"),    \
+        STR("padding", 1, 16, 0, "paddingScheme"), BLOB("pfx", 64, 512 * KIB, 0, "PKCS#12 file"), \
+        BLOB("sealed", 128, 1024, 0, "its password under the encryption key")
+LOCAL_SCHEMA(up_import, "up.import", MIB, IMPORT_FIELDS);
+LOCAL_SCHEMA(up_import_settle, "up.import_settle", MIB, IMPORT_FIELDS);
+LOCAL_SCHEMA(up_import_result, "up.import.result", 4 * KIB, STR("record_id", 1, 128, 0, "Intune's id"),
+       BOOL("updated", 0, "the record was there already"));
+LOCAL_SCHEMA(up_readback, "up.readback", 4 * KIB, STR("record_id", 1, 128, 0, "Intune's id"));
+LOCAL_SCHEMA(up_readback_result, "up.readback.result", 32 * KIB, BOOL("present", 0, "found by id"),
+       OBJ("record", &pfx_s_record, OPT, "if present"));
+
+/* pfx-uploader: the CA */
+LOCAL_SCHEMA(up_order, "up.order", 128 * KIB, ENROLMENT, STR("product", 1, 64, 0, "name id"), ADDRESSES,
+       BLOB("csr", 64, 32768, 0, "DER PKCS#10 request"),
+       STR("token", 36, 36, 0, "GUID that goes into the comments"),
+       INT("organization", 1, PFX_MAX_INT, OPT, "id at the CA"),
+       INT("years", 1, 3, OPT, "validity"), INT("days", 1, 824, OPT, "validity"),
+       STR("profile_type", 1, 16, 0, "strict or multipurpose"), PURPOSE,
+       STRS("additional_usages", 4, 1, 32, 0, "non_repudiation, client_auth"),
+       STR("common_name_indicator", 1, 32, OPT, "sponsor and organization"),
+       STR("common_name", 1, 64, OPT, "legacy products"),
+       STR("first_name", 1, 64, OPT, "sponsor"), STR("last_name", 1, 64, OPT, "sponsor"),
+       STR("payment_method", 1, 16, OPT, "profile or balance"),
+       INT("renewal_of", 1, PFX_MAX_INT, OPT, "order that this one renews"));
+LOCAL_SCHEMA(up_order_result, "up.order.result", 4 * KIB, ORDER, CERT_ID,
+       STR("status", 1, 32, OPT, "of its request"));
+LOCAL_SCHEMA(up_order_settle, "up.order_settle", 64 * KIB, STR("product", 1, 64, 0, "name id"), ADDRESSES,
+       BLOB("spki", 32, 2048, 0, "public key of the request"),
+       STR("token", 36, 36, 0, "GUID in the comments"), TIME("since", 0, "when the order was sent"));
+LOCAL_SCHEMA(up_order_settle_result, "up.order_settle.result", 4 * KIB, BOOL("found", 0, "same CSR key"),
+       INT("order_id", 1, PFX_MAX_INT, OPT, "if found"), CERT_ID,
+       STR("status", 1, 32, OPT, "if found"));
+LOCAL_SCHEMA(up_order_changes, "up.order_changes", KIB, INT("minutes", 1, 10080, 0, "how far back"));
+LOCAL_SCHEMA(pfx_s_order_change, "order_change", KIB, ORDER, CERT_ID, STR("status", 1, 64, 0, "new status"));
+LOCAL_SCHEMA(up_order_changes_result, "up.order_changes.result", 10 * MIB,
+       OBJS("orders", 60000, &pfx_s_order_change, 0, "orders of the whole account"));
+LOCAL_SCHEMA(up_order_info, "up.order_info", KIB, ORDER);
+LOCAL_SCHEMA(up_order_info_result, "up.order_info.result", 4 * KIB, ORDER, CERT_ID,
+       STR("status", 1, 64, 0, "pending, issued, ..."));
+LOCAL_SCHEMA(up_order_validation, "up.order_validation", KIB, ORDER);
+LOCAL_SCHEMA(up_order_validation_result, "up.order_validation.result", 64 * KIB,
+       STRS("validated", 64, 1, 254, 0, "addresses"), STRS("unvalidated", 64, 1, 254, 0, "addresses"));
+LOCAL_SCHEMA(up_order_cancel, "up.order_cancel", 4 * KIB, ORDER, STR("note", 1, 255, 0, "required by the CA"));
+LOCAL_SCHEMA(up_order_cancel_result, "up.order_cancel.result", KIB, ORDER);
+LOCAL_SCHEMA(up_download, "up.download", 8 * KIB, ORDER, BLOB("spki", 32, 2048, 0, "of the leaf"));
+LOCAL_SCHEMA(up_download_result, "up.download.result", MIB, BLOB("leaf", 64, 32768, 0, "DER certificate"),
+       BLOBS("chain", 8, 64, 32768, 0, "intermediates, issuer of the leaf first"));
+
+const struct pfx_wire_pair pfx_wire_jobs[] = {
+    {"hsm.key_csr", &key_csr, &key_csr_result},
+    {"hsm.build_seal", &build_seal, &build_seal_result},
+    {"hsm.report", &hsm_report, &hsm_report_result},
+    {"up.members", &up_members, &up_members_result},
+    {"up.records", &up_records, &up_records_result},
+    {"up.import", &up_import, &up_import_result},
+    {"up.import_settle", &up_import_settle, &up_import_result},
+    {"up.readback", &up_readback, &up_readback_result},
+    {"up.order", &up_order, &up_order_result},
+    {"up.order_settle", &up_order_settle, &up_order_settle_result},
+    {"up.order_changes", &up_order_changes, &up_order_changes_result},
+    {"up.order_info", &up_order_info, &up_order_info_result},
+    {"up.order_validation", &up_order_validation, &up_order_validation_result},
+    {"up.order_cancel", &up_order_cancel, &up_order_cancel_result},
+    {"up.download", &up_download, &up_download_result},
+    {NULL, NULL, NULL},
+};

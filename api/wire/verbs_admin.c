@@ -1,0 +1,72 @@
+/* Verbs on pfx-hsm's sockets: admin (from the CLI) and uploader. */
+#include "api/wire/tables.h"
+
+LOCAL_SCHEMA(init_args, "init", 4 * KIB,
+       STR("encryption_pin", 1, 255, SECRET | OPT, "of the encryption token, for this ceremony only"));
+LOCAL_SCHEMA(init_item, "init.item", 64 * KIB,
+       STR("kind", 1, 16, 0, "step, key, certificate, note"),
+       STR("role", 1, 16, OPT, "encryption, users, service or log"),
+       STR("name", 1, 128, OPT, "of the key"), STR("text", 1, 1000, OPT, "what was done"),
+       STR("algorithm", 1, 32, OPT, "of the key"),
+       STR("sha256", 64, 64, OPT, "of the public key's SubjectPublicKeyInfo, or of the certificate"),
+       STR("file", 1, 64, OPT, "name to write it to"),
+       STR("pem", 1, 32768, OPT, "public key or certificate"));
+
+LOCAL_SCHEMA(test_args, "hsm.test", 4 * KIB,
+       STR("encryption_pin", 1, 255, SECRET | OPT, "to try the encryption token too"));
+LOCAL_SCHEMA(test_item, "hsm.test.item", 16 * KIB,
+       STR("kind", 1, 16, 0, "token, mechanism, tier, conflict or note"),
+       STR("role", 1, 16, OPT, "encryption, users, service or log"),
+       STR("token", 1, 128, OPT, "label and serial"), STR("mechanism", 1, 48, OPT, "CKM name"),
+       BOOL("advertised", OPT, "mechanism: C_GetMechanismInfo has it for this use"),
+       STR("tried", 1, 64, OPT, "mechanism: works, not tried, or the CKR name or defect"),
+       STR("use", 1, 200, OPT, "mechanism: used for what, or why not"),
+       STR("tier", 1, 16, OPT, "tier: direct, transit or none"),
+       STR("text", 1, 639, OPT, "tier, conflict, note, token"));
+
+LOCAL_SCHEMA(key_args, "key", KIB, STR("name", 1, 128, OPT, "of the key: as key list prints it"));
+LOCAL_SCHEMA(key_item, "key.item", 64 * KIB, STR("role", 1, 16, 0, "encryption, users, service or log"),
+       STR("name", 1, 128, 0, "of the key"), STR("algorithm", 1, 32, 0, "rsa-3072, aes-256, ..."),
+       STR("state", 1, 16, OPT, "encryption key: active"),
+       INT("generation", 1, 1000000, OPT, "encryption key"),
+       STR("id", 1, 128, OPT, "CKA_ID, hex"), STR("token", 1, 128, OPT, "label and serial"),
+       STR("sha256", 64, 64, OPT, "of the SubjectPublicKeyInfo"),
+       INT("count", 0, PFX_MAX_INT, OPT, "user keys: how many objects"),
+       STRS("attributes", 64, 1, 128, OPT, "show: as read back from the token"),
+       STR("pem", 1, 32768, OPT, "export-public: SPKI PEM"),
+       STR("certificate", 1, 32768, OPT, "client key: certificate PEM"));
+
+LOCAL_SCHEMA(secret_set_args, "secret.set", 8 * KIB, STR("name", 1, 32, 0, "digicert"),
+       STR("value", 1, 4096, SECRET, "sealed to the secrets key at once"));
+LOCAL_SCHEMA(no_admin_args, "none", 256, BOOL("unused", OPT, "nothing is asked"));
+LOCAL_SCHEMA(secret_item, "secret.item", 2 * KIB, STR("name", 1, 32, 0, "digicert"),
+       BOOL("set", 0, "stored"), INT("changed", 0, PFX_MAX_INT, OPT, "ms UTC"),
+       STR("sealed_to", 64, 64, OPT, "SHA-256 of the secrets key's public key"));
+LOCAL_SCHEMA(hsm_status_item, "hsm.status.item", 4 * KIB, STR("name", 1, 64, 0, "of what"),
+       STR("value", 0, 639, 0, "as it is"), STR("level", 1, 8, 0, "ok, warn or bad"),
+       STR("next", 1, 639, OPT, "next step"));
+
+const struct pfx_wire_pair pfx_wire_admin[] = {
+    {"init", &init_args, &init_item},
+    {"hsm.test", &test_args, &test_item},
+    {"hsm.status", &no_admin_args, &hsm_status_item},
+    {"key.list", &key_args, &key_item},
+    {"key.show", &key_args, &key_item},
+    {"key.export_public", &key_args, &key_item},
+    {"secret.set", &secret_set_args, &secret_item},
+    {"secret.status", &no_admin_args, &secret_item},
+    {NULL, NULL, NULL},
+};
+
+LOCAL_SCHEMA(assertion_args, "assertion", KIB, STR("app", 1, 32, 0, "app registration: a name of the policy"));
+LOCAL_SCHEMA(assertion_item, "assertion.item", 16 * KIB, STR("client_id", 36, 36, 0, "of the policy"),
+       STR("assertion", 1, 8192, SECRET, "signed JWT"),
+       INT("expires", 0, PFX_MAX_INT, 0, "ms UTC"));
+LOCAL_SCHEMA(service_secret_args, "secret", KIB, STR("name", 1, 32, 0, "digicert"));
+LOCAL_SCHEMA(service_secret_item, "secret.item", 8 * KIB, STR("value", 1, 4096, SECRET, "opened"));
+
+const struct pfx_wire_pair pfx_wire_broker[] = {
+    {"assertion", &assertion_args, &assertion_item},
+    {"secret", &service_secret_args, &service_secret_item},
+    {NULL, NULL, NULL},
+};

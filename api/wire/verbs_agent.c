@@ -1,0 +1,71 @@
+/* Verbs on pfx-agentd's socket for the CLI. An item's "kind" says which of its members stand. */
+#include "api/wire/tables.h"
+
+#define SELECT                                                                                     \
+    INT("enrolment", 1, PFX_MAX_INT, OPT, "this one"),                                             \
+        STR("user", 1, 1024, OPT, "those of this user: object id or UPN"),                         \
+        STR("state", 1, 16, OPT, "those in this state"), BOOL("all", OPT, "every one")
+
+LOCAL_SCHEMA(no_args, "none", 256, BOOL("unused", OPT, "nothing is asked"));
+
+LOCAL_SCHEMA(run_args, "run", KIB, BOOL("dry_run", OPT, "plan only"),
+       INT("wait", 0, 86400, OPT, "go on polling the CA for this many seconds"));
+LOCAL_SCHEMA(run_item, "run.item", 64 * KIB,
+       STR("kind", 1, 16, 0, "plan, progress, trouble or summary"),
+       STR("user", 1, 1024, OPT, "plan: UPN"), STR("name", 1, 1024, OPT, "plan: display name"),
+       STR("rule", 1, 64, OPT, "plan: rule that applies"), STR("product", 1, 64, OPT, "plan"),
+       STR("purpose", 1, 16, OPT, "plan"), STRS("addresses", 64, 1, 254, OPT, "plan"),
+       STR("decision", 1, 16, OPT, "plan: order, hold, skip, wait or refuse"),
+       STR("why", 1, 639, OPT, "plan: why; trouble: what"),
+       STR("next", 1, 639, OPT, "trouble: the next step"),
+       STR("phase", 1, 64, OPT, "progress: what is going on"),
+       INT("total", 0, PFX_MAX_INT, OPT, "enrolments in this run"),
+       INT("finished", 0, PFX_MAX_INT, OPT, "active"),
+       INT("working", 0, PFX_MAX_INT, OPT, "moving"),
+       INT("waiting", 0, PFX_MAX_INT, OPT, "for the CA"),
+       INT("held", 0, PFX_MAX_INT, OPT, "for a person"),
+       INT("failed", 0, PFX_MAX_INT, OPT, "ended without a certificate"),
+       INT("ordered", 0, PFX_MAX_INT, OPT, "orders placed in this run"));
+
+LOCAL_SCHEMA(status_item, "status.item", 16 * KIB,
+       STR("kind", 1, 16, 0, "fact, arm, count, wait or trouble"),
+       STR("name", 1, 128, OPT, "fact, arm, count: of what"), STR("value", 0, 639, OPT, "fact, arm"),
+       STR("level", 1, 8, OPT, "ok, warn or bad"), INT("count", 0, PFX_MAX_INT, OPT, "count, wait"),
+       STR("who", 1, 64, OPT, "wait: for whom"), STR("what", 1, 639, OPT, "wait, trouble"),
+       STR("next", 1, 639, OPT, "wait, trouble: the next step"),
+       INT("since", 0, PFX_MAX_INT, OPT, "wait: the oldest, ms UTC"));
+
+LOCAL_SCHEMA(enrolment_args, "enrolment", 4 * KIB, SELECT);
+LOCAL_SCHEMA(enrolment_item, "enrolment.item", 256 * KIB, INT("enrolment", 1, PFX_MAX_INT, 0, "number"),
+       STR("user", 36, 36, 0, "object id"), STR("upn", 1, 1024, 0, "user principal name"),
+       STR("name", 1, 1024, OPT, "display name"), STR("rule", 1, 64, 0, "rule that applied"),
+       STR("purpose", 1, 16, 0, "signing, encryption or dual"),
+       INT("attempt", 1, 1000000, 0, "of this user and purpose"),
+       STR("state", 1, 16, 0, "of the flow"), STR("why", 1, 1000, OPT, "what it waits for, or what failed"),
+       STR("next", 1, 639, OPT, "next step for a person"),
+       INT("due", 0, PFX_MAX_INT, OPT, "when it moves next, ms UTC"),
+       INT("changed", 0, PFX_MAX_INT, 0, "last change, ms UTC"),
+       INT("order_id", 1, PFX_MAX_INT, OPT, "at the CA"),
+       STRS("addresses", 64, 1, 254, 0, "in the certificate"),
+       STRS("unvalidated", 64, 1, 254, OPT, "addresses that the CA still waits for"),
+       STR("thumbprint", 40, 40, OPT, "of the certificate"),
+       STR("record_id", 1, 128, OPT, "in Intune"), STR("tier", 1, 16, OPT, "export tier"),
+       INT("generation", 1, 1000000, OPT, "encryption key of the sealed password"),
+       STR("pfx_sha256", 64, 64, OPT, "hash of the PFX"),
+       INT("expires", 0, PFX_MAX_INT, OPT, "notAfter, ms UTC"),
+       STRS("history", 200, 1, 1000, OPT, "show: a line each step, oldest first"));
+LOCAL_SCHEMA(pause_args, "pause", 256, BOOL("orders", OPT, "no new orders"),
+       BOOL("uploads", OPT, "no imports to Intune"));
+
+const struct pfx_wire_pair pfx_wire_agent[] = {
+    {"run", &run_args, &run_item},
+    {"status", &no_args, &status_item},
+    {"enrolment.list", &enrolment_args, &enrolment_item},
+    {"enrolment.show", &enrolment_args, &enrolment_item},
+    {"enrolment.cancel", &enrolment_args, &enrolment_item},
+    {"enrolment.retry", &enrolment_args, &enrolment_item},
+    {"enrolment.release", &enrolment_args, &enrolment_item},
+    {"pause", &pause_args, NULL},
+    {"resume", &pause_args, NULL},
+    {NULL, NULL, NULL},
+};

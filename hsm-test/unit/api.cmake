@@ -1,0 +1,11 @@
+# The socket protocol and the configuration.
+pfx_unit(wire_json pfx_wire)
+pfx_unit(wire_schema pfx_wire)
+pfx_unit(wire_tables pfx_wire)
+pfx_unit(wire_conn pfx_wire)
+pfx_unit(wire_sock pfx_wire)
+pfx_unit(wire_arm pfx_wire)
+pfx_unit(conf_agent pfx_conf)
+pfx_unit(conf_trusted pfx_conf)
+pfx_unit(conf_file pfx_conf)
+pfx_unit(conf_process pfx_conf)
