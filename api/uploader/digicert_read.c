@@ -1,0 +1,195 @@
+/* DigiCert: what orders there are, how they stand, and their certificates. */
+#include "api/uploader/digicert.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/uploader/text.h"
+#include "crypto/cert.h"
+
+#define MAX_CHANGES 60000
+#define MAX_ADDRESSES 64
+
+static char *order_path(const struct pfx_task *task, const char *rest)
+{
+    return pfx_asprintf("/order/certificate/%lld%s",
+                        (long long)pfx_msg_int(pfx_task_body(task), "order_id"), rest);
+}
+
+/* --- status changes --- */
+
+static void on_changes(struct pfx_task *task, const struct pfx_answer *answer)
+{
+    PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
+    if (!pfx_task_json(task, answer, &doc))
+        return;
+    PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
+    const cJSON *root = pfx_doc_root(&doc);
+    const cJSON *orders = pfx_doc_array(&doc, root, "orders", PFX_DOC_MAY);
+    size_t n = 0;
+    for (const cJSON *item = orders ? orders->child : NULL; item && !doc.bad; item = item->next) {
+        int64_t id = pfx_doc_int(&doc, item, "order_id", PFX_DOC_NEED);
+        int64_t certificate = pfx_doc_int(&doc, item, "certificate_id", PFX_DOC_MAY);
+        const char *status = pfx_doc_str(&doc, item, "status", PFX_DOC_NEED);
+        if (!cJSON_IsObject(item) || (!doc.bad && id == 0))
+            pfx_doc_wrong(&doc, "orders", "has an entry without an order id");
+        if (++n > MAX_CHANGES)
+            pfx_doc_wrong(&doc, "orders", "has too many entries: ask for fewer minutes");
+        if (doc.bad)
+            break;
+        struct pfx_msg *change = pfx_msg_add_obj(result, "orders");
+        pfx_msg_set_int(change, "order_id", id);
+        if (certificate > 0)
+            pfx_msg_set_int(change, "certificate_id", certificate);
+        pfx_digicert_set_status(change, status, 64);
+    }
+    if (doc.bad)
+        pfx_digicert_bad(task, answer, &doc);
+    else
+        pfx_task_ok(task, PFX_TAKE(result));
+}
+
+void pfx_digicert_changes(struct pfx_task *task)
+{
+    char *path = pfx_asprintf("/order/certificate/status-changes?minutes=%lld",
+                              (long long)pfx_msg_int(pfx_task_body(task), "minutes"));
+    pfx_digicert_call(task, "poll orders", "GET", path, NULL, PFX_EXPECT_JSON, 0, on_changes);
+}
+
+/* --- one order --- */
+
+static void on_info(struct pfx_task *task, const struct pfx_answer *answer)
+{
+    PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
+    if (!pfx_task_json(task, answer, &doc))
+        return;
+    const cJSON *root = pfx_doc_root(&doc);
+    int64_t id = pfx_doc_int(&doc, root, "id", PFX_DOC_NEED);
+    const char *status = pfx_doc_str(&doc, root, "status", PFX_DOC_NEED);
+    const cJSON *certificate = pfx_doc_obj(&doc, root, "certificate", PFX_DOC_MAY);
+    int64_t certificate_id = pfx_doc_int(&doc, certificate, "id", PFX_DOC_MAY);
+    if (!doc.bad && id != pfx_msg_int(pfx_task_body(task), "order_id"))
+        pfx_doc_wrong(&doc, "id", "is another order's than the one asked for");
+    if (doc.bad) {
+        pfx_digicert_bad(task, answer, &doc);
+        return;
+    }
+    struct pfx_msg *result = pfx_task_result(task);
+    pfx_msg_set_int(result, "order_id", id);
+    if (certificate_id > 0)
+        pfx_msg_set_int(result, "certificate_id", certificate_id);
+    pfx_digicert_set_status(result, status, 64);
+    pfx_task_ok(task, result);
+}
+
+void pfx_digicert_info(struct pfx_task *task)
+{
+    pfx_digicert_call(task, "read order", "GET", order_path(task, ""), NULL, PFX_EXPECT_JSON, 0,
+                      on_info);
+}
+
+static void on_validation(struct pfx_task *task, const struct pfx_answer *answer)
+{
+    PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
+    if (!pfx_task_json(task, answer, &doc))
+        return;
+    PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
+    const cJSON *root = pfx_doc_root(&doc);
+    const cJSON *emails = pfx_doc_array(&doc, root, "emails", PFX_DOC_MAY);
+    size_t n = 0;
+    for (const cJSON *item = emails ? emails->child : NULL; item && !doc.bad; item = item->next) {
+        const char *email = pfx_doc_str(&doc, item, "email", PFX_DOC_NEED);
+        const char *status = pfx_doc_str(&doc, item, "status", PFX_DOC_NEED);
+        if (++n > MAX_ADDRESSES)
+            pfx_doc_wrong(&doc, "emails", "has too many entries");
+        if (!doc.bad && (email[0] == '\0' || strlen(email) > 254))
+            pfx_doc_wrong(&doc, "email", "isn't an address");
+        if (doc.bad)
+            break;
+        char text[260];
+        pfx_text_clean_str(text, 255, email);
+        bool validated = strcmp(status, "validated") == 0;
+        pfx_msg_add_str(result, validated ? "validated" : "unvalidated", text);
+    }
+    if (doc.bad)
+        pfx_digicert_bad(task, answer, &doc);
+    else
+        pfx_task_ok(task, PFX_TAKE(result));
+}
+
+void pfx_digicert_validation(struct pfx_task *task)
+{
+    pfx_digicert_call(task, "read email validation", "GET", order_path(task, "/email-validation"),
+                      NULL, PFX_EXPECT_JSON, 0, on_validation);
+}
+
+/* --- download --- */
+
+/* pem_all first: certificates one by one, where p7b's label and form differ between reports. */
+static const char *const formats[] = {"pem_all", "p7b"};
+struct download {
+    size_t format;
+};
+static void next_format(struct pfx_task *task);
+
+static pfx_result pick(struct pfx_task *task, struct pfx_bytes bundle, struct pfx_msg *result,
+                       struct pfx_error *err)
+{
+    PFX_AUTOCERTS struct pfx_certs *certs = NULL;
+    PFX_AUTOCERTS struct pfx_certs *chain = NULL;
+    size_t leaf = 0;
+    PFX_TRY(pfx_certs_parse(bundle, &certs, err));
+    PFX_TRY(pfx_certs_pick(certs, pfx_msg_blob(pfx_task_body(task), "spki"), &leaf, err));
+    struct pfx_bytes der = pfx_certs_at(certs, leaf);
+    PFX_TRY(pfx_cert_order_chain(der, certs, &chain, err));
+    pfx_msg_set_blob(result, "leaf", der.data, der.len);
+    for (size_t i = 0; i < pfx_certs_count(chain); i++) {
+        struct pfx_bytes link = pfx_certs_at(chain, i);
+        pfx_msg_add_blob(result, "chain", link.data, link.len);
+    }
+    return PFX_OK;
+}
+
+static void on_bundle(struct pfx_task *task, const struct pfx_answer *answer)
+{
+    struct download *state = pfx_task_get(task);
+    if (answer->status >= 400) {
+        if (++state->format < sizeof formats / sizeof formats[0])
+            next_format(task);
+        else
+            pfx_task_fail_status(task, answer);
+        return;
+    }
+    PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
+    struct pfx_error err = PFX_ERROR_NONE;
+    struct pfx_error cause = PFX_ERROR_NONE;
+    pfx_result r = pick(task, answer->body, result, &cause);
+    if (pfx_ok(r)) {
+        pfx_task_ok(task, PFX_TAKE(result));
+        return;
+    }
+    char object[80];
+    char line[400];
+    snprintf(object, sizeof object, "order %lld",
+             (long long)pfx_msg_int(pfx_task_body(task), "order_id"));
+    r = pfx_fail(&err, cause.cls, "download", object, cause.code,
+                 "The certificate of this order that DigiCert sends can't be used: %s",
+                 pfx_error_line(&cause, line, sizeof line));
+    pfx_task_fail(task, r, &err);
+}
+
+static void next_format(struct pfx_task *task)
+{
+    const struct download *state = pfx_task_get(task);
+    char *path = pfx_asprintf("/certificate/download/order/%lld/format/%s",
+                              (long long)pfx_msg_int(pfx_task_body(task), "order_id"),
+                              formats[state->format]);
+    pfx_digicert_call(task, "download", "GET", path, NULL, PFX_EXPECT_CERTIFICATES, PFX_WANT_4XX,
+                      on_bundle);
+}
+
+void pfx_digicert_download(struct pfx_task *task)
+{
+    pfx_task_state(task, sizeof(struct download), NULL);
+    next_format(task);
+}

@@ -1,0 +1,219 @@
+/*
+ * DigiCert: was the order whose answer never came taken after all?
+ *
+ * There is no idempotency key, and the list of orders shows no requests. So: list by address and
+ * product, newest first, read each order that could be it, and compare the public key of its
+ * request. The filters are sometimes ignored, so everything is looked at again on this side.
+ */
+#include "api/uploader/digicert.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "api/uploader/url.h"
+#include "crypto/csr.h"
+#include "crypto/encode.h"
+
+#define PAGE 1000
+#define MAX_PAGES 20
+#define MAX_CANDIDATES 200
+/* Clocks differ; an order can't be much older than the moment at which it was sent. */
+#define BEFORE_MS (3600 * 1000)
+
+struct settle {
+    int64_t ids[MAX_CANDIDATES]; /* newest first, as listed */
+    size_t n, at;
+    unsigned pages;
+    int64_t offset;
+    bool cut; /* there were more than could be looked at */
+};
+static void next_page(struct pfx_task *task);
+static void next_candidate(struct pfx_task *task);
+
+static bool has_address(const struct pfx_msg *job, const char *email)
+{
+    for (size_t i = 0; i < pfx_msg_count(job, "addresses"); i++)
+        if (strcasecmp(pfx_msg_str_at(job, "addresses", i), email) == 0)
+            return true;
+    return false;
+}
+
+/* Doubt keeps an order in: reading one too many costs a request, missing the right one a
+ * certificate. */
+static bool is_candidate(const struct pfx_msg *job, struct pfx_doc *doc, const cJSON *item,
+                         bool *ret_old)
+{
+    const cJSON *product = pfx_doc_obj(doc, item, "product", PFX_DOC_MAY);
+    const char *name = pfx_doc_str(doc, product, "name_id", PFX_DOC_MAY);
+    const char *created = pfx_doc_str(doc, item, "date_created", PFX_DOC_MAY);
+    int64_t when;
+    *ret_old = created && pfx_time_parse(created, &when) &&
+               when < pfx_msg_int(job, "since") - BEFORE_MS;
+    if (*ret_old || (name && strcmp(name, pfx_msg_str(job, "product")) != 0))
+        return false;
+    const cJSON *certificate = pfx_doc_obj(doc, item, "certificate", PFX_DOC_MAY);
+    const cJSON *emails = pfx_doc_array(doc, certificate, "emails", PFX_DOC_MAY);
+    if (!emails || !emails->child)
+        return true;
+    for (const cJSON *email = emails->child; email; email = email->next)
+        if (!cJSON_IsString(email) || has_address(job, email->valuestring))
+            return true;
+    return false;
+}
+
+static void answer_found(struct pfx_task *task, bool found, int64_t id, int64_t certificate,
+                         const char *status)
+{
+    struct pfx_msg *result = pfx_task_result(task);
+    pfx_msg_set_bool(result, "found", found);
+    if (found) {
+        pfx_msg_set_int(result, "order_id", id);
+        if (certificate > 0)
+            pfx_msg_set_int(result, "certificate_id", certificate);
+        pfx_digicert_set_status(result, status, 32);
+    }
+    pfx_task_ok(task, result);
+}
+
+static void on_page(struct pfx_task *task, const struct pfx_answer *answer)
+{
+    struct settle *s = pfx_task_get(task);
+    const struct pfx_msg *job = pfx_task_body(task);
+    PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
+    if (!pfx_task_json(task, answer, &doc))
+        return;
+    const cJSON *root = pfx_doc_root(&doc);
+    const cJSON *orders = pfx_doc_array(&doc, root, "orders", PFX_DOC_MAY);
+    const cJSON *page = pfx_doc_obj(&doc, root, "page", PFX_DOC_MAY);
+    int64_t total = pfx_doc_int(&doc, page, "total", PFX_DOC_MAY);
+    int64_t listed = 0;
+    bool all_old = true;
+    for (const cJSON *item = orders ? orders->child : NULL; item && !doc.bad; item = item->next) {
+        int64_t id = pfx_doc_int(&doc, item, "id", PFX_DOC_NEED);
+        bool old = false;
+        bool candidate = is_candidate(job, &doc, item, &old);
+        listed++;
+        all_old = all_old && old;
+        if (!candidate || id == 0)
+            continue;
+        if (s->n < MAX_CANDIDATES)
+            s->ids[s->n++] = id;
+        else
+            s->cut = true;
+    }
+    if (doc.bad) {
+        pfx_digicert_bad(task, answer, &doc);
+        return;
+    }
+    s->offset += listed;
+    s->pages++;
+    bool more = listed > 0 && (total > s->offset || (total == 0 && listed >= PAGE));
+    /* The list is newest first, so behind a page of old orders there are only older ones. One whole
+     * page more is read in case that the order of the list was ignored as the filters were. */
+    if (more && s->pages < MAX_PAGES && !(all_old && s->pages > 1)) {
+        next_page(task);
+        return;
+    }
+    s->cut = s->cut || (more && !all_old);
+    next_candidate(task);
+}
+
+static void next_page(struct pfx_task *task)
+{
+    const struct settle *s = pfx_task_get(task);
+    const struct pfx_msg *job = pfx_task_body(task);
+    struct pfx_buf path = pfx_buf_make(4096);
+    pfx_buf_add_str(&path, "/order/certificate?filters%5Bemail%5D=");
+    pfx_url_encode(&path, pfx_msg_str_at(job, "addresses", 0));
+    pfx_buf_add_str(&path, "&filters%5Bproduct_name_id%5D=");
+    pfx_url_encode(&path, pfx_msg_str(job, "product"));
+    pfx_buf_addf(&path, "&sort=-date_created&offset=%lld&limit=%d", (long long)s->offset, PAGE);
+    pfx_digicert_call(task, "settle order", "GET", pfx_strdup(pfx_buf_str(&path)), NULL,
+                      PFX_EXPECT_JSON, 0, on_page);
+    pfx_buf_done(&path);
+}
+
+/* Is it of the job's key? Without a readable request, by the token in its comments. */
+static bool is_match(const struct pfx_msg *job, struct pfx_doc *doc, const cJSON *root)
+{
+    const cJSON *certificate = pfx_doc_obj(doc, root, "certificate", PFX_DOC_MAY);
+    const char *pem = pfx_doc_str(doc, certificate, "csr", PFX_DOC_MAY);
+    if (pem) {
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf csr = pfx_buf_make(64 * 1024);
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf spki = pfx_buf_make(8192);
+        struct pfx_bytes want = pfx_msg_blob(job, "spki");
+        if (pfx_ok(pfx_csr_from_pem(pem, &csr, NULL)) &&
+            pfx_ok(pfx_csr_spki(pfx_buf_bytes(&csr), &spki, NULL)))
+            return spki.len == want.len && memcmp(spki.data, want.data, want.len) == 0;
+    }
+    const cJSON *requests = pfx_doc_array(doc, root, "requests", PFX_DOC_MAY);
+    for (const cJSON *item = requests ? requests->child : NULL; item; item = item->next) {
+        const char *comments = pfx_doc_str(doc, item, "comments", PFX_DOC_MAY);
+        if (comments && strstr(comments, pfx_msg_str(job, "token")))
+            return true;
+    }
+    return false;
+}
+
+static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
+{
+    struct settle *s = pfx_task_get(task);
+    if (answer->status == 404) { /* listed a moment ago: gone, so it isn't one to adopt */
+        next_candidate(task);
+        return;
+    }
+    PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
+    if (!pfx_task_json(task, answer, &doc))
+        return;
+    const cJSON *root = pfx_doc_root(&doc);
+    int64_t id = pfx_doc_int(&doc, root, "id", PFX_DOC_NEED);
+    const char *status = pfx_doc_str(&doc, root, "status", PFX_DOC_NEED);
+    if (!doc.bad && id != s->ids[s->at - 1])
+        pfx_doc_wrong(&doc, "id", "is another order's than the one asked for");
+    bool match = !doc.bad && is_match(pfx_task_body(task), &doc, root);
+    if (doc.bad) {
+        pfx_digicert_bad(task, answer, &doc);
+        return;
+    }
+    if (!match) {
+        next_candidate(task);
+        return;
+    }
+    const cJSON *certificate = pfx_doc_obj(&doc, root, "certificate", PFX_DOC_MAY);
+    answer_found(task, true, id, pfx_doc_int(&doc, certificate, "id", PFX_DOC_MAY), status);
+}
+
+static void next_candidate(struct pfx_task *task)
+{
+    struct settle *s = pfx_task_get(task);
+    if (s->at < s->n) {
+        char *path = pfx_asprintf("/order/certificate/%lld", (long long)s->ids[s->at++]);
+        pfx_digicert_call(task, "settle order", "GET", path, NULL, PFX_EXPECT_JSON, PFX_WANT_404,
+                          on_candidate);
+        return;
+    }
+    if (s->cut) {
+        struct pfx_error err = PFX_ERROR_NONE;
+        pfx_task_fail(task,
+                      pfx_fail(&err, PFX_CLASS_REFUSED, "settle order",
+                               pfx_msg_str_at(pfx_task_body(task), "addresses", 0), "",
+                               "DigiCert lists more orders for this address than can be looked "
+                               "through; search there for the comment \"%s%s\".",
+                               PFX_DIGICERT_COMMENT, pfx_msg_str(pfx_task_body(task), "token")),
+                      &err);
+        return;
+    }
+    answer_found(task, false, 0, 0, NULL);
+}
+
+void pfx_digicert_settle(struct pfx_task *task)
+{
+    pfx_task_state(task, sizeof(struct settle), NULL);
+    if (pfx_msg_count(pfx_task_body(task), "addresses") == 0) {
+        struct pfx_error err = PFX_ERROR_NONE;
+        pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_USAGE, "settle order", "", "",
+                                     "The job has no address."), &err);
+        return;
+    }
+    next_page(task);
+}

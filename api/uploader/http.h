@@ -1,0 +1,68 @@
+/*
+ * HTTP by libcurl's multi interface: starts requests, and hands over how each one ended.
+ *
+ * The engine enforces what holds for every request, whoever sends it: https only, the peer
+ * verified, TLS 1.2 at least, no redirects, no cookies, no netrc, no proxy from the environment,
+ * ceilings for headers and body, time-outs. It knows no service and never sends anything twice.
+ */
+#ifndef PFX_UPLOADER_HTTP_H
+#define PFX_UPLOADER_HTTP_H
+
+#include <curl/curl.h>
+
+#include "api/conf/uploader_conf.h"
+#include "crypto/encode.h"
+#include "crypto/mem.h"
+#include "crypto/result.h"
+#include "crypto/secret.h"
+
+struct pfx_http;
+struct pfx_flight; /* a request on its way */
+
+struct pfx_answer { /* borrowed for the call of done */
+    int curl_code;   /* CURLcode; 0: status, headers and body are whole */
+    char curl_text[CURL_ERROR_SIZE];
+    bool sent;       /* a byte of the request's body may have left; meaningless without a body */
+    bool too_big;    /* cut off at a ceiling */
+    long status;     /* 0: none came */
+    struct pfx_bytes body;
+    const char *url; /* of the request */
+    char content_type[96]; /* media type in lower case without parameters; "" if absent */
+    char retry_after[64], retry_after_ms[32];
+    char location[160];    /* of a redirect that wasn't followed, without query */
+    char request_id[64];   /* Graph's or Entra's */
+    char client_request_id[PFX_GUID_SIZE]; /* ours; "" where the service takes none */
+};
+typedef void (*pfx_http_done_fn)(void *ctx, const struct pfx_answer *answer);
+
+struct pfx_http_request {
+    const char *method; /* GET, POST, PUT, PATCH */
+    const char *url;
+    const char *accept; /* media types */
+    const char *content_type;  /* with a body */
+    struct pfx_buf *body;      /* taken over; NULL: none */
+    const char *auth_header;   /* "Authorization: Bearer " or "X-DC-DEVKEY: "; NULL: none */
+    const struct pfx_secret *auth; /* what follows it */
+    bool client_request_id;    /* send a fresh GUID as client-request-id */
+    bool secret;               /* the answer holds a secret: wiped when done */
+    pfx_http_done_fn done;     /* called once, from pfx_http_step, unless cancelled */
+    void *ctx;
+};
+
+PFX_MUST_USE pfx_result pfx_http_new(const struct pfx_uploader_conf *conf,
+                                     struct pfx_http **ret_http, struct pfx_error *err);
+void pfx_http_free(struct pfx_http *http); /* cancels what is on its way; NULL is fine */
+/* May another request start? (limits.in_flight) */
+bool pfx_http_room(const struct pfx_http *http);
+unsigned pfx_http_flying(const struct pfx_http *http);
+/* Everything but body is copied. On failure the body stays the caller's, and nothing was sent. */
+PFX_MUST_USE pfx_result pfx_http_start(struct pfx_http *http,
+                                       const struct pfx_http_request *request,
+                                       struct pfx_flight **ret_flight, struct pfx_error *err);
+void pfx_http_cancel(struct pfx_http *http, struct pfx_flight *flight);
+/* Sleeps until something happens on our connections or fds, at most timeout_ms. */
+void pfx_http_wait(struct pfx_http *http, struct curl_waitfd *fds, unsigned n_fds, int timeout_ms);
+/* Moves every request on, and calls done for those that ended. */
+void pfx_http_step(struct pfx_http *http);
+
+#endif

@@ -1,0 +1,266 @@
+/* pfx-uploader: the arm that speaks to the network. It holds no key and decides nothing. */
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "api/conf/process.h"
+#include "api/conf/uploader_conf.h"
+#include "api/uploader/alloc.h"
+#include "api/uploader/ca.h"
+#include "api/uploader/entra.h"
+#include "api/uploader/graph.h"
+#include "api/uploader/token.h"
+
+#define DEFAULT_CONFIG "/etc/pfx-agent/uploader.yaml"
+/* Jobs that wait for one service must not keep those of another from being handed out. */
+#define JOBS_PER_FLIGHT 4
+#define MAX_KINDS 32
+
+struct uploader {
+    struct pfx_uploader_conf *conf;
+    const struct pfx_ca *ca;
+    struct pfx_up up;
+    struct pfx_broker *broker;
+    struct pfx_token *token;
+    struct pfx_apikey *apikey;
+    int signals;
+    bool online;
+};
+
+static const char usage[] =
+    "Usage: pfx-uploader [--config FILE] [--child]\n"
+    "Speaks to the certification authority, Entra ID and Microsoft Graph for pfx-agentd.\n"
+    "\n"
+    "  --config FILE  configuration (" DEFAULT_CONFIG ")\n"
+    "  --child        end when the process that started it ends\n"
+    "  --version      print the version and end\n"
+    "  --help         print this and end\n";
+
+static const struct pfx_kind *find_kind(const struct uploader *u, const char *name)
+{
+    const struct pfx_kind *const tables[] = {pfx_graph_kinds, u->ca->kinds};
+    for (size_t i = 0; i < 2; i++)
+        for (const struct pfx_kind *kind = tables[i]; kind->name; kind++)
+            if (strcmp(kind->name, name) == 0)
+                return kind;
+    return NULL;
+}
+
+static void on_job(void *ctx, const struct pfx_arm_job *job)
+{
+    struct uploader *u = ctx;
+    const struct pfx_kind *kind = find_kind(u, job->kind);
+    if (kind) {
+        pfx_task_begin(&u->up, job, kind->begin);
+        return;
+    }
+    struct pfx_error err = PFX_ERROR_NONE;
+    pfx_result r = pfx_fail(&err, PFX_CLASS_USAGE, "take job", job->kind, "",
+                            "pfx-uploader doesn't do jobs of this kind.");
+    pfx_arm_done(u->up.arm, job->job, job->lease, r, &err, NULL);
+}
+
+static void on_online(void *ctx, bool online)
+{
+    struct uploader *u = ctx;
+    if (online)
+        pfx_log(PFX_LOG_INFO, "online: pfx-agentd on %s", u->conf->agent_socket);
+    else if (u->online)
+        pfx_log(PFX_LOG_WARN, "offline: %s", pfx_arm_trouble(u->up.arm));
+    u->online = online;
+}
+
+/* Addresses are put together by appending paths. */
+static void drop_slashes(char *url)
+{
+    for (size_t n = strlen(url); n > 0 && url[n - 1] == '/'; n--)
+        url[n - 1] = '\0';
+}
+
+static void set_services(struct uploader *u)
+{
+    struct pfx_uploader_conf *conf = u->conf;
+    drop_slashes(conf->digicert_url);
+    drop_slashes(conf->login_url);
+    drop_slashes(conf->graph_url);
+    struct pfx_service *services = u->up.services;
+    services[PFX_SERVICE_CA] = (struct pfx_service){
+        .id = PFX_SERVICE_CA,
+        .name = u->ca->name,
+        .url = conf->digicert_url,
+        .url_option = u->ca->url_option,
+        .any = {pfx_bucket_new(conf->digicert_short.requests, conf->digicert_short.window_ms),
+                pfx_bucket_new(conf->digicert_long.requests, conf->digicert_long.window_ms)},
+        .cred = pfx_apikey_cred(u->apikey),
+        .explain = u->ca->explain,
+    };
+    services[PFX_SERVICE_GRAPH] = (struct pfx_service){
+        .id = PFX_SERVICE_GRAPH,
+        .name = "Graph",
+        .url = conf->graph_url,
+        .url_option = "graph.url",
+        .any = {pfx_bucket_new(conf->graph_any.requests, conf->graph_any.window_ms), NULL},
+        .writes = pfx_bucket_new(conf->graph_writes.requests, conf->graph_writes.window_ms),
+        .cred = pfx_token_cred(u->token),
+        .client_request_id = true,
+        .explain = pfx_graph_explain,
+    };
+    services[PFX_SERVICE_ENTRA] = (struct pfx_service){
+        .id = PFX_SERVICE_ENTRA,
+        .name = "Entra ID",
+        .url = conf->login_url,
+        .url_option = "entra.url",
+        .explain = pfx_entra_explain,
+    };
+}
+
+static void make_arm(struct uploader *u)
+{
+    static const struct pfx_arm_ops ops = {.job = on_job, .online = on_online};
+    const struct pfx_kind *const tables[] = {pfx_graph_kinds, u->ca->kinds};
+    const char *kinds[MAX_KINDS];
+    size_t n = 0;
+    for (size_t i = 0; i < 2; i++)
+        for (const struct pfx_kind *kind = tables[i]; kind->name && n < MAX_KINDS; kind++)
+            kinds[n++] = kind->name;
+    u->up.arm = pfx_arm_new("uploader", u->conf->agent_socket, kinds, n,
+                            u->conf->in_flight * JOBS_PER_FLIGHT, &ops, u);
+}
+
+static pfx_result start(struct uploader *u, const char *path, struct pfx_error *err)
+{
+    PFX_TRY(pfx_uploader_conf_load(path, &u->conf, err));
+    PFX_TRY(pfx_alloc_setup(err));
+    PFX_TRY(pfx_process_signals(&u->signals, err));
+    u->ca = &pfx_ca_digicert;
+    u->up.conf = u->conf;
+    PFX_TRY(pfx_http_new(u->conf, &u->up.http, err));
+    u->broker = pfx_broker_new(u->conf->hsm_socket);
+    u->token = pfx_token_new(&u->up, u->broker);
+    u->apikey = pfx_apikey_new(u->broker, u->ca->secret, u->ca->auth_header);
+    set_services(u);
+    make_arm(u);
+    return PFX_OK;
+}
+
+static void stop(struct uploader *u)
+{
+    pfx_up_done(&u->up);
+    pfx_token_free(u->token);
+    pfx_apikey_free(u->apikey);
+    pfx_broker_free(u->broker);
+    pfx_arm_free(u->up.arm);
+    pfx_http_free(u->up.http);
+    pfx_uploader_conf_free(u->conf);
+    if (u->signals >= 0)
+        close(u->signals);
+    curl_global_cleanup();
+}
+
+static void add_fd(struct curl_waitfd *fds, unsigned *n, const struct pollfd *from)
+{
+    if (from->fd < 0)
+        return;
+    fds[(*n)++] = (struct curl_waitfd){
+        .fd = from->fd,
+        .events = (short)((from->events & POLLIN ? CURL_WAIT_POLLIN : 0) |
+                          (from->events & POLLOUT ? CURL_WAIT_POLLOUT : 0)),
+    };
+}
+
+static int shorter(int a, int64_t b)
+{
+    if (b > INT_MAX)
+        b = INT_MAX;
+    return a < 0 || b < a ? (int)(b > 0 ? b : 0) : a;
+}
+
+/* Sleeps until there is something to do. */
+static void sleep_on(struct uploader *u)
+{
+    struct pollfd line;
+    struct curl_waitfd fds[3];
+    unsigned n = 0;
+    int sleep = shorter(60000, pfx_arm_prepare(u->up.arm, &line));
+    add_fd(fds, &n, &line);
+    int ask = pfx_broker_prepare(u->broker, &line);
+    if (ask >= 0)
+        sleep = shorter(sleep, ask);
+    add_fd(fds, &n, &line);
+    add_fd(fds, &n, &(struct pollfd){.fd = u->signals, .events = POLLIN});
+    int64_t next = pfx_up_next(&u->up);
+    if (next < INT64_MAX)
+        sleep = shorter(sleep, next - pfx_uptime_ms());
+    pfx_http_wait(u->up.http, fds, n, sleep);
+}
+
+static void run(struct uploader *u)
+{
+    for (;;) {
+        struct signalfd_siginfo info;
+        if (read(u->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+            pfx_log(PFX_LOG_INFO, "stopping: signal %u", info.ssi_signo);
+            return;
+        }
+        pfx_arm_step(u->up.arm);
+        pfx_broker_step(u->broker);
+        pfx_http_step(u->up.http);
+        pfx_token_step(u->token);
+        pfx_up_step(&u->up);
+        sleep_on(u);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"child", no_argument, NULL, 'p'},
+        {"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    pfx_process_harden("pfx-uploader");
+    const char *config = DEFAULT_CONFIG;
+    int option;
+    while ((option = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            config = optarg;
+            break;
+        case 'p':
+            prctl(PR_SET_PDEATHSIG, SIGTERM);
+            break;
+        case 'v':
+            puts("pfx-uploader " PFX_VERSION);
+            return 0;
+        case 'h':
+            fputs(usage, stdout);
+            return 0;
+        default:
+            fputs("Try `pfx-uploader --help`.\n", stderr);
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "pfx-uploader: %s: no such argument; try `pfx-uploader --help`.\n",
+                argv[optind]);
+        return 2;
+    }
+    struct uploader u = {.signals = -1};
+    struct pfx_error err = PFX_ERROR_NONE;
+    pfx_result r = start(&u, config, &err);
+    if (pfx_ok(r)) {
+        pfx_log(PFX_LOG_INFO, "pfx-uploader %s starts, incarnation %s", PFX_VERSION,
+                pfx_arm_incarnation(u.up.arm));
+        run(&u);
+    } else {
+        pfx_log_error(&err, "pfx-uploader can't start");
+    }
+    stop(&u);
+    return pfx_class_exit(r.cls);
+}

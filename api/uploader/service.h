@@ -1,0 +1,31 @@
+/* A service as the scheduler sees it: its rates, its credential, and whether it wants to be left
+ * alone for a while. Times are those of pfx_uptime_ms. */
+#ifndef PFX_UPLOADER_SERVICE_H
+#define PFX_UPLOADER_SERVICE_H
+
+#include "api/uploader/bucket.h"
+#include "api/uploader/cred.h"
+#include "api/uploader/trouble.h"
+
+struct pfx_service {
+    enum pfx_service_id id;
+    const char *name;       /* "DigiCert" */
+    const char *url;        /* borrowed from the configuration, without a slash at its end */
+    const char *url_option; /* its name there */
+    struct pfx_bucket *any[2], *writes; /* owned; NULL: no limit of that kind */
+    struct pfx_cred *cred;  /* borrowed; NULL: none */
+    bool client_request_id;
+    pfx_explain_fn explain;
+    int64_t closed_until;   /* after a 429 */
+    unsigned throttled;     /* 429s in a row */
+};
+
+void pfx_service_done(struct pfx_service *service);
+/* How long until the rates leave a place for a read or a change: 0 now. */
+int64_t pfx_service_wait(const struct pfx_service *service, bool read, int64_t now_ms);
+void pfx_service_take(struct pfx_service *service, bool read, int64_t now_ms);
+void pfx_service_give(struct pfx_service *service, bool read, int64_t now_ms);
+/* It answered 429: no request before wait_ms is over (-1: it didn't say how long). */
+void pfx_service_throttle(struct pfx_service *service, int64_t wait_ms, int64_t now_ms);
+
+#endif

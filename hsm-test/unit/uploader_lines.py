@@ -1,0 +1,311 @@
+"""pfx-uploader's limits, credentials and lines: to the services, to a proxy, to pfx-hsm and to
+pfx-agentd."""
+
+import os
+import socket
+import sys
+import threading
+import time
+import unittest
+
+import uploader_rig
+import pki  # of the simulators; the line above says where they are
+import simclient
+from simclient import EC_KEY, GROUP
+from uploader_rig import Rig
+
+
+class Rates(Rig):
+    """The program keeps to the limits by itself, and to its number of requests."""
+
+    options = {"digicert.rate_short": "20/1s", "graph.rate_writes": "10/1s",
+               "limits.job_timeout": "30s"}
+
+    def test_no_429(self):
+        self.setting(digicert_limits=[[20, 1]])
+        answers = [self.agent.start("up.order_changes", minutes=1) for _ in range(70)]
+        for answer in answers:
+            self.assertEqual("ok", answer.get(timeout=30)["class"])
+        self.assertEqual({"200": 70}, self.state()["http"]["digicert"]["answers"])
+
+    def test_writes(self):
+        self.setting(graph_write_limits=[[10, 1]])
+        jobs = [self.import_job(record_id=simclient.OBJECT + "-%040x" % n, thumbprint="%040x" % n)
+                for n in range(25)]
+        answers = [self.agent.start("up.import", **job) for job in jobs]
+        for answer in answers:
+            self.assertEqual("ok", answer.get(timeout=30)["class"])
+        self.assertNotIn("429", self.state()["http"]["graph"]["answers"])
+
+    def test_in_flight(self):
+        self.good("up.records")
+        self.control("POST", "/reset", {"what": ["counters"]})
+        self.knob(service="graph", action="delay", seconds=0.3, times=-1)
+        answers = [self.agent.start("up.records") for _ in range(50)]
+        for answer in answers:
+            self.assertEqual("ok", answer.get(timeout=30)["class"])
+        http = self.state()["http"]["graph"]
+        self.assertEqual(16, http["max_in_flight"])
+        self.assertEqual(50, http["requests"])
+        self.assertLessEqual(http["connections_opened"], 16)
+
+    def test_reuse(self):
+        self.good("up.records")
+        self.control("POST", "/reset", {"what": ["counters"]})
+        for _ in range(20):
+            self.good("up.records")
+        self.assertLessEqual(self.state()["http"]["graph"]["connections_opened"], 0)
+
+    def test_beats(self):
+        self.knob(service="graph", action="throttle", retry_after=6)
+        before = len(self.agent.beats)
+        self.good("up.records")
+        self.assertGreater(len(self.agent.beats), before)
+
+
+class Credentials(Rig):
+    """Tokens and the API key."""
+
+    def asked(self, verb):
+        return sum(1 for v, _ in self.broker.asked if v == verb)
+
+    def test_one_refresh(self):
+        self.good("up.records")
+        self.control("POST", "/reset", {"what": ["tokens"]})
+        before, issued = self.asked("assertion"), self.state()["entra"]["tokens_issued"]
+        answers = [self.agent.start("up.records") for _ in range(30)]
+        for answer in answers:
+            self.assertEqual("ok", answer.get(timeout=30)["class"])
+        self.assertEqual(before + 1, self.asked("assertion"))
+        self.assertEqual(issued + 1, self.state()["entra"]["tokens_issued"])
+
+    def test_refresh_before_end(self):
+        self.setting(token_lifetime=4)  # kept for half of it
+        self.control("POST", "/reset", {"what": ["tokens"]})
+        self.good("up.records")
+        before = self.asked("assertion")
+        self.good("up.records")
+        self.assertEqual(before, self.asked("assertion"))
+        time.sleep(2.2)
+        self.good("up.records")
+        self.assertEqual(before + 1, self.asked("assertion"))
+        answers = self.state()["http"]["graph"]["answers"]
+        self.assertLessEqual(answers.get("401", 0), 1)
+        self.setting(token_lifetime=3599)
+
+    def test_always_401(self):
+        self.knob(service="graph", action="status", code=401, times=-1)
+        self.bad("refused", "up.records", "same cloud")
+        self.assertEqual(2, self.state()["http"]["graph"]["requests"])
+
+    def test_key_changed(self):
+        self.good("up.order_changes", minutes=1)
+        for status in (401, 403):
+            with self.subTest(status):
+                self.setting(bad_key_status=status)
+                self.broker.key = "wrong-key"
+                self.knob(service="digicert", action="status", code=status)
+                self.bad("refused", "up.order", "pfx-agent secret set digicert", **self.order_job())
+                self.broker.key = simclient.API_KEY  # `secret set` in the meantime
+                self.good("up.order", **self.order_job())
+        self.assertEqual(1, self.state()["digicert"]["max_orders_per_key"] // 2)
+
+    def test_unfit_key(self):
+        self.broker.key = "two words"
+        self.knob(service="digicert", action="status", code=401)
+        self.bad("refused", "up.order_changes", "secret set digicert", minutes=1)
+        self.broker.key = simclient.API_KEY
+        self.good("up.order_changes", minutes=1)
+
+    def test_hsm_refuses(self):
+        self.control("POST", "/reset", {"what": ["tokens"]})
+        self.broker.error = {"class": "device", "op": "C_Sign", "object": "service token",
+                             "code": "CKR_DEVICE_REMOVED", "text": "The token is gone."}
+        self.bad("device", "up.records", "CKR_DEVICE_REMOVED")
+        self.broker.error = None
+        self.good("up.records")
+
+    def test_hsm_away(self):
+        self.control("POST", "/reset", {"what": ["tokens"]})
+        self.broker.close()
+        answer = self.agent.start("up.records")
+        error = self.bad("transient", "up.records", "hsm", "Is pfx-hsm running")
+        self.assertIn("job_timeout", error["text"])
+        self.assertEqual("transient", answer.get(timeout=10)["class"])
+        # It comes back while a job waits.
+        waiting = self.agent.start("up.records")
+        time.sleep(0.5)
+        self.start_broker()
+        self.assertEqual("ok", waiting.get(timeout=10)["class"])
+
+
+class Agentd(Rig):
+    """The line to pfx-agentd."""
+
+    def test_line_lost(self):
+        """An answer is kept until it is acknowledged on another connection."""
+        self.knob(service="graph", action="delay", seconds=1)
+        answer = self.agent.start("up.records")
+        first = self.agent.line
+        self.agent.ready.clear()
+        first.close()
+        self.assertEqual("ok", answer.get(timeout=10)["class"])
+        self.assertIsNot(first, self.agent.line)
+        self.assertEqual(1, len(self.agent.hello["holds"]))
+
+    def test_secrets_wiped(self):
+        """Not dumpable: nobody but root may look into the process."""
+        with open("/proc/%d/status" % self.program.pid, encoding="ascii") as stream:
+            text = stream.read()
+        self.assertIn("NoNewPrivs:\t1", text)
+
+
+class OwnServer(Rig):
+    """A server with a certificate of the test's own; the simulators stay unused."""
+
+    trusted = True
+    name = "localhost"
+
+    @classmethod
+    def configuration(cls):
+        folder = os.path.join(cls.scratch.name, "own")
+        os.makedirs(folder, exist_ok=True)
+        cls.server = socket.create_server(("127.0.0.1", 0))
+        cls.addClassCleanup(cls.server.close)
+        cls.options = {"graph.url": "https://127.0.0.1:%d" % cls.server.getsockname()[1],
+                       "entra.url": "https://localhost:%d" % cls.server.getsockname()[1]}
+        cls.handshakes = []
+        cls.own_pem = pki.make_tls(folder)
+        threading.Thread(target=cls.accept, daemon=True).start()
+        return super().configuration()
+
+    @classmethod
+    def accept(cls):
+        context = simclient.ssl.SSLContext(simclient.ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cls.own_pem)
+        while True:
+            try:
+                connection, _ = cls.server.accept()
+            except OSError:
+                return
+            connection.settimeout(5)
+            try:
+                tls = context.wrap_socket(connection, server_side=True)
+                tls.recv(1)
+                cls.handshakes.append("data")
+                tls.close()
+            except OSError:
+                cls.handshakes.append("refused")
+
+    def test_wrong_ca(self):
+        self.bad("transient", "up.records", "tls.ca_bundle", "curl 60")
+        self.assertNotIn("data", self.handshakes)
+
+
+class WrongName(Rig):
+    """The right CA and another host's name: 127.0.0.2 isn't in the certificate."""
+
+    @classmethod
+    def configuration(cls):
+        return super().configuration().replace("127.0.0.1", "127.0.0.2")
+
+    @classmethod
+    def run_program(cls):
+        cls.relays = []
+        for service in ("digicert", "login"):
+            port = int(cls.urls[service].split(":")[2].split("/")[0])
+            relay = socket.create_server(("127.0.0.2", port))
+            cls.addClassCleanup(relay.close)
+            threading.Thread(target=cls.relay, args=(relay, port), daemon=True).start()
+        super().run_program()
+
+    @classmethod
+    def relay(cls, server, port):
+        while True:
+            try:
+                inside, _ = server.accept()
+            except OSError:
+                return
+            outside = socket.create_connection(("127.0.0.1", port))
+            for a, b in ((inside, outside), (outside, inside)):
+                threading.Thread(target=cls.pump, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def pump(source, target):
+        try:
+            while True:
+                data = source.recv(65536)
+                if not data:
+                    break
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def test_wrong_name(self):
+        self.bad("transient", "up.order", "another host", **self.order_job())
+        self.bad("transient", "up.records", "another host")
+        self.assertEqual(0, self.state()["digicert"]["posts"])
+
+
+class Proxy(Rig):
+    """A proxy that tunnels; then one that wants a password first."""
+
+    @classmethod
+    def configuration(cls):
+        cls.server = socket.create_server(("127.0.0.1", 0))
+        cls.addClassCleanup(cls.server.close)
+        cls.heads = []
+        cls.refuse = False
+        cls.options = {"proxy.url": "http://127.0.0.1:%d" % cls.server.getsockname()[1]}
+        threading.Thread(target=cls.accept, daemon=True).start()
+        return super().configuration()
+
+    @classmethod
+    def accept(cls):
+        while True:
+            try:
+                inside, _ = cls.server.accept()
+            except OSError:
+                return
+            head = inside.recv(4096)
+            cls.heads.append(head)
+            if cls.refuse:
+                inside.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+                inside.close()
+                continue
+            outside = socket.create_connection(("127.0.0.1", int(head.split()[1].split(b":")[1])))
+            inside.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
+            for a, b in ((inside, outside), (outside, inside)):
+                threading.Thread(target=WrongName.pump, args=(a, b), daemon=True).start()
+
+    def test_tunnel(self):
+        self.good("up.order", **self.order_job())
+        self.assertTrue(all(h.startswith(b"CONNECT 127.0.0.1:") for h in self.heads), self.heads)
+        for head in self.heads:
+            self.assertNotIn(simclient.API_KEY.encode(), head)
+            self.assertNotIn(b"client-request-id", head)
+        type(self).refuse = True
+        self.bad("transient", "up.members", "407", group=GROUP)
+
+
+class NoProxy(Rig):
+    """A proxy that isn't there: nothing was sent, so an order is transient."""
+
+    options = {"proxy.url": "http://127.0.0.1:1"}
+
+    def test_no_proxy(self):
+        self.bad("transient", "up.order", "proxy", **self.order_job())
+
+
+class Except(Rig):
+    options = {"proxy.url": "http://127.0.0.1:1", "proxy.except": "127.0.0.1"}
+
+    def test_except(self):
+        self.good("up.order", **self.order_job(EC_KEY))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1].startswith("/"):
+        uploader_rig.PROGRAM = sys.argv.pop(1)
+    unittest.main()

@@ -1,0 +1,326 @@
+"""What the tests of pfx-uploader share: the real program between a played pfx-agentd, a played
+pfx-hsm and the simulators. The framing is written here anew, from its description."""
+
+import base64
+import json
+import os
+import queue
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "sim"))
+
+import simclient  # noqa: E402  (the line above must come first)
+
+PROGRAM = os.environ.get("PFX_UPLOADER", "")
+WAIT = 30
+
+
+def b64(data):
+    return base64.b64encode(data).decode("ascii")
+
+
+class Line:
+    """One framed connection: u32 big-endian length, one JSON object."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.lock = threading.Lock()
+
+    def send(self, message_type, **members):
+        text = json.dumps(dict({"v": 1, "t": message_type}, **members)).encode("utf-8")
+        with self.lock:
+            self.connection.sendall(struct.pack(">I", len(text)) + text)
+
+    def _read(self, size):
+        data = b""
+        while len(data) < size:
+            part = self.connection.recv(min(size - len(data), 1 << 20))
+            if not part:
+                raise ConnectionError("closed")
+            data += part
+        return data
+
+    def receive(self):
+        size = struct.unpack(">I", self._read(4))[0]
+        assert size < 16 << 20, "frame too long"
+        message = json.loads(self._read(size))
+        assert message["v"] == 1
+        return message
+
+    def close(self):
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.connection.close()
+
+
+class Listener:
+    """Accepts on a path socket; serve(line) runs in a thread of its own for each connection."""
+
+    def __init__(self, path):
+        self.path = path
+        self.lines = []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.bind(path)
+        self.socket.listen(8)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            line = Line(connection)
+            self.lines.append(line)
+            threading.Thread(target=self._guard, args=(line,), daemon=True).start()
+
+    def _guard(self, line):
+        try:
+            self.serve(line)
+        except (OSError, ConnectionError):
+            pass
+
+    def close(self):
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.socket.close()
+        for line in self.lines:
+            line.close()
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+class Agent(Listener):
+    """pfx-agentd: hands out jobs, takes answers, acknowledges them."""
+
+    def __init__(self, path):
+        self.hello = None
+        self.line = None
+        self.ready = threading.Event()
+        self.credit = threading.Semaphore(0)
+        self.beats = []
+        self.last = 0
+        self.waiting = {}
+        self.lock = threading.Lock()
+        super().__init__(path)
+
+    def serve(self, line):
+        self.hello = line.receive()
+        assert self.hello["t"] == "hello" and self.hello["role"] == "uploader", self.hello
+        line.send("welcome", version="0.1.0", incarnation=str(uuid.uuid4()))
+        self.line = line
+        self.ready.set()
+        while True:
+            message = line.receive()
+            if message["t"] == "pull":
+                for _ in range(message["max"]):
+                    self.credit.release()
+            elif message["t"] == "beat":
+                self.beats.append(message["job"])
+            else:
+                assert message["t"] == "done", message
+                line.send("ack", job=message["job"], lease=message["lease"])
+                self.waiting.pop(message["job"]).put(message)
+
+    def start(self, kind, **body):
+        """Hands out a job; the queue gets its answer."""
+        assert self.ready.wait(WAIT), "pfx-uploader doesn't connect"
+        assert self.credit.acquire(timeout=WAIT), "no credit"
+        answer = queue.Queue()
+        with self.lock:
+            self.last += 1
+            number = self.last
+            self.waiting[number] = answer
+        self.line.send("job", job=number, lease=number + 1000, kind=kind, body=body,
+                       deadline=int(time.time() * 1000) + 60000)
+        return answer
+
+    def do(self, kind, **body):
+        return self.start(kind, **body).get(timeout=WAIT)
+
+
+class Broker(Listener):
+    """pfx-hsm's uploader socket: assertions, and the API key."""
+
+    def __init__(self, path, assertion):
+        self.assertion = assertion
+        self.key = simclient.API_KEY
+        self.asked = []
+        self.error = None
+        self.delay = 0
+        super().__init__(path)
+
+    def serve(self, line):
+        while True:
+            message = line.receive()
+            assert message["t"] == "req", message
+            self.asked.append((message["verb"], message["args"]))
+            time.sleep(self.delay)
+            if self.error:
+                line.send("end", id=message["id"], exit=4, error=self.error)
+                continue
+            if message["verb"] == "assertion":
+                assert message["args"] == {"app": "main"}, message
+                body = {"client_id": simclient.CLIENT, "assertion": self.assertion(),
+                        "expires": int(time.time() * 1000) + 600000}
+            else:
+                assert message["args"] == {"name": "digicert"}, message
+                body = {"value": self.key}
+            line.send("item", id=message["id"], body=body)
+            line.send("end", id=message["id"], exit=0)
+
+
+class Rig(simclient.SimCase):
+    """The program with everything around it; options change its configuration."""
+
+    options = {}
+    with_broker = True
+
+    @classmethod
+    def setUpClass(cls):
+        if not PROGRAM:
+            raise RuntimeError("PFX_UPLOADER names no program")
+        super().setUpClass()
+        if not hasattr(cls, "urls"):
+            cls.start()
+        cls.program = None
+        cls.broker = None
+        cls.socket_dir = cls.scratch.name
+        cls.agent = Agent(os.path.join(cls.socket_dir, "agent"))
+        cls.addClassCleanup(cls.agent.close)
+        if cls.with_broker:
+            cls.start_broker()
+        cls.run_program()
+        cls.addClassCleanup(cls.stop_program)
+
+    @classmethod
+    def start_broker(cls):
+        cls.broker = Broker(os.path.join(cls.socket_dir, "hsm"), lambda: cls.assertion(cls))
+        cls.addClassCleanup(cls.broker.close)
+
+    @classmethod
+    def configuration(cls):
+        values = {
+            "digicert": {"url": cls.urls["digicert"]},
+            "entra": {"url": cls.urls["login"], "tenant": simclient.TENANT},
+            "graph": {"url": cls.urls["graph"]},
+            "tls": {"ca_bundle": os.path.join(cls.dir, "tls-ca.pem")},
+            "limits": {"in_flight": 16, "connect_timeout": "2s", "request_timeout": "3s",
+                       "job_timeout": "6s", "max_body": "1MiB"},
+        }
+        for path, value in cls.options.items():
+            section, name = path.split(".")
+            values.setdefault(section, {})[name] = value
+        lines = ["agent_socket: %s/agent" % cls.socket_dir, "hsm_socket: %s/hsm" % cls.socket_dir]
+        for section, members in values.items():
+            lines.append(section + ":")
+            lines += ["  %s: %s" % (k, json.dumps(v) if isinstance(v, str) else v)
+                      for k, v in members.items()]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def run_program(cls):
+        config = os.path.join(cls.scratch.name, "uploader.yaml")
+        with open(config, "w", encoding="utf-8") as stream:
+            stream.write(cls.configuration())
+        os.chmod(config, 0o600)
+        # A proxy of the environment must not matter.
+        nowhere = "http://127.0.0.1:1"
+        environment = dict(os.environ, https_proxy=nowhere, ALL_PROXY=nowhere)
+        # The program can't be traced, so that the leak checker can't look into it.
+        environment["ASAN_OPTIONS"] = "detect_leaks=0:" + environment.get("ASAN_OPTIONS", "")
+        cls.log = open(os.path.join(cls.scratch.name, "log"), "w+", encoding="utf-8")
+        cls.program = subprocess.Popen([PROGRAM, "--child", "--config", config],
+                                       stderr=cls.log, env=environment)
+
+    @classmethod
+    def stop_program(cls):
+        if cls.program is None:
+            return
+        if cls.program.poll() is None:
+            cls.program.send_signal(signal.SIGTERM)
+        try:
+            code = cls.program.wait(10)
+        except subprocess.TimeoutExpired:
+            cls.program.kill()
+            cls.program.wait(10)
+            code = "hung"
+        text = cls.log_text()
+        cls.log.close()
+        assert code == 0, "pfx-uploader ended with %s:\n%s" % (code, text)
+        for secret in (simclient.API_KEY, "eyJ0eXAi"):
+            assert secret not in text, "a secret in the log"
+
+    @classmethod
+    def log_text(cls):
+        with open(os.path.join(cls.scratch.name, "log"), encoding="utf-8") as stream:
+            return stream.read()
+
+    def setUp(self):
+        super().setUp()
+        if self.broker:
+            self.broker.error = None
+            self.broker.delay = 0
+            self.broker.key = simclient.API_KEY
+
+    # --- jobs --------------------------------------------------------------------------------
+
+    def good(self, kind, **body):
+        answer = self.agent.do(kind, **body)
+        self.assertEqual("ok", answer["class"], answer.get("error"))
+        return answer["body"]
+
+    def bad(self, cls, kind, *words, **body):
+        """The error of a job that fails with this class and says these words."""
+        answer = self.agent.do(kind, **body)
+        self.assertEqual(cls, answer["class"], answer)
+        text = " ".join(str(v) for v in answer["error"].values())
+        for word in words:
+            self.assertIn(word, text)
+        self.assertNotIn(simclient.API_KEY, text)
+        return answer["error"]
+
+    @staticmethod
+    def order_job(key=simclient.EC_KEY, emails=("alice@example.com",), **changes):
+        pem = simclient.csr(key, emails)
+        raw = base64.b64decode(pem.split("-----")[2])
+        job = {"enrolment": 7, "product": "secure_email_mailbox", "addresses": list(emails),
+               "csr": b64(raw), "token": str(uuid.uuid4()), "years": 1, "profile_type": "strict",
+               "purpose": "signing", "additional_usages": []}
+        job.update(changes)
+        return {k: v for k, v in job.items() if v is not None}
+
+    @staticmethod
+    def spki(key=simclient.EC_KEY):
+        return b64(key.public_key().public_bytes(
+            simclient.serialization.Encoding.DER,
+            simclient.serialization.PublicFormat.SubjectPublicKeyInfo))
+
+    def settle_job(self, job, key=simclient.EC_KEY, age=0):
+        return {"product": job["product"], "addresses": job["addresses"], "spki": self.spki(key),
+                "token": job["token"], "since": int((time.time() - age) * 1000)}
+
+    @staticmethod
+    def import_job(**changes):
+        blob = bytes.fromhex("3043020103303e0500") + bytes(60)
+        job = {"user": "a1000000-0000-4000-8000-000000000001",
+               "record_id": simclient.OBJECT + "-" + "ab" * 20, "thumbprint": "ab" * 20,
+               "purpose": "smimeSigning", "upn": simclient.UPN, "starts": 1767323045000,
+               "expires": 1798859045000, "provider_name": "pfx-sim provider",
+               "key_name": "PFXEncryptionKey", "padding": "oaepSha512", "pfx": b64(blob),
+               "sealed": b64(b"\x5a" * 384)}
+        job.update(changes)
+        return job
