@@ -1,0 +1,90 @@
+#include "agent/agent.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "agent/orders.h"
+#include "agent/pass.h"
+#include "agent/timing.h"
+#include "api/conf/process.h"
+
+pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err)
+{
+    int64_t orders, uploads;
+    PFX_TRY(pfx_pass_rules(agent, err));
+    PFX_TRY(pfx_meta_get(agent->store, "pause_orders", &orders, err));
+    PFX_TRY(pfx_meta_get(agent->store, "pause_uploads", &uploads, err));
+    agent->no_orders = orders != 0;
+    agent->no_uploads = uploads != 0;
+    return PFX_OK;
+}
+
+pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads, bool paused,
+                           int64_t now_ms, struct pfx_error *err)
+{
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
+    if (orders)
+        PFX_TRY(pfx_meta_set(agent->store, "pause_orders", paused, err));
+    if (uploads)
+        PFX_TRY(pfx_meta_set(agent->store, "pause_uploads", paused, err));
+    PFX_TRY(pfx_note(agent->store, now_ms, 0, NULL, err, "an operator %s %s%s%s",
+                     paused ? "pauses" : "resumes", orders ? "orders" : "",
+                     orders && uploads ? " and " : "", uploads ? "uploads" : ""));
+    PFX_TRY(pfx_tx_commit(&tx, err));
+    agent->no_orders = orders ? paused : agent->no_orders;
+    agent->no_uploads = uploads ? paused : agent->no_uploads;
+    return PFX_OK;
+}
+
+void pfx_agent_store_result(struct pfx_agent *agent, pfx_result r, const struct pfx_error *err)
+{
+    int64_t changes = sqlite3_total_changes64(pfx_db_handle(agent->store->db));
+    char line[800];
+    if (pfx_ok(r)) {
+        if (agent->store_trouble[0] && changes > agent->store_changes) {
+            pfx_log(PFX_LOG_INFO, "the store can be written again");
+            agent->store_trouble[0] = '\0';
+        }
+        return;
+    }
+    pfx_error_line(err, line, sizeof(line));
+    if (strcmp(line, agent->store_trouble) != 0)
+        pfx_log(PFX_LOG_ERROR, "%s", line);
+    memcpy(agent->store_trouble, line, sizeof(line));
+    agent->store_changes = changes;
+}
+
+static pfx_result orders_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
+{
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
+    PFX_TRY(pfx_orders_tick(agent, now_ms, err));
+    return pfx_tx_commit(&tx, err);
+}
+
+void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    pfx_result r = pfx_pass_tick(agent, now_ms, &err);
+    if (pfx_ok(r))
+        r = orders_tick(agent, now_ms, &err);
+    pfx_agent_store_result(agent, r, &err);
+}
+
+uint32_t pfx_dice(void)
+{
+    uint32_t dice;
+    if (getrandom(&dice, sizeof(dice), 0) != sizeof(dice))
+        pfx_die("no randomness");
+    return dice;
+}
+
+int64_t pfx_agent_backoff(const struct pfx_agent *agent, int64_t tries)
+{
+    return pfx_backoff(tries < 0    ? 0
+                       : tries > 62 ? 62
+                                    : (unsigned)tries,
+                       agent->conf->retry_min_ms, agent->conf->retry_max_ms, pfx_dice());
+}

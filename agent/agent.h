@@ -1,0 +1,43 @@
+/* What the parts of pfx-agentd share: configuration, store, and who is connected. */
+#ifndef PFX_AGENT_AGENT_H
+#define PFX_AGENT_AGENT_H
+
+#include "agent/name.h"
+#include "agent/store.h"
+#include "api/conf/agent_conf.h"
+#include "api/wire/messages.h"
+#include "crypto/encode.h"
+
+struct pfx_desk;    /* the arms' sockets: desk.h */
+struct pfx_counter; /* the CLI's socket: counter.h */
+struct pfx_run;     /* the run that an operator watches: run.h */
+
+struct pfx_agent {
+    const struct pfx_agent_conf *conf;
+    struct pfx_store *store;
+    struct pfx_names *names;
+    char incarnation[PFX_GUID_SIZE];
+    int64_t job_deadline_ms;    /* an arm without a sign of life for so long is taken for hung */
+    bool no_orders, no_uploads; /* paused; the store has them too */
+    struct pfx_desk *desk;
+    struct pfx_counter *counter;
+    struct pfx_run *run;     /* NULL: none */
+    bool checkpoint;         /* a parcel was erased: empty the log */
+    char store_trouble[800]; /* the last write that failed; "" once one went well again */
+    int64_t store_changes;   /* rows changed until then */
+};
+
+/* Reads what is kept in the store into the fields above. */
+PFX_MUST_USE pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads,
+                                        bool paused, int64_t now_ms, struct pfx_error *err);
+/* Everything that is due by the clock: passes, polls. Failures are logged and tried again. */
+void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms);
+/* Remembers what a transaction came to: a failure is logged once, and is over when something could
+ * be written again. */
+void pfx_agent_store_result(struct pfx_agent *agent, pfx_result r, const struct pfx_error *err);
+uint32_t pfx_dice(void);
+/* Back-off of this configuration. */
+int64_t pfx_agent_backoff(const struct pfx_agent *agent, int64_t tries);
+
+#endif

@@ -1,0 +1,73 @@
+/* The socket of the CLI: who may ask what, and one answer after the other without ever waiting for
+ * a slow reader. */
+#ifndef PFX_AGENT_COUNTER_H
+#define PFX_AGENT_COUNTER_H
+
+#include <poll.h>
+#include <sys/types.h>
+
+#include "agent/agent.h"
+#include "agent/enrolment.h"
+#include "agent/pass.h"
+
+#define PFX_COUNTER_ASKERS 32
+#define PFX_COUNTER_POLLFDS (PFX_COUNTER_ASKERS + 1)
+
+enum pfx_asker_role { PFX_ASKER_NOBODY, PFX_ASKER_AUDITOR, PFX_ASKER_OPERATOR };
+
+struct pfx_asker;
+struct pfx_verb {
+    const char *name;
+    enum pfx_asker_role least;
+    /* Begins the answer. A verb that can't end at once sets asker->step. */
+    void (*start)(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                  int64_t now_ms);
+};
+extern const struct pfx_verb pfx_verbs[];
+
+/* What a verb that goes on needs between two rounds. */
+struct pfx_selection {
+    int64_t enrolment; /* 0: any */
+    char *user, *state;
+    int64_t after; /* ids up to this are done */
+    int64_t done, refused;
+};
+struct pfx_asker {
+    struct pfx_agent *agent;
+    struct pfx_conn *conn; /* NULL: free */
+    bool broken;           /* can't be written to any more; cleared away in the next round */
+    enum pfx_asker_role role;
+    int64_t request; /* 0: nothing is asked */
+    const struct pfx_verb *verb;
+    const struct pfx_wire_pair *pair;
+    void (*step)(struct pfx_asker *asker, int64_t now_ms); /* called while there is room */
+    struct pfx_selection select;
+    int64_t heard_uptime; /* last request or progress of the reader */
+    size_t queued;        /* then */
+};
+/* An empty body of the verb's items. */
+struct pfx_msg *pfx_asker_body(const struct pfx_asker *asker);
+void pfx_asker_item(struct pfx_asker *asker, struct pfx_msg *body); /* frees body */
+/* err may be NULL. */
+void pfx_asker_end(struct pfx_asker *asker, int exit, const struct pfx_error *err);
+/* The same with the class's exit code. */
+void pfx_asker_fail(struct pfx_asker *asker, const struct pfx_error *err);
+
+PFX_MUST_USE pfx_result pfx_counter_open(struct pfx_agent *agent, gid_t operators, gid_t auditors,
+                                         struct pfx_counter **ret_counter, struct pfx_error *err);
+void pfx_counter_close(struct pfx_counter *counter);
+size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds);
+void pfx_counter_step(struct pfx_counter *counter, int64_t now_ms);
+
+/* The verbs' beginnings, by file. */
+void pfx_verb_run(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_status(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_list(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_show(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_cancel(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_retry(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_release(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_pause(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_resume(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+
+#endif

@@ -1,0 +1,281 @@
+/* pfx-agentd: decides. It holds no key, no secret in the clear, and opens no internet socket. */
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/counter.h"
+#include "agent/desk.h"
+#include "agent/outbox.h"
+#include "agent/run.h"
+#include "agent/supervise.h"
+#include "agent/timing.h"
+#include "api/conf/process.h"
+
+#define TICK_MS 100 /* while something moves */
+#define IDLE_MS 1000
+#define JOB_DEADLINE_S 360 /* pfx-uploader gives a job five minutes by default */
+
+struct options {
+    const char *config, *hsm_policy, *uploader_config;
+    bool with_arms;
+    long job_deadline_s;
+};
+
+static void usage(FILE *out)
+{
+    fprintf(
+        out,
+        "usage: pfx-agentd [--config FILE] [--with-arms [--hsm-policy FILE] "
+        "[--uploader-config FILE]]\n"
+        "                  [--job-deadline SECONDS] [--version] [--help]\n"
+        "\n"
+        "  --config FILE           default /etc/pfx-agent/agent.yaml\n"
+        "  --with-arms             start pfx-hsm and pfx-uploader too, and again when they end\n"
+        "  --hsm-policy FILE       for pfx-hsm\n"
+        "  --uploader-config FILE  for pfx-uploader\n"
+        "  --job-deadline SECONDS  an arm without a sign of life from a job for so long is taken\n"
+        "                          for hung and its line is closed (default %d)\n",
+        JOB_DEADLINE_S);
+}
+
+/* -1: go on; else the exit code. */
+static int read_options(int argc, char **argv, struct options *o)
+{
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"with-arms", no_argument, NULL, 'a'},
+        {"hsm-policy", required_argument, NULL, 'p'},
+        {"uploader-config", required_argument, NULL, 'u'},
+        {"job-deadline", required_argument, NULL, 'd'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    char *end;
+    int c;
+    *o = (struct options){.config = "/etc/pfx-agent/agent.yaml", .job_deadline_s = JOB_DEADLINE_S};
+    while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            o->config = optarg;
+            break;
+        case 'a':
+            o->with_arms = true;
+            break;
+        case 'p':
+            o->hsm_policy = optarg;
+            break;
+        case 'u':
+            o->uploader_config = optarg;
+            break;
+        case 'd':
+            o->job_deadline_s = strtol(optarg, &end, 10);
+            if (*end || end == optarg || o->job_deadline_s < 1 || o->job_deadline_s > 86400) {
+                fprintf(stderr, "pfx-agentd: --job-deadline %s: 1 to 86400 seconds\n", optarg);
+                return 2;
+            }
+            break;
+        case 'v':
+            printf("pfx-agentd %s\n", PFX_VERSION);
+            return 0;
+        case 'h':
+            usage(stdout);
+            return 0;
+        default:
+            usage(stderr);
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "pfx-agentd: %s: no arguments are taken\n", argv[optind]);
+        return 2;
+    }
+    if (!o->with_arms && (o->hsm_policy || o->uploader_config)) {
+        fprintf(stderr, "pfx-agentd: --hsm-policy and --uploader-config need --with-arms\n");
+        return 2;
+    }
+    return -1;
+}
+
+static pfx_result find_user(const char *option, const char *name, uid_t *ret_uid,
+                            struct pfx_error *err)
+{
+    *ret_uid = (uid_t)-1;
+    if (!name)
+        return PFX_OK;
+    const struct passwd *pw = getpwnam(name);
+    if (!pw)
+        return pfx_fail(err, PFX_CLASS_USAGE, option, name, "",
+                        "there is no such user on this host; make it, or correct agent.yaml");
+    *ret_uid = pw->pw_uid;
+    return PFX_OK;
+}
+
+static pfx_result find_group(const char *option, const char *name, gid_t *ret_gid,
+                             struct pfx_error *err)
+{
+    *ret_gid = (gid_t)-1;
+    if (!name)
+        return PFX_OK;
+    const struct group *gr = getgrnam(name);
+    if (!gr)
+        return pfx_fail(err, PFX_CLASS_USAGE, option, name, "",
+                        "there is no such group on this host; make it, or correct agent.yaml");
+    *ret_gid = gr->gr_gid;
+    return PFX_OK;
+}
+
+/* Others must be able to pass through it where sockets are for others; each socket has its own mode
+ * and asks the kernel who comes. */
+static pfx_result make_run_dir(const char *dir, bool for_others, struct pfx_error *err)
+{
+    if (mkdir(dir, 0750) == 0) {
+        if (chmod(dir, for_others ? 0755 : 0750) != 0)
+            return pfx_fail_errno(err, errno, "chmod run_dir", dir, "check run_dir in agent.yaml");
+        return PFX_OK;
+    }
+    if (errno != EEXIST)
+        return pfx_fail_errno(err, errno, "make run_dir", dir,
+                              "make its parent folder, or set run_dir in agent.yaml");
+    struct stat st;
+    if (stat(dir, &st) != 0)
+        return pfx_fail_errno(err, errno, "read run_dir", dir, "check run_dir in agent.yaml");
+    if (!S_ISDIR(st.st_mode) || access(dir, W_OK | X_OK) != 0)
+        return pfx_fail(
+            err, PFX_CLASS_USAGE, "run_dir", dir, "",
+            "this isn't a folder that pfx-agentd can make its sockets in; check its owner "
+            "and run_dir in agent.yaml");
+    return PFX_OK;
+}
+
+struct daemon {
+    struct pfx_agent agent;
+    struct pfx_agent_conf *conf;
+    struct pfx_children *children;
+    int signals;
+};
+
+static pfx_result set_up(struct daemon *d, const struct options *o, struct pfx_error *err)
+{
+    struct pfx_agent *a = &d->agent;
+    uid_t uids[PFX_ARM_ROLES];
+    gid_t operators, auditors;
+    PFX_TRY(pfx_agent_conf_load(o->config, &d->conf, err));
+    a->conf = d->conf;
+    a->job_deadline_ms = (int64_t)o->job_deadline_s * PFX_SECOND;
+    PFX_TRY(pfx_rules_check(a->conf, err));
+    PFX_TRY(pfx_names_open(a->conf->transliteration, &a->names, err));
+    PFX_TRY(find_user("access.hsm_user", a->conf->hsm_user, &uids[PFX_ARM_HSM], err));
+    PFX_TRY(
+        find_user("access.uploader_user", a->conf->uploader_user, &uids[PFX_ARM_UPLOADER], err));
+    PFX_TRY(find_group("access.operators", a->conf->operators_group, &operators, err));
+    PFX_TRY(find_group("access.auditors", a->conf->auditors_group, &auditors, err));
+    PFX_TRY(pfx_store_open(a->conf->state_dir, &a->store, err));
+    PFX_TRY(pfx_agent_init(a, err));
+    PFX_TRY(make_run_dir(a->conf->run_dir,
+                         a->conf->hsm_user || a->conf->uploader_user || a->conf->operators_group ||
+                             a->conf->auditors_group,
+                         err));
+    pfx_guid_new(a->incarnation);
+    PFX_TRY(pfx_process_signals(&d->signals, err));
+    PFX_TRY(pfx_desk_open(a, uids, &a->desk, err));
+    PFX_TRY(pfx_counter_open(a, operators, auditors, &a->counter, err));
+    if (o->with_arms)
+        PFX_TRY(pfx_children_start(o->hsm_policy, o->uploader_config, &d->children, err));
+    return PFX_OK;
+}
+
+static void tear_down(struct daemon *d)
+{
+    pfx_counter_close(d->agent.counter);
+    pfx_desk_close(d->agent.desk);
+    pfx_children_stop(d->children);
+    pfx_store_close(d->agent.store);
+    pfx_names_close(d->agent.names);
+    pfx_agent_conf_free(d->conf);
+    if (d->signals >= 0)
+        close(d->signals);
+}
+
+/* Until the next job leaves its back-off, or something else may be due. */
+static int64_t until_next(struct daemon *d, int64_t now_ms)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    int64_t next, out;
+    int64_t wait = d->agent.run ? TICK_MS : IDLE_MS;
+    if (pfx_ok(pfx_db_int(d->agent.store->db, &err, 0, &next,
+                          "SELECT min(not_before) FROM job WHERE not_before > ?",
+                          PFX_PARAMS(P_INT(now_ms)))) &&
+        next && next - now_ms < wait)
+        wait = next - now_ms;
+    if (pfx_ok(pfx_db_int(d->agent.store->db, &err, 0, &out,
+                          "SELECT EXISTS(SELECT 1 FROM job WHERE sent_at IS NOT NULL)",
+                          PFX_NO_PARAMS)) &&
+        out && wait > TICK_MS)
+        wait = TICK_MS;
+    return wait;
+}
+
+static void serve(struct daemon *d)
+{
+    struct pollfd fds[1 + PFX_DESK_POLLFDS + PFX_COUNTER_POLLFDS];
+    int64_t tick = 0;
+    while (true) {
+        int64_t uptime = pfx_uptime_ms();
+        bool busy;
+        size_t n = 0;
+        fds[n++] = (struct pollfd){.fd = d->signals, .events = POLLIN};
+        n += pfx_desk_prepare(d->agent.desk, fds + n, &busy);
+        n += pfx_counter_prepare(d->agent.counter, fds + n);
+        int64_t wait = busy || pfx_run_busy(&d->agent) ? 0 : until_next(d, pfx_now_ms());
+        if (d->children) {
+            int64_t child = pfx_children_step(d->children, uptime);
+            wait = child < wait ? child : wait;
+        }
+        if (poll(fds, n, (int)wait) < 0 && errno != EINTR)
+            pfx_die("poll failed");
+        if (fds[0].revents)
+            return;
+        int64_t now_ms = pfx_now_ms();
+        pfx_desk_step(d->agent.desk, now_ms);
+        uptime = pfx_uptime_ms();
+        if (uptime >= tick) {
+            pfx_agent_tick(&d->agent, now_ms);
+            tick = uptime + TICK_MS;
+        }
+        pfx_counter_step(d->agent.counter, now_ms);
+        pfx_run_step(&d->agent, now_ms);
+        pfx_desk_hand_out(d->agent.desk, now_ms);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct options options;
+    struct daemon d = {.signals = -1};
+    struct pfx_error err = PFX_ERROR_NONE;
+    pfx_process_harden("pfx-agentd");
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is a full disk, no reason to die */
+    int code = read_options(argc, argv, &options);
+    if (code >= 0)
+        return code;
+    pfx_result r = set_up(&d, &options, &err);
+    if (pfx_failed(r)) {
+        pfx_log_error(&err, "pfx-agentd can't start");
+        tear_down(&d);
+        return pfx_class_exit(r.cls);
+    }
+    pfx_log(PFX_LOG_INFO, "pfx-agentd %s is ready: %zu rules, state in %s", PFX_VERSION,
+            d.conf->n_rules, d.conf->state_dir);
+    serve(&d);
+    pfx_log(PFX_LOG_INFO, "pfx-agentd ends");
+    tear_down(&d);
+    return 0;
+}

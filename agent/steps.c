@@ -1,0 +1,492 @@
+#include "agent/steps.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "agent/orders.h"
+#include "agent/timing.h"
+#include "api/conf/process.h"
+#include "crypto/cert.h"
+#include "crypto/csr.h"
+
+#define MOST_BOUNCES 3 /* read-backs that didn't find what was imported */
+
+/* One answer in the flow. A handler keeps what the answer brings; what is wrong with it goes to
+ * `bad` and is treated like an answer of that class. */
+struct step {
+    struct pfx_agent *agent;
+    struct pfx_enrolment *e;
+    const struct pfx_msg *body;
+    int64_t now_ms;
+    struct pfx_error bad;
+    int64_t again_at; /* not 0: not done yet, the same job then */
+    bool hold_lost;   /* looked long enough for a lost order */
+    char note[200];
+};
+
+#define BAD(st, cls, object, code, ...)                                                            \
+    do {                                                                                           \
+        pfx_result bad_ = pfx_fail(&(st)->bad, cls, "check answer", object, code, __VA_ARGS__);    \
+        (void)bad_;                                                                                \
+        return PFX_OK;                                                                             \
+    } while (0)
+
+static bool same(struct pfx_bytes a, struct pfx_bytes b)
+{
+    return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+}
+
+static pfx_result on_key_csr(struct step *st, struct pfx_error *err)
+{
+    struct pfx_bytes spki = pfx_msg_blob(st->body, "spki");
+    struct pfx_buf in_csr PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
+    enum pfx_key_type type;
+    if (pfx_failed(pfx_csr_spki(pfx_msg_blob(st->body, "csr"), &in_csr, &st->bad)) ||
+        pfx_failed(pfx_spki_type(spki, &type, &st->bad))) {
+        st->bad.cls = PFX_CLASS_INTEGRITY;
+        return PFX_OK;
+    }
+    if (!same(spki, pfx_buf_bytes(&in_csr)))
+        BAD(st, PFX_CLASS_INTEGRITY, "request", "key",
+            "the request has another key than pfx-hsm "
+            "says; look at pfx-hsm's log");
+    if (strcmp(pfx_key_type_name(type), st->e->key_type) != 0)
+        BAD(st, PFX_CLASS_INTEGRITY, "request", "key", "the key is %s, and %s was asked for",
+            pfx_key_type_name(type), st->e->key_type);
+    return pfx_db_exec(st->agent->store->db, err, NULL,
+                       "UPDATE enrolment SET key_ref = ?, key_id = ?, ticket = ?, csr = ?, spki = ?"
+                       " WHERE id = ?",
+                       PFX_PARAMS(P_TEXT(pfx_msg_str(st->body, "key_ref")),
+                                  P_BLOB(pfx_msg_blob(st->body, "key_id")),
+                                  P_BLOB(pfx_msg_blob(st->body, "ticket")),
+                                  P_BLOB(pfx_msg_blob(st->body, "csr")), P_BLOB(spki),
+                                  P_INT(st->e->id)));
+}
+
+static pfx_result take_order(struct step *st, struct pfx_error *err)
+{
+    int64_t order = pfx_msg_int(st->body, "order_id");
+    int64_t cert = pfx_msg_int(st->body, "certificate_id");
+    int64_t owner;
+    if (order == 0)
+        BAD(st, PFX_CLASS_INTEGRITY, "order", "", "the answer has no order id");
+    PFX_TRY(pfx_db_int(st->agent->store->db, err, 0, &owner,
+                       "SELECT id FROM enrolment WHERE order_id = ?", PFX_PARAMS(P_INT(order))));
+    if (owner && owner != st->e->id)
+        BAD(st, PFX_CLASS_INTEGRITY, "order", "",
+            "order %lld belongs to enrolment %lld already; look "
+            "at both orders at the CA",
+            (long long)order, (long long)owner);
+    snprintf(st->note, sizeof(st->note), "order %lld", (long long)order);
+    /* One that is issued at once isn't waited for: it is asked for now. */
+    return pfx_db_exec(st->agent->store->db, err, NULL,
+                       "UPDATE enrolment SET order_id = ?, certificate_id = ?, ordered_at = ?,"
+                       " covered = 0, ca_status = ?, info_at = ?, validation_at = NULL,"
+                       " settle_since = NULL, settle_empty = 0 WHERE id = ?",
+                       PFX_PARAMS(P_INT(order), P_INT_OR_NULL(cert), P_INT(st->now_ms),
+                                  P_TEXT(pfx_msg_str(st->body, "status")),
+                                  P_INT(cert ? st->now_ms : st->now_ms + PFX_DAY),
+                                  P_INT(st->e->id)));
+}
+
+static pfx_result on_order_settle(struct step *st, struct pfx_error *err)
+{
+    if (pfx_msg_bool(st->body, "found")) {
+        PFX_TRY(take_order(st, err));
+        if (st->bad.cls != PFX_CLASS_OK)
+            return PFX_OK;
+        /* It may have been issued long ago: ask now. */
+        return pfx_db_exec(st->agent->store->db, err, NULL,
+                           "UPDATE enrolment SET info_at = ? WHERE id = ?",
+                           PFX_PARAMS(P_INT(st->now_ms), P_INT(st->e->id)));
+    }
+    int64_t grace = st->agent->conf->settle_grace_ms;
+    unsigned empty = (unsigned)st->e->settle_empty + 1;
+    st->hold_lost = pfx_settle_over(empty, st->e->settle_since, grace, st->now_ms);
+    st->again_at = st->now_ms + pfx_settle_delay(empty, grace);
+    return pfx_db_exec(st->agent->store->db, err, NULL,
+                       "UPDATE enrolment SET settle_empty = ? WHERE id = ?",
+                       PFX_PARAMS(P_INT(empty), P_INT(st->e->id)));
+}
+
+/* A CA may round and cut, so the length is compared with room for that: a twelfth, two days at
+ * least. */
+static void check_validity(struct step *st, const struct pfx_cert_facts *facts)
+{
+    int64_t ordered = st->e->years ? st->e->years * 365 : st->e->days;
+    int64_t got = (facts->not_after_ms - facts->not_before_ms) / PFX_DAY;
+    int64_t room = ordered / 12 > 2 ? ordered / 12 : 2;
+    if (got < ordered - room || got > ordered + room) {
+        pfx_result r = pfx_fail(&st->bad, PFX_CLASS_REFUSED, "check certificate", facts->subject,
+                                "validity", "it is valid for %lld days, and %lld were ordered",
+                                (long long)got, (long long)ordered);
+        (void)r;
+    }
+}
+
+static pfx_result keep_certificate(struct step *st, const struct pfx_cert_facts *facts,
+                                   struct pfx_error *err)
+{
+    struct pfx_buf chain PFX_CLEANUP(pfx_buf_done) = pfx_buf_make((size_t)1 << 20);
+    for (size_t i = 0; i < pfx_msg_count(st->body, "chain"); i++)
+        pfx_chain_add(&chain, pfx_msg_blob_at(st->body, "chain", i));
+    char hex[33];
+    size_t n = 0;
+    for (const char *p = st->e->user; *p && n < 32; p++)
+        if (*p != '-')
+            hex[n++] = *p;
+    hex[n] = '\0';
+    char *record PFX_AUTOFREE = pfx_asprintf("%s-%s", hex, facts->thumbprint);
+    snprintf(st->note, sizeof(st->note), "certificate %s", facts->thumbprint);
+    return pfx_db_exec(st->agent->store->db, err, NULL,
+                       "UPDATE enrolment SET cert = ?, chain = ?, thumbprint = ?, starts = ?,"
+                       " expires = ?, record_id = ? WHERE id = ?",
+                       PFX_PARAMS(P_BLOB(pfx_msg_blob(st->body, "leaf")),
+                                  P_BLOB(pfx_buf_bytes(&chain)), P_TEXT(facts->thumbprint),
+                                  P_INT(facts->not_before_ms), P_INT(facts->not_after_ms),
+                                  P_TEXT(record), P_INT(st->e->id)));
+}
+
+static pfx_result on_download(struct step *st, struct pfx_error *err)
+{
+    struct pfx_bytes leaf = pfx_msg_blob(st->body, "leaf");
+    PFX_AUTOSTRINGS struct pfx_strings emails = {0};
+    enum pfx_purpose purpose;
+    if (!pfx_strings_parse(st->e->addresses, &emails) ||
+        !pfx_purpose_parse(st->e->purpose, &purpose))
+        BAD(st, PFX_CLASS_INTEGRITY, st->e->user, "",
+            "its row in the store is damaged; restore the "
+            "store from a backup");
+    PFX_AUTOCERTS struct pfx_certs *chain = pfx_certs_new();
+    for (size_t i = 0; i < pfx_msg_count(st->body, "chain"); i++)
+        if (pfx_failed(pfx_certs_add(chain, pfx_msg_blob_at(st->body, "chain", i), &st->bad)))
+            return PFX_OK;
+    struct pfx_cert_expect expect = {
+        .spki = pfx_buf_bytes(&st->e->spki),
+        .emails = (const char *const *)emails.v,
+        .n_emails = emails.n,
+        .purpose = purpose,
+        .now_ms = st->now_ms,
+        .roots = NULL, /* pfx-hsm has the roots and checks the chain */
+    };
+    struct pfx_cert_facts facts PFX_CLEANUP(pfx_cert_facts_done) = {0};
+    if (pfx_failed(pfx_cert_check(leaf, chain, &expect, &st->bad)) ||
+        pfx_failed(pfx_cert_facts_read(leaf, &facts, &st->bad)))
+        return PFX_OK;
+    check_validity(st, &facts);
+    return st->bad.cls == PFX_CLASS_OK ? keep_certificate(st, &facts, err) : PFX_OK;
+}
+
+static pfx_result on_build_seal(struct step *st, struct pfx_error *err)
+{
+    struct pfx_bytes pfx = pfx_msg_blob(st->body, "pfx");
+    struct pfx_bytes said = pfx_msg_blob(st->body, "pfx_sha256");
+    uint8_t hash[32];
+    if (!pfx_sha256(pfx.data, pfx.len, hash) || memcmp(hash, said.data, sizeof(hash)) != 0)
+        BAD(st, PFX_CLASS_INTEGRITY, "PFX", "",
+            "its hash isn't what pfx-hsm says; look at pfx-hsm's "
+            "log");
+    struct pfx_db *db = st->agent->store->db;
+    PFX_TRY(pfx_db_exec(
+        db, err, NULL,
+        "INSERT INTO parcel(enrolment, pfx, sealed) VALUES(?, ?, ?)"
+        " ON CONFLICT(enrolment) DO UPDATE SET pfx = excluded.pfx,"
+        " sealed = excluded.sealed",
+        PFX_PARAMS(P_INT(st->e->id), P_BLOB(pfx), P_BLOB(pfx_msg_blob(st->body, "sealed")))));
+    snprintf(st->note, sizeof(st->note), "tier %s, encryption key generation %lld",
+             pfx_msg_str(st->body, "tier"), (long long)pfx_msg_int(st->body, "generation"));
+    return pfx_db_exec(db, err, NULL,
+                       "UPDATE enrolment SET pfx_sha = ?, generation = ?, key_name = ?,"
+                       " provider_name = ?, padding = ?, tier = ?, sealed_by = ? WHERE id = ?",
+                       PFX_PARAMS(P_BLOB(said), P_INT(pfx_msg_int(st->body, "generation")),
+                                  P_TEXT(pfx_msg_str(st->body, "key_name")),
+                                  P_TEXT(pfx_msg_str(st->body, "provider_name")),
+                                  P_TEXT(pfx_msg_str(st->body, "padding")),
+                                  P_TEXT(pfx_msg_str(st->body, "tier")),
+                                  P_TEXT(pfx_msg_str(st->body, "sealed_by")), P_INT(st->e->id)));
+}
+
+static pfx_result on_import(struct step *st, struct pfx_error *err)
+{
+    (void)err;
+    if (strcasecmp(pfx_msg_str(st->body, "record_id"), st->e->record_id) != 0)
+        BAD(st, PFX_CLASS_INTEGRITY, "record", "",
+            "Intune gave it the id %.80s, and %s was expected; "
+            "look at that record in Intune",
+            pfx_msg_str(st->body, "record_id"), st->e->record_id);
+    snprintf(st->note, sizeof(st->note), "record %s",
+             pfx_msg_bool(st->body, "updated") ? "updated" : "made");
+    return PFX_OK;
+}
+
+/* Names the first member of the record that isn't what was sent; NULL: all as it must be. */
+static const char *differs(const struct pfx_enrolment *e, const struct pfx_msg *record)
+{
+    const char *texts[][3] = {
+        {"id", pfx_msg_str(record, "id"), e->record_id},
+        {"thumbprint", pfx_msg_str(record, "thumbprint"), e->thumbprint},
+        {"intendedPurpose", pfx_msg_str(record, "purpose"), e->intune},
+        {"paddingScheme", pfx_msg_str(record, "padding"), e->padding},
+    };
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        if (!texts[i][1] || strcasecmp(texts[i][1], texts[i][2]) != 0)
+            return texts[i][0];
+    const char *key = pfx_msg_str(record, "key_name");
+    const char *provider = pfx_msg_str(record, "provider_name");
+    if (!key || strcmp(key, e->key_name) != 0)
+        return "keyName";
+    if (!provider || strcmp(provider, e->provider_name) != 0)
+        return "providerName";
+    /* Services keep whole seconds, some cut and some round their fractions away. */
+    if (pfx_msg_int(record, "expires") / PFX_SECOND != e->expires / PFX_SECOND)
+        return "expirationDateTime";
+    return NULL;
+}
+
+static pfx_result on_readback(struct step *st, struct pfx_error *err)
+{
+    const struct pfx_enrolment *e = st->e;
+    const struct pfx_msg *record = pfx_msg_obj(st->body, "record");
+    const char *member = NULL;
+    if (pfx_msg_bool(st->body, "present") && record)
+        member = differs(e, record);
+    else
+        member = "id"; /* not there at all */
+    struct pfx_db *db = st->agent->store->db;
+    if (member) {
+        PFX_TRY(pfx_db_exec(db, err, NULL,
+                            "UPDATE enrolment SET bounces = bounces + 1 WHERE id = ?",
+                            PFX_PARAMS(P_INT(e->id))));
+        if (e->bounces + 1 >= MOST_BOUNCES)
+            BAD(st, PFX_CLASS_INTEGRITY, e->record_id, member,
+                "after %d imports Intune's record still "
+                "isn't there or differs in %s; look at it in Intune, then: pfx-agent enrolment "
+                "retry",
+                MOST_BOUNCES, member);
+        BAD(st, PFX_CLASS_REFUSED, e->record_id, member,
+            record ? "Intune's record differs in %s from what was sent; it is sent again"
+                   : "Intune doesn't show the record by its %s yet; it is sent again",
+            member);
+    }
+    PFX_TRY(pfx_db_exec(db, err, NULL, "DELETE FROM parcel WHERE enrolment = ?",
+                        PFX_PARAMS(P_INT(e->id))));
+    st->agent->checkpoint = true;
+    PFX_TRY(pfx_db_exec(db, err, NULL,
+                        "UPDATE enrolment SET active_at = ?, bounces = 0 WHERE id = ?",
+                        PFX_PARAMS(P_INT(st->now_ms), P_INT(e->id))));
+    /* Our own picture of Intune's list, until it is read again. */
+    return pfx_db_exec(db, err, NULL,
+                       "INSERT INTO record(id, user_hex, thumbprint, purpose, upn, starts, expires,"
+                       " provider_name, key_name, padding, pass)"
+                       " VALUES(?1, substr(?1, 1, 32), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+                       " coalesce((SELECT value FROM meta WHERE key = 'pass_no'), 0))"
+                       " ON CONFLICT(id) DO UPDATE SET expires = excluded.expires,"
+                       " purpose = excluded.purpose, pass = excluded.pass",
+                       PFX_PARAMS(P_TEXT(e->record_id), P_TEXT(e->thumbprint), P_TEXT(e->intune),
+                                  P_TEXT(pfx_msg_str(record, "upn")), P_INT(e->starts),
+                                  P_INT(e->expires), P_TEXT(e->provider_name), P_TEXT(e->key_name),
+                                  P_TEXT(e->padding)));
+}
+
+static const struct {
+    const char *kind;
+    pfx_result (*fn)(struct step *st, struct pfx_error *err);
+} handlers[] = {
+    {"hsm.key_csr", on_key_csr},          {"up.order", take_order},
+    {"up.order_settle", on_order_settle}, {"up.download", on_download},
+    {"hsm.build_seal", on_build_seal},    {"up.import", on_import},
+    {"up.import_settle", on_import},      {"up.readback", on_readback},
+};
+
+bool pfx_steps_passing(enum pfx_class cls)
+{
+    return cls == PFX_CLASS_TRANSIENT || cls == PFX_CLASS_DEVICE || cls == PFX_CLASS_LOST;
+}
+
+pfx_result pfx_steps_again(struct pfx_agent *agent, const struct pfx_answer *answer,
+                           struct pfx_error *err)
+{
+    char line[700];
+    return pfx_outbox_again(agent->store, answer->job, answer->job->kind,
+                            answer->now_ms + pfx_agent_backoff(agent, answer->job->tries),
+                            pfx_error_line(&answer->fail, line, sizeof(line)), err);
+}
+
+/* The state stays: the same job, or its settle variant, goes out again. */
+static pfx_result repeat(struct step *st, const struct pfx_answer *answer, const char *kind,
+                         struct pfx_error *err)
+{
+    struct pfx_store *store = st->agent->store;
+    const struct pfx_job_row *job = answer->job;
+    int64_t at = st->now_ms + pfx_agent_backoff(st->agent, job->tries);
+    bool settle = kind && strcmp(kind, "up.order_settle") == 0;
+    if (settle)
+        at = st->now_ms + pfx_settle_delay(0, st->agent->conf->settle_grace_ms);
+    PFX_TRY(pfx_enrolment_failed(store, st->e, &st->bad, err));
+    /* 1, 2, 4, 8, ... : a service that is away for days doesn't fill the history. */
+    char line[700];
+    pfx_error_line(&st->bad, line, sizeof(line));
+    if ((job->tries & (job->tries + 1)) == 0 || kind)
+        PFX_TRY(pfx_note(store, st->now_ms, st->e->id, st->e->user, err, "%s: %s",
+                         kind ? "the answer is lost, looking for it" : "tried again later", line));
+    return pfx_outbox_again(store, job, kind ? kind : job->kind, at, line, err);
+}
+
+/* Nothing was bought: it counts neither as sent nor against the day's budget. */
+static pfx_result not_sent(struct step *st, struct pfx_error *err)
+{
+    return pfx_db_exec(st->agent->store->db, err, NULL,
+                       "UPDATE enrolment SET sent_first = NULL, sent_last = NULL"
+                       " WHERE id = ? AND settle_since IS NULL",
+                       PFX_PARAMS(P_INT(st->e->id)));
+}
+
+static pfx_result follow(struct step *st, const struct pfx_answer *answer, struct pfx_error *err)
+{
+    struct pfx_store *store = st->agent->store;
+    const struct pfx_flow_row *row = pfx_flow_by_job(answer->job->kind);
+    enum pfx_class cls = st->bad.cls;
+    struct pfx_outcome out = pfx_flow_outcome(row, cls);
+    if (strcmp(row->job, "up.order") == 0 &&
+        (cls == PFX_CLASS_TRANSIENT || cls == PFX_CLASS_DEVICE || cls == PFX_CLASS_REFUSED))
+        PFX_TRY(not_sent(st, err));
+    if (out.again)
+        return repeat(st, answer, out.job, err);
+    if (out.to == PFX_HELD)
+        return pfx_enrolment_hold(store, st->e, pfx_flow_resume(row->job, cls), PFX_HELD_FAILURE,
+                                  st->now_ms, &st->bad, err);
+    if (cls == PFX_CLASS_OK)
+        return pfx_enrolment_move(store, st->e, out.to, out.job, st->now_ms, st->now_ms, st->note,
+                                  err);
+    char line[700];
+    PFX_TRY(pfx_enrolment_failed(store, st->e, &st->bad, err));
+    /* Back one state: give the service time to show what it has. */
+    return pfx_enrolment_move(store, st->e, out.to, out.job,
+                              st->now_ms + pfx_agent_backoff(st->agent, st->e->bounces), st->now_ms,
+                              pfx_error_line(&st->bad, line, sizeof(line)), err);
+}
+
+static pfx_result flow_answer(struct pfx_agent *agent, const struct pfx_answer *answer,
+                              struct pfx_enrolment *e, struct pfx_error *err)
+{
+    struct step st = {.agent = agent,
+                      .e = e,
+                      .body = answer->body,
+                      .now_ms = answer->now_ms,
+                      .bad = answer->fail};
+    if (answer->fail.cls == PFX_CLASS_OK) {
+        for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
+            if (strcmp(handlers[i].kind, answer->job->kind) == 0)
+                PFX_TRY(handlers[i].fn(&st, err));
+        if (st.hold_lost) {
+            struct pfx_error lost = PFX_ERROR_NONE;
+            pfx_result r = pfx_fail(&lost, PFX_CLASS_LOST, "order", e->user, "",
+                                    "the answer to the order was lost, and the CA doesn't show an "
+                                    "order with this key; look at the CA for comments with %s",
+                                    e->order_token);
+            (void)r;
+            return pfx_enrolment_hold(agent->store, e, "up.order_settle", PFX_HELD_LOST, st.now_ms,
+                                      &lost, err);
+        }
+        if (st.again_at)
+            return pfx_outbox_again(agent->store, answer->job, answer->job->kind, st.again_at, NULL,
+                                    err);
+    }
+    return follow(&st, answer, err);
+}
+
+static pfx_result read_answer(const struct pfx_msg *done, const struct pfx_job_row *job,
+                              struct pfx_answer *answer, struct pfx_msg **ret_body,
+                              struct pfx_error *err)
+{
+    enum pfx_class cls;
+    (void)err;
+    answer->fail = PFX_ERROR_NONE;
+    if (!pfx_class_parse(pfx_msg_str(done, "class"), &cls))
+        cls = PFX_CLASS_INTERNAL;
+    if (cls != PFX_CLASS_OK) {
+        if (pfx_msg_has(done, "error"))
+            pfx_msg_get_error(done, "error", &answer->fail);
+        answer->fail.cls = cls;
+        if (!answer->fail.text[0])
+            snprintf(answer->fail.text, sizeof(answer->fail.text), "the arm gave no reason");
+        return PFX_OK;
+    }
+    const struct pfx_wire_pair *pair = pfx_wire_find(pfx_wire_jobs, job->kind);
+    pfx_result r = pfx_msg_has(done, "body")
+                       ? pfx_msg_body(done, "body", pair->result, ret_body, &answer->fail)
+                       : pfx_fail(&answer->fail, PFX_CLASS_INTEGRITY, job->kind, "answer", "",
+                                  "it says ok and brings no result");
+    /* Rubbish from an arm leaves open what was done: as if it had been lost, but a person looks. */
+    if (pfx_failed(r))
+        answer->fail.cls = PFX_CLASS_INTEGRITY;
+    answer->body = *ret_body;
+    return PFX_OK;
+}
+
+/* Not the answer to anything that is out: kept for the auditors, not applied. */
+static pfx_result note_stale(struct pfx_agent *agent, const struct pfx_job_row *job,
+                             const struct pfx_msg *done, const char *why, int64_t now_ms,
+                             struct pfx_error *err)
+{
+    return pfx_note(agent->store, now_ms, job->enrolment, NULL, err,
+                    "stale answer not applied: job %lld lease %lld class %s: %s",
+                    (long long)pfx_msg_int(done, "job"), (long long)pfx_msg_int(done, "lease"),
+                    pfx_msg_str(done, "class"), why);
+}
+
+static const char *stale_because(const struct pfx_job_row *job, const char *role,
+                                 const char *incarnation, const struct pfx_msg *done)
+{
+    if (job->id == 0)
+        return "there is no such job any more";
+    if (strcmp(job->arm, role) != 0)
+        return "it isn't a job of this arm";
+    if (job->sent_at == 0 || job->lease != pfx_msg_int(done, "lease"))
+        return "it isn't the lease that is out";
+    if (!job->incarnation || strcmp(job->incarnation, incarnation) != 0)
+        return "it was given to another process";
+    return NULL;
+}
+
+static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,
+                        const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
+                        struct pfx_error *err)
+{
+    struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+    const struct pfx_flow_row *row = pfx_flow_by_job(job->kind);
+    if (job->enrolment) {
+        PFX_TRY(pfx_enrolment_load(agent->store, job->enrolment, &e, err));
+        if (e.id == 0 || e.ver != job->ver || (row && row->state != e.at)) {
+            *ret_stale = true;
+            PFX_TRY(note_stale(agent, job, done, "the enrolment has moved on", now_ms, err));
+            return pfx_outbox_drop(agent->store, job->id, err);
+        }
+    }
+    struct pfx_msg *body PFX_AUTOMSG = NULL;
+    struct pfx_answer answer = {.job = job, .now_ms = now_ms};
+    PFX_TRY(read_answer(done, job, &answer, &body, err));
+    if (row)
+        return flow_answer(agent, &answer, &e, err);
+    if (job->enrolment || strcmp(job->kind, "up.order_changes") == 0)
+        return pfx_orders_answer(agent, &answer, &e, err);
+    return pfx_pass_answer(agent, &answer, err);
+}
+
+pfx_result pfx_steps_apply(struct pfx_agent *agent, const char *role, const char *incarnation,
+                           const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
+                           struct pfx_error *err)
+{
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    struct pfx_job_row job PFX_AUTOJOB = {0};
+    PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
+    PFX_TRY(pfx_outbox_load(agent->store, pfx_msg_int(done, "job"), &job, err));
+    const char *why = stale_because(&job, role, incarnation, done);
+    *ret_stale = why != NULL;
+    if (why)
+        PFX_TRY(note_stale(agent, &job, done, why, now_ms, err));
+    else
+        PFX_TRY(apply(agent, &job, done, now_ms, ret_stale, err));
+    return pfx_tx_commit(&tx, err);
+}

@@ -1,0 +1,403 @@
+/* enrolment list, show, cancel, retry, release; pause and resume. */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/counter.h"
+#include "agent/item.h"
+#include "agent/outbox.h"
+#include "agent/timing.h"
+#include "agent/words.h"
+#include "crypto/encode.h"
+
+#define AT_ONCE 64 /* enrolments of one round: the others have their turn too */
+
+static void read_selection(struct pfx_asker *asker, const struct pfx_msg *args)
+{
+    const char *user = pfx_msg_str(args, "user"), *state = pfx_msg_str(args, "state");
+    asker->select = (struct pfx_selection){
+        .enrolment = pfx_msg_int(args, "enrolment"),
+        .user = user ? pfx_strdup(user) : NULL,
+        .state = state ? pfx_strdup(state) : NULL,
+    };
+}
+
+static pfx_result check_selection(const struct pfx_msg *args, bool needed, struct pfx_error *err)
+{
+    enum pfx_state state;
+    bool any =
+        pfx_msg_has(args, "enrolment") || pfx_msg_has(args, "user") || pfx_msg_has(args, "state");
+    if (needed && !any && !pfx_msg_bool(args, "all"))
+        return pfx_fail(err, PFX_CLASS_USAGE, "enrolment", "selection", "",
+                        "say which: an enrolment's number, --user, --state or --all");
+    if (pfx_msg_has(args, "state") && !pfx_state_parse(pfx_msg_str(args, "state"), &state))
+        return pfx_fail(err, PFX_CLASS_USAGE, "enrolment", pfx_msg_str(args, "state"), "",
+                        "there is no such state; NEW, KEYED, ORDERED, ISSUED, CHECKED, SEALED, "
+                        "IMPORTED, ACTIVE, HELD, FAILED and ENDED are");
+    return PFX_OK;
+}
+
+/* The next selected one; id 0 at the end. */
+static pfx_result next_selected(struct pfx_asker *asker, struct pfx_enrolment *ret_e,
+                                struct pfx_error *err)
+{
+    struct pfx_selection *s = &asker->select;
+    if (s->enrolment) {
+        if (s->after)
+            return PFX_OK;
+        s->after = s->enrolment;
+        PFX_TRY(pfx_enrolment_load(asker->agent->store, s->enrolment, ret_e, err));
+        if (ret_e->id == 0)
+            return pfx_fail(err, PFX_CLASS_USAGE, "enrolment", "number", "",
+                            "there is no enrolment %lld; pfx-agent enrolment list shows those that "
+                            "are",
+                            (long long)s->enrolment);
+        return PFX_OK;
+    }
+    PFX_TRY(pfx_enrolment_after(asker->agent->store, s->after, s->user, s->state, ret_e, err));
+    if (ret_e->id)
+        s->after = ret_e->id;
+    return PFX_OK;
+}
+
+static pfx_result add_history(struct pfx_asker *asker, int64_t id, struct pfx_msg *body,
+                              struct pfx_error *err)
+{
+    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+    bool row;
+    struct pfx_db *db = asker->agent->store->db;
+    PFX_TRY(
+        pfx_db_select(db, err, &stmt,
+                      "SELECT at, what FROM (SELECT id, at, what FROM history WHERE enrolment = ?"
+                      " ORDER BY id DESC LIMIT 200) ORDER BY id",
+                      PFX_PARAMS(P_INT(id))));
+    while (true) {
+        PFX_TRY(pfx_db_next(db, stmt, &row, err));
+        if (!row)
+            return PFX_OK;
+        char when[PFX_TIME_SIZE];
+        char *line PFX_AUTOFREE =
+            pfx_asprintf("%s %s", pfx_time_format(sqlite3_column_int64(stmt, 0), true, when),
+                         (const char *)sqlite3_column_text(stmt, 1));
+        pfx_item_add(body, "history", line, 1000);
+    }
+}
+
+static pfx_result send_item(struct pfx_asker *asker, const struct pfx_enrolment *e, bool history,
+                            struct pfx_error *err)
+{
+    struct pfx_user_row user PFX_AUTOUSER = {0};
+    PFX_AUTOSTRINGS struct pfx_strings addresses = {0}, unvalidated = {0};
+    struct pfx_words words;
+    int64_t due;
+    PFX_TRY(pfx_user_load(asker->agent->store, e->user, &user, err));
+    PFX_TRY(pfx_db_int(asker->agent->store->db, err, 0, &due,
+                       "SELECT min(not_before) FROM job WHERE enrolment = ? AND sent_at IS NULL",
+                       PFX_PARAMS(P_INT(e->id))));
+    pfx_words_for(asker->agent, e, &words);
+    struct pfx_msg *body PFX_AUTOMSG = pfx_asker_body(asker);
+    pfx_msg_set_int(body, "enrolment", e->id);
+    pfx_msg_set_str(body, "user", e->user);
+    pfx_item_str(body, "upn", user.upn ? user.upn : e->user, 1024);
+    pfx_item_str(body, "name", user.display, 1024);
+    pfx_item_str(body, "rule", e->rule, 64);
+    pfx_msg_set_str(body, "purpose", e->purpose);
+    pfx_msg_set_int(body, "attempt", e->attempt);
+    pfx_msg_set_str(body, "state", e->state);
+    pfx_item_str(body, "why", words.why, 1000);
+    pfx_item_str(body, "next", words.next, 639);
+    pfx_item_int(body, "due", due);
+    pfx_msg_set_int(body, "changed", e->changed_at);
+    pfx_item_int(body, "order_id", e->order_id);
+    if (pfx_strings_parse(e->addresses, &addresses))
+        for (size_t i = 0; i < addresses.n; i++)
+            pfx_msg_add_str(body, "addresses", addresses.v[i]);
+    if (e->at == PFX_ORDERED && pfx_strings_parse(e->unvalidated, &unvalidated))
+        for (size_t i = 0; i < unvalidated.n; i++)
+            pfx_msg_add_str(body, "unvalidated", unvalidated.v[i]);
+    pfx_item_str(body, "thumbprint", e->thumbprint, 40);
+    pfx_item_str(body, "record_id", e->record_id, 128);
+    pfx_item_str(body, "tier", e->tier, 16);
+    pfx_item_int(body, "generation", e->generation);
+    if (e->pfx_sha.len == 32) {
+        char hex[65];
+        pfx_msg_set_str(body, "pfx_sha256", pfx_hex(e->pfx_sha.data, e->pfx_sha.len, hex));
+    }
+    pfx_item_int(body, "expires", e->expires);
+    if (history)
+        PFX_TRY(add_history(asker, e->id, body, err));
+    pfx_asker_item(asker, PFX_TAKE(body));
+    return PFX_OK;
+}
+
+static void step_list(struct pfx_asker *asker, int64_t now_ms)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    bool show = strcmp(asker->verb->name, "enrolment.show") == 0;
+    (void)now_ms;
+    for (int i = 0; i < AT_ONCE; i++) {
+        struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+        pfx_result r = next_selected(asker, &e, &err);
+        if (pfx_ok(r) && e.id == 0) {
+            if (show && asker->select.done == 0) {
+                r = pfx_fail(&err, PFX_CLASS_USAGE, "enrolment show", "selection", "",
+                             "no enrolment fits; pfx-agent enrolment list shows those that are");
+                pfx_asker_fail(asker, &err);
+            } else {
+                pfx_asker_end(asker, 0, NULL);
+            }
+            return;
+        }
+        if (pfx_ok(r))
+            r = send_item(asker, &e, show, &err);
+        if (pfx_failed(r)) {
+            pfx_asker_fail(asker, &err);
+            return;
+        }
+        asker->select.done++;
+    }
+}
+
+static void begin(struct pfx_asker *asker, const struct pfx_msg *args, bool needed,
+                  void (*step)(struct pfx_asker *, int64_t))
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (pfx_failed(check_selection(args, needed, &err))) {
+        pfx_asker_fail(asker, &err);
+        return;
+    }
+    read_selection(asker, args);
+    asker->step = step;
+}
+
+void pfx_verb_list(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                   int64_t now_ms)
+{
+    (void)agent, (void)now_ms;
+    begin(asker, args, false, step_list);
+}
+
+void pfx_verb_show(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                   int64_t now_ms)
+{
+    (void)agent, (void)now_ms;
+    begin(asker, args, true, step_list);
+}
+
+static pfx_result no(struct pfx_error *err, const struct pfx_enrolment *e, const char *verb,
+                     const char *why)
+{
+    return pfx_fail(err, PFX_CLASS_REFUSED, verb, e->user, e->state, "enrolment %lld %s",
+                    (long long)e->id, why);
+}
+
+static pfx_result cancel(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
+                         struct pfx_error *err)
+{
+    struct pfx_db *db = agent->store->db;
+    int64_t out;
+    PFX_TRY(pfx_db_int(db, err, 0, &out,
+                       "SELECT count(*) FROM job WHERE enrolment = ? AND sent_at IS NOT NULL",
+                       PFX_PARAMS(P_INT(e->id))));
+    if (e->at == PFX_ORDERED) {
+        PFX_TRY(pfx_db_exec(db, err, NULL, "UPDATE enrolment SET cancel_at = ? WHERE id = ?",
+                            PFX_PARAMS(P_INT(now_ms), P_INT(e->id))));
+        PFX_TRY(pfx_note(agent->store, now_ms, e->id, e->user, err,
+                         "an operator asks the CA to cancel order %lld", (long long)e->order_id));
+        return pfx_outbox_add(agent->store, NULL, e, "up.order_cancel", NULL, now_ms, now_ms, err);
+    }
+    bool early = e->at == PFX_NEW || e->at == PFX_KEYED ||
+                 (e->at == PFX_HELD && e->held_from &&
+                  (strcmp(e->held_from, "NEW") == 0 || strcmp(e->held_from, "KEYED") == 0));
+    if (!early)
+        return no(err, e, "cancel",
+                  pfx_state_in_flight(e->at)
+                      ? "has its certificate already; revoke it at the CA if it must "
+                        "not be used"
+                      : "is over already");
+    if (e->at == PFX_KEYED && (out || e->sent_first))
+        return no(err, e, "cancel",
+                  "has an order on its way to the CA; try again when it is ORDERED "
+                  "or HELD");
+    return pfx_enrolment_move(agent->store, e, PFX_ENDED, NULL, 0, now_ms,
+                              e->sent_first
+                                  ? "canceled by an operator; an order may exist at the CA"
+                                  : "canceled by an operator, nothing was ordered",
+                              err);
+}
+
+static pfx_result look_anew(struct pfx_agent *agent, const struct pfx_enrolment *e,
+                            struct pfx_error *err)
+{
+    return pfx_db_exec(agent->store->db, err, NULL,
+                       "UPDATE enrolment SET settle_since = NULL, settle_empty = 0, bounces = 0"
+                       " WHERE id = ?",
+                       PFX_PARAMS(P_INT(e->id)));
+}
+
+static pfx_result retry(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
+                        struct pfx_error *err)
+{
+    enum pfx_state from;
+    if (e->at == PFX_FAILED || e->at == PFX_ENDED) {
+        PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
+                            "UPDATE enrolment SET waived = 1 WHERE id = ?",
+                            PFX_PARAMS(P_INT(e->id))));
+        return pfx_note(agent->store, now_ms, e->id, e->user, err,
+                        "an operator lifts the waiting time: the next pass may order again");
+    }
+    if (e->at != PFX_HELD) {
+        int64_t waiting;
+        PFX_TRY(
+            pfx_db_exec(agent->store->db, err, &waiting,
+                        "UPDATE job SET not_before = ?1 WHERE enrolment = ?2 AND sent_at IS NULL"
+                        " AND not_before > ?1",
+                        PFX_PARAMS(P_INT(now_ms), P_INT(e->id))));
+        return waiting ? PFX_OK : no(err, e, "retry", "isn't held and waits for no back-off");
+    }
+    if (e->held_why && strcmp(e->held_why, PFX_HELD_LIMIT) == 0)
+        return no(err, e, "retry",
+                  "is held by the order limit: pfx-agent enrolment release lets it "
+                  "go on");
+    if (!e->held_from || !pfx_state_parse(e->held_from, &from))
+        return no(err, e, "retry", "doesn't say where it was; cancel it");
+    PFX_TRY(look_anew(agent, e, err));
+    char *kind PFX_AUTOFREE = e->held_job ? pfx_strdup(e->held_job) : NULL;
+    return pfx_enrolment_move(agent->store, e, from, kind, now_ms, now_ms, "retried by an operator",
+                              err);
+}
+
+static pfx_result release(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
+                          struct pfx_error *err)
+{
+    bool limit = e->held_why && strcmp(e->held_why, PFX_HELD_LIMIT) == 0;
+    bool lost = e->held_job && strcmp(e->held_job, "up.order_settle") == 0;
+    if (e->at != PFX_HELD || (!limit && !lost))
+        return no(err, e, "release", "is held neither by the order limit nor for a lost order");
+    if (limit) {
+        PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
+                            "UPDATE enrolment SET admitted_at = ? WHERE id = ?",
+                            PFX_PARAMS(P_INT(now_ms), P_INT(e->id))));
+        return pfx_enrolment_move(agent->store, e, PFX_NEW, NULL, now_ms, now_ms,
+                                  "released by an operator", err);
+    }
+    PFX_TRY(look_anew(agent, e, err));
+    return pfx_enrolment_move(agent->store, e, PFX_KEYED, "up.order", now_ms, now_ms,
+                              "an operator orders again, the lost order is given up", err);
+}
+
+typedef pfx_result (*act_fn)(struct pfx_agent *, struct pfx_enrolment *, int64_t,
+                             struct pfx_error *);
+
+static pfx_result act_once(struct pfx_asker *asker, act_fn act, int64_t id, int64_t now_ms,
+                           struct pfx_error *err)
+{
+    struct pfx_agent *agent = asker->agent;
+    struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+    struct pfx_enrolment after PFX_AUTOENROLMENT = {0};
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
+    PFX_TRY(pfx_enrolment_load(agent->store, id, &e, err));
+    PFX_TRY(act(agent, &e, now_ms, err));
+    PFX_TRY(pfx_tx_commit(&tx, err));
+    PFX_TRY(pfx_enrolment_load(agent->store, id, &after, err));
+    return send_item(asker, &after, false, err);
+}
+
+/* One named enrolment that can't be acted on is an error; of several, those that can are. */
+static void step_act(struct pfx_asker *asker, act_fn act, int64_t now_ms)
+{
+    struct pfx_selection *s = &asker->select;
+    for (int i = 0; i < AT_ONCE; i++) {
+        struct pfx_error err = PFX_ERROR_NONE;
+        struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+        pfx_result r = next_selected(asker, &e, &err);
+        if (pfx_ok(r) && e.id == 0) {
+            if (s->done) {
+                pfx_asker_end(asker, 0, NULL);
+                return;
+            }
+            r = pfx_fail(
+                &err, PFX_CLASS_REFUSED, asker->verb->name, "selection", "",
+                "no enrolment fits, or none of those that do is in a state for it; pfx-agent "
+                "enrolment list shows them");
+        }
+        if (pfx_ok(r))
+            r = act_once(asker, act, e.id, now_ms, &err);
+        if (pfx_ok(r)) {
+            s->done++;
+            continue;
+        }
+        if (r.cls == PFX_CLASS_REFUSED && e.id && !s->enrolment) {
+            s->refused++;
+            continue;
+        }
+        pfx_asker_fail(asker, &err);
+        return;
+    }
+}
+
+static void step_cancel(struct pfx_asker *asker, int64_t now_ms)
+{
+    step_act(asker, cancel, now_ms);
+}
+
+static void step_retry(struct pfx_asker *asker, int64_t now_ms)
+{
+    step_act(asker, retry, now_ms);
+}
+
+static void step_release(struct pfx_asker *asker, int64_t now_ms)
+{
+    step_act(asker, release, now_ms);
+}
+
+void pfx_verb_cancel(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                     int64_t now_ms)
+{
+    (void)agent, (void)now_ms;
+    begin(asker, args, true, step_cancel);
+}
+
+void pfx_verb_retry(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                    int64_t now_ms)
+{
+    (void)agent, (void)now_ms;
+    begin(asker, args, true, step_retry);
+}
+
+void pfx_verb_release(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                      int64_t now_ms)
+{
+    (void)agent, (void)now_ms;
+    begin(asker, args, true, step_release);
+}
+
+static void set_paused(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                       bool paused, int64_t now_ms)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    bool orders = pfx_msg_bool(args, "orders"), uploads = pfx_msg_bool(args, "uploads");
+    if (!orders && !uploads) {
+        pfx_result r = pfx_fail(&err, PFX_CLASS_USAGE, paused ? "pause" : "resume", "selection", "",
+                                "say what: --orders, --uploads or both");
+        (void)r;
+        pfx_asker_fail(asker, &err);
+        return;
+    }
+    if (pfx_failed(pfx_agent_pause(agent, orders, uploads, paused, now_ms, &err)))
+        pfx_asker_fail(asker, &err);
+    else
+        pfx_asker_end(asker, 0, NULL);
+}
+
+void pfx_verb_pause(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                    int64_t now_ms)
+{
+    set_paused(agent, asker, args, true, now_ms);
+}
+
+void pfx_verb_resume(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                     int64_t now_ms)
+{
+    set_paused(agent, asker, args, false, now_ms);
+}

@@ -1,0 +1,525 @@
+"""The flow of pfx-agentd from a group to active records: passes, rules, polls, verbs."""
+
+import sys
+import time
+import unittest
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+sys.dont_write_bytecode = True
+from agent_rig import (Fail, GROUP, GROUP2, Line, RULE, Rig, b64, now_ms,  # noqa: E402
+                       unb64)
+
+DAY = 86400 * 1000
+
+
+class FlowCase(unittest.TestCase):
+    def rig(self, *args, **kwargs):
+        rig = Rig(*args, **kwargs)
+        self.addCleanup(rig.close)
+        return rig
+
+    def group(self, rig, *names):
+        rig.world.groups[GROUP] = [rig.world.user(n) for n in names]
+        return rig.world.groups[GROUP]
+
+    def plans(self, items):
+        return {i["user"].split("@")[0]: i for i in items if i["kind"] == "plan"}
+
+    def summary(self, items):
+        return [i for i in items if i["kind"] == "summary"][0]
+
+
+class Passes(FlowCase):
+    def test_whole_flow(self):
+        rig = self.rig()
+        self.group(rig, "alice", "bob", "carol", "dora", "emil")
+        items, code, error = rig.run_once()
+        self.assertEqual((code, error), (0, None))
+        self.assertEqual(rig.states(), ["ACTIVE"] * 5)
+        self.assertEqual(self.summary(items)["finished"], 5)
+        self.assertEqual(self.summary(items)["ordered"], 5)
+        self.assertEqual(len(rig.world.bought), 5)
+        self.assertEqual(len(rig.world.records), 5)
+        self.assertEqual(rig.sql("SELECT count(*) FROM parcel")[0][0], 0)
+        self.assertEqual(rig.sql("SELECT count(*) FROM job")[0][0], 0)
+        # Erased means erased: neither the file nor its log holds the sealed password any more.
+        for name in ("store.db", "store.db-wal"):
+            with open(rig.state + "/" + name, "rb") as file:
+                data = file.read()
+            for pfx, sealed in rig.world.parcels.values():
+                self.assertNotIn(unb64(pfx), data)
+                self.assertNotIn(unb64(sealed), data)
+        # A second run has nothing to do, and a UPN change never orders again.
+        rig.world.groups[GROUP][0]["upn"] = "alice.married@example.com"
+        items, code, _ = rig.run_once()
+        self.assertEqual(code, 0)
+        self.assertEqual(len(rig.world.bought), 5)
+        self.assertEqual(rig.enrolments()[0]["upn"], "alice.married@example.com")
+
+    def test_who_is_enrolled(self):
+        rig = self.rig()
+        user = rig.world.user
+        valid = user("valid")
+        ending = user("ending")
+        other = user("other")
+        later = now_ms() + 5 * DAY
+        rig.world.groups[GROUP] = [
+            user("plain", mail="Plain@example.com",
+                 proxies=["SMTP:plain@EXAMPLE.com", "smtp:alias@example.com", "SIP:x@example.com",
+                          "smtp:plain@contoso.onmicrosoft.com", "X500:/o=x"]),
+            user("disabled", enabled=False), user("future", hire_date=later),
+            user("tomorrow", hire_date=now_ms() + DAY - 60000), valid, ending, other,
+            user("nomail", mail=None), user("umlaut", mail="müller@example.com"),
+            user("broken", mail="not an address"),
+            user("micro", mail="micro@contoso.onmicrosoft.com"),
+            user("many", proxies=["smtp:a%d@example.com" % i for i in range(64)])]
+        for who, purpose, days in ((valid, "smimeSigning", 60), (ending, "smimeSigning", 20),
+                                   (other, "smimeEncryption", 60)):
+            key = who["id"].replace("-", "") + "-" + "ab" * 20
+            rig.world.records[key] = {"id": key, "thumbprint": "ab" * 20, "purpose": purpose,
+                                      "upn": "former@example.com", "expires": now_ms() + days * DAY}
+        items, code, _ = rig.run_once(dry_run=True)
+        self.assertEqual(code, 0)
+        plans = self.plans(items)
+        decisions = {name: plan["decision"] for name, plan in plans.items()}
+        self.assertEqual(decisions, {
+            "plain": "order", "disabled": "skip", "future": "wait", "tomorrow": "order",
+            "valid": "skip", "ending": "order", "other": "order", "nomail": "refuse",
+            "umlaut": "refuse", "broken": "refuse", "micro": "refuse", "many": "refuse"})
+        self.assertEqual(plans["plain"]["addresses"], ["Plain@example.com", "alias@example.com"])
+        self.assertEqual(rig.enrolments(), [], "a dry run creates nothing")
+        self.assertEqual(rig.world.bought, [])
+        # The others go on, and the run says that some are in trouble.
+        items, code, _ = rig.run_once()
+        self.assertEqual(code, 1)
+        self.assertEqual(rig.states(), ["ACTIVE"] * 4)
+        troubles = {i["user"].split("@")[0]: i for i in items if i["kind"] == "trouble"}
+        self.assertEqual(sorted(troubles), ["broken", "many", "micro", "nomail", "umlaut"])
+        self.assertIn("müller@example.com", troubles["umlaut"]["why"])
+        self.assertIn("Entra ID", troubles["umlaut"]["next"])
+        shown = [i for i in rig.ask("status")[0] if i["kind"] == "trouble"]
+        self.assertEqual(len(shown), 5)
+
+    def test_two_rules(self):
+        second = dict(RULE, name="crypt", group=GROUP2, purpose="encryption")
+        third = dict(RULE, name="again", group=GROUP2)
+        rig = self.rig(rules=[RULE, second, third])
+        alice, bob = rig.world.user("alice"), rig.world.user("bob")
+        rig.world.groups = {GROUP: [alice], GROUP2: [alice, bob]}
+        _, code, _ = rig.run_once()
+        self.assertEqual(code, 0)
+        got = sorted((e["upn"].split("@")[0], e["rule"], e["purpose"]) for e in rig.enrolments())
+        self.assertEqual(got, [("alice", "crypt", "encryption"), ("alice", "staff", "signing"),
+                               ("bob", "again", "signing"), ("bob", "crypt", "encryption")])
+        purposes = sorted(r["purpose"] for r in rig.world.records.values())
+        self.assertEqual(purposes, ["smimeEncryption"] * 2 + ["smimeSigning"] * 2)
+
+    def test_sponsor_names(self):
+        rule = dict(RULE, product="secure_email_sponsor", organization=112233)
+        rig = self.rig(rules=[rule])
+        user = rig.world.user
+        rig.world.groups[GROUP] = [user("joerg", given="Jörg", surname="Müßig"),
+                                   user("igor", given="Игорь", surname="Достоевский"),
+                                   user("none", surname=None), user("emo", given="🙂")]
+        items, code, _ = rig.run_once()
+        self.assertEqual(code, 1)
+        sent = {o["emails"][0].split("@")[0]: o["body"] for o in rig.world.orders.values()}
+        self.assertEqual(sent["joerg"]["first_name"], "Joerg")
+        self.assertEqual(sent["joerg"]["last_name"], "Muessig")
+        self.assertEqual(sent["igor"]["last_name"], "Dostoevskij")
+        self.assertEqual(sent["joerg"]["common_name_indicator"], "given_name_surname")
+        self.assertEqual(sorted(sent), ["igor", "joerg"])
+        troubles = {i["user"].split("@")[0]: i["why"] for i in items if i["kind"] == "trouble"}
+        self.assertIn("surname", troubles["none"])
+        self.assertIn("🙂", troubles["emo"])
+
+    def test_group_refused(self):
+        second = dict(RULE, name="other", group=GROUP2)
+        rig = self.rig(rules=[RULE, second])
+        alice, bob = rig.world.user("alice"), rig.world.user("bob")
+        rig.world.groups = {GROUP: [alice], GROUP2: [bob]}
+        rig.ask("pause", orders=True)
+        rig.run_once()
+        self.assertEqual(rig.states(), ["KEYED", "KEYED"])
+        rig.world.groups[GROUP] = Fail("refused", "no such group", "404")
+        rig.world.groups[GROUP2] = []
+        items, code, _ = rig.run_once()
+        self.assertEqual(code, 1)
+        self.assertTrue([i for i in items if i["kind"] == "trouble" and i["name"] == "rule:staff"])
+        states = {e["upn"].split("@")[0]: e for e in rig.enrolments()}
+        self.assertEqual(states["alice"]["state"], "KEYED", "an unreadable group removes nobody")
+        self.assertEqual(states["bob"]["state"], "ENDED", "who left before the order is ended")
+        # Back again: served at once, by a new enrolment with a number of its own.
+        rig.world.groups = {GROUP: [alice], GROUP2: [bob]}
+        rig.ask("resume", orders=True)
+        _, code, _ = rig.run_once()
+        self.assertEqual(sorted(rig.states()), ["ACTIVE", "ACTIVE", "ENDED"])
+        self.assertFalse([i for i in rig.ask("status")[0] if i["kind"] == "trouble"])
+
+    def test_records_refused_orders_nothing(self):
+        rig = self.rig()
+        self.group(rig, "alice")
+        rig.world.fault("up.records", Fail("refused", "no permission", "403"))
+        items, code, _ = rig.run_once()
+        self.assertEqual(code, 1)
+        self.assertEqual(rig.enrolments(), [])
+        self.assertEqual(self.plans(items)["alice"]["decision"], "wait")
+
+    def test_record_gone_is_rebuilt(self):
+        rig = self.rig()
+        self.group(rig, "alice")
+        rig.run_once()
+        rig.world.records.clear()
+        time.sleep(0.05)
+        _, code, _ = rig.run_once()
+        self.assertEqual((code, rig.states()), (0, ["ACTIVE"]))
+        self.assertEqual((len(rig.world.records), len(rig.world.bought)), (1, 1))
+        self.assertEqual(rig.world.counts["hsm.key_csr"], 1)
+
+    def test_scheduled_pass(self):
+        rig = self.rig(schedule={"pass_every": "1s"})
+        self.group(rig, "alice")
+        rig.wait_for(lambda: rig.states() == ["ACTIVE"], 15)
+
+    def test_caps_and_release(self):
+        rig = self.rig(max_orders_per_pass=2, max_orders_per_day=3)
+        self.group(rig, "a", "b", "c", "d", "e")
+        items, code, _ = rig.run_once()
+        self.assertEqual(code, 1)
+        self.assertEqual(sorted(rig.states()), ["ACTIVE"] * 2 + ["HELD"] * 3)
+        self.assertEqual(self.summary(items)["held"], 3)
+        waits = [i for i in rig.ask("status")[0] if i["kind"] == "wait"]
+        self.assertEqual(waits[0]["who"], "operator")
+        self.assertIn("release", waits[0]["next"])
+        rig.run_once()  # never by itself
+        self.assertEqual(len(rig.world.bought), 2)
+        held = [e["enrolment"] for e in rig.enrolments() if e["state"] == "HELD"]
+        _, code, error = rig.ask("enrolment.retry", enrolment=held[0])
+        self.assertEqual(code, 4)
+        self.assertIn("release", error["text"])
+        items, code, _ = rig.ask("enrolment.release", state="HELD")
+        self.assertEqual((code, len(items)), (0, 3))
+        rig.run_once()
+        self.assertEqual(rig.states(), ["ACTIVE"] * 5)
+        rig.world.groups[GROUP].append(rig.world.user("f"))
+        rig.run_once()
+        self.assertEqual(rig.enrolments()[-1]["state"], "HELD", "over the day's budget")
+
+    def test_second_run_is_refused(self):
+        rig = self.rig(arms=False)
+        line = Line(rig.run + "/cli")
+        line.send("req", id=7, verb="run", args={})
+        time.sleep(0.2)
+        _, code, error = rig.run_once()
+        self.assertEqual(code, 5)
+        self.assertIn("another run", error["text"])
+        line.close()
+        rig.start_arms()
+        time.sleep(0.3)
+        self.group(rig, "alice")
+        self.assertEqual(rig.run_once()[1], 0)
+
+    def test_missing_arm_ends_run(self):
+        rig = self.rig(arms=False)
+        start = time.time()
+        _, code, error = rig.run_once()
+        self.assertEqual(code, 5)
+        self.assertIn("isn't connected", error["text"])
+        self.assertGreater(time.time() - start, 15)
+
+
+class Orders(FlowCase):
+    def test_pending_and_validation(self):
+        rig = self.rig()
+        rig.world.auto_issue = False
+        alice, bob = self.group(rig, "alice", "bob")
+        rig.world.unvalidated = [alice["mail"]]
+        items, code, _ = rig.run_once()
+        self.assertEqual(code, 0)
+        self.assertEqual(self.summary(items)["waiting"], 2)
+        rig.wait_for(lambda: [e for e in rig.enrolments() if e.get("unvalidated")])
+        first = rig.enrolments()[0]
+        self.assertEqual(first["unvalidated"], [alice["mail"]])
+        waits = {i["who"] for i in rig.ask("status")[0] if i["kind"] == "wait"}
+        self.assertEqual(waits, {"user", "CA"})
+        rig.world.unvalidated = []
+        rig.world.set_status(5000, "issued")
+        rig.world.set_status(5001, "issued")
+        _, code, _ = rig.run_once(wait=20)
+        self.assertEqual((code, rig.states()), (0, ["ACTIVE", "ACTIVE"]))
+
+    def test_one_poll_for_all(self):
+        rig = self.rig(schedule={"poll_every": "1h", "validation_every": "1h"})
+        rig.world.auto_issue = False
+        self.group(rig, *["u%d" % i for i in range(12)])
+        rig.run_once()
+        self.assertEqual(rig.world.counts["up.order_changes"], 1)
+        self.assertNotIn("up.order_info", rig.world.counts)
+        self.assertEqual(rig.world.counts["up.order_validation"], 12)
+
+    def test_ended_orders(self):
+        rig = self.rig(schedule={"reorder_after": "1s"})
+        rig.world.auto_issue = False
+        self.group(rig, "a", "b", "c", "d", "e", "f")
+        rig.run_once()
+        words = ["rejected", "denied", "canceled", "revoked", "expired", "who_knows"]
+        for number, word in enumerate(words):
+            rig.world.set_status(5000 + number, word)
+        rig.wait_for(lambda: rig.states() == ["ENDED"] * 5 + ["ORDERED"])
+        self.assertIn("isn't known", rig.log())
+        items, code, _ = rig.run_once()
+        self.assertEqual(self.plans(items)["a"]["decision"], "wait")
+        time.sleep(1.2)
+        rig.world.auto_issue = True
+        rig.run_once()
+        again = [e for e in rig.enrolments() if e["attempt"] == 2]
+        self.assertEqual([e["state"] for e in again], ["ACTIVE"] * 5)
+        self.assertEqual(len({e["enrolment"] for e in rig.enrolments()}), 11)
+
+    def test_reorder_waits_longer_and_retry_lifts_it(self):
+        rig = self.rig()
+        rig.world.auto_issue = False
+        self.group(rig, "alice")
+        rig.run_once()
+        rig.world.set_status(5000, "rejected")
+        rig.wait_for(lambda: rig.states() == ["ENDED"])
+        rig.run_once()
+        self.assertEqual(rig.states(), ["ENDED"])
+        self.assertEqual(rig.ask("enrolment.retry", enrolment=1)[1], 0)
+        rig.world.auto_issue = True
+        rig.run_once()
+        self.assertEqual(rig.states(), ["ENDED", "ACTIVE"])
+
+    def test_cancel(self):
+        rig = self.rig()
+        rig.world.auto_issue = False
+        self.group(rig, "alice", "bob")
+        rig.run_once()
+        items, code, _ = rig.ask("enrolment.cancel", enrolment=1)
+        self.assertEqual((code, items[0]["state"]), (0, "ORDERED"))
+        rig.wait_for(lambda: rig.states() == ["ENDED", "ORDERED"])
+        self.assertIn("canceled", rig.show(1)["history"][-1])
+        rig.world.set_status(5001, "issued")
+        rig.wait_for(lambda: rig.states() == ["ENDED", "ACTIVE"])
+        _, code, error = rig.ask("enrolment.cancel", enrolment=2)
+        self.assertEqual(code, 4)
+        _, code, error = rig.ask("enrolment.cancel", enrolment=99)
+        self.assertEqual(code, 2)
+
+    def test_cancel_early(self):
+        rig = self.rig()
+        rig.ask("pause", orders=True)
+        self.group(rig, "alice")
+        rig.run_once()
+        self.assertEqual(rig.ask("enrolment.cancel", user="alice@example.com")[1], 0)
+        self.assertEqual(rig.states(), ["ENDED"])
+        self.assertEqual(rig.world.bought, [])
+
+    def test_pause(self):
+        rig = self.rig()
+        self.group(rig, "alice")
+        rig.ask("pause", orders=True, uploads=True)
+        items, code, _ = rig.run_once()
+        self.assertEqual((code, rig.states()), (0, ["KEYED"]))
+        rig.restart()
+        time.sleep(0.3)
+        self.assertEqual(rig.states(), ["KEYED"], "a pause outlives a restart")
+        rig.ask("resume", orders=True)
+        rig.run_once()
+        self.assertEqual(rig.states(), ["SEALED"])
+        self.assertEqual(rig.world.records, {})
+        facts = {i["name"]: i["value"] for i in rig.ask("status")[0] if i["kind"] == "fact"}
+        self.assertEqual(facts["orders"], "on")
+        self.assertIn("paused", facts["uploads"])
+        rig.ask("resume", uploads=True)
+        rig.run_once()
+        self.assertEqual(rig.states(), ["ACTIVE"])
+
+    def test_lost_order(self):
+        """Bought and the answer lost: found. Not bought: held, and a person decides."""
+        rig = self.rig()
+        world = rig.world
+        self.group(rig, "alice")
+
+        def buy_and_lose(body):
+            world.place(body)
+            raise Fail("lost", "time-out")
+        world.fault("up.order", buy_and_lose)
+        _, code, _ = rig.run_once(wait=10)
+        self.assertEqual((code, rig.states(), len(world.bought)), (0, ["ACTIVE"], 1))
+        world.groups[GROUP].append(world.user("bob"))
+        world.fault("up.order", Fail("lost", "time-out"))
+        _, code, _ = rig.run_once(wait=10)
+        self.assertEqual((code, rig.states(), len(world.bought)), (1, ["ACTIVE", "HELD"], 1))
+        self.assertGreaterEqual(world.counts["up.order_settle"], 4)
+        before = world.counts["up.order"]
+        rig.run_once()
+        self.assertEqual(world.counts["up.order"], before, "never by itself")
+        looked = world.counts["up.order_settle"]
+        rig.ask("enrolment.retry", enrolment=2)
+        rig.wait_for(lambda: rig.states() == ["ACTIVE", "HELD"] and
+                     world.counts["up.order_settle"] > looked)
+        self.assertEqual(world.counts["up.order"], before)
+        self.assertEqual(rig.ask("enrolment.release", enrolment=2)[1], 0)
+        rig.run_once()
+        self.assertEqual((rig.states(), len(world.bought)), (["ACTIVE"] * 2, 2))
+
+
+class Answers(FlowCase):
+    """Each class of answer to each job of the flow."""
+
+    JOBS = {"hsm.key_csr": ("NEW", "FAILED"), "up.order": ("KEYED", "HELD"),
+            "up.download": ("ISSUED", "HELD"), "hsm.build_seal": ("CHECKED", "HELD"),
+            "up.import": ("SEALED", "HELD"), "up.readback": ("IMPORTED", "ACTIVE")}
+
+    def test_every_class_in_every_state(self):
+        for kind, (state, refused) in self.JOBS.items():
+            for cls in ("transient", "device", "lost", "refused", "integrity", "internal", "usage"):
+                with self.subTest(kind=kind, cls=cls):
+                    rig = Rig()
+                    try:
+                        self.one(rig, kind, cls, state, refused)
+                    finally:
+                        rig.close()
+
+    def one(self, rig, kind, cls, state, refused):
+        self.group(rig, "alice")
+        rig.world.fault(kind, Fail(cls))
+        rig.run_once(wait=8)
+        if cls == "refused":
+            expected = refused
+        elif cls in ("integrity", "internal", "usage"):
+            expected = "HELD"
+        elif cls == "lost" and kind == "up.order":
+            expected = "HELD"  # nothing was bought, so nothing is found
+        else:
+            expected = "ACTIVE"
+        self.assertEqual(rig.states(), [expected])
+        self.assertLessEqual(len(rig.world.bought), 1)
+        if expected == "HELD":
+            self.assertIn("retry", rig.enrolments()[0]["next"])
+            self.assertEqual(rig.ask("enrolment.retry", enrolment=1)[1], 0)
+            if kind == "up.order" and cls in ("lost", "integrity", "internal"):
+                rig.wait_for(lambda: rig.states() == ["HELD"])
+                self.assertEqual(rig.world.counts["up.order"], 1, "only a release orders again")
+                rig.ask("enrolment.release", enrolment=1)
+            rig.run_once(wait=8)
+            self.assertEqual(rig.states(), ["ACTIVE"])
+        self.assertLessEqual(len(rig.world.bought), 1)
+
+    def test_foreign_certificate(self):
+        rig = self.rig()
+        world = rig.world
+        self.group(rig, "alice", "mallory")
+
+        def foreign(body):
+            return world.up_download({"order_id": body["order_id"] ^ 1})
+        world.fault("up.download", foreign, foreign)
+        _, code, _ = rig.run_once()
+        self.assertEqual((code, rig.states()), (1, ["HELD", "HELD"]))
+        self.assertIn("key", rig.enrolments()[0]["why"])
+
+    def test_wrong_certificates(self):
+        def made(world, **changes):
+            def download(body):
+                order = world.orders[body["order_id"]]
+                emails = changes.get("emails", order["emails"])
+                leaf = world.certify(serialization.load_der_public_key(order["spki"]),
+                                     x509.Name([]), emails, days=changes.get("days", 365),
+                                     usage=changes.get("usage", "signing"))
+                return {"leaf": b64(leaf), "chain": []}
+            return download
+        for word, changes in (("addresses", {"emails": ["alice@example.com", "boss@example.com"]}),
+                              ("validity", {"days": 90}), ("validity", {"days": 3000}),
+                              ("key usage", {"usage": "encryption"})):
+            with self.subTest(word=word):
+                rig = Rig()
+                try:
+                    self.group(rig, "alice")
+                    rig.world.fault("up.download", made(rig.world, **changes))
+                    rig.run_once()
+                    self.assertEqual(rig.states(), ["HELD"])
+                    self.assertIn("(%s)" % word, rig.enrolments()[0]["why"])
+                finally:
+                    rig.close()
+
+    def test_lies_of_the_arms(self):
+        lies = {
+            "hsm.key_csr": lambda w, b: dict(w.hsm_key_csr(b), spki=w.hsm_key_csr(
+                dict(b, attempt=99))["spki"]),
+            "hsm.build_seal": lambda w, b: dict(w.hsm_build_seal(b), pfx_sha256="A" * 43 + "="),
+            "up.import": lambda w, b: dict(w.up_import(b), record_id="someone-else"),
+            "up.order": lambda w, b: {"unknown": 1},
+        }
+        for kind, lie in lies.items():
+            with self.subTest(kind=kind):
+                rig = Rig()
+                try:
+                    self.group(rig, "alice")
+                    rig.world.fault(kind, lambda body, l=lie, r=rig: l(r.world, body))
+                    _, code, _ = rig.run_once()
+                    self.assertEqual((code, rig.states()), (1, ["HELD"]))
+                finally:
+                    rig.close()
+
+    def test_readback_differs(self):
+        for member, value in (("thumbprint", "00" * 20), ("purpose", "smimeEncryption"),
+                              ("key_name", "other"), ("provider_name", "other"),
+                              ("padding", "oaepSha256"), ("expires", 1000)):
+            with self.subTest(member=member):
+                rig = Rig()
+                try:
+                    self.group(rig, "alice")
+
+                    def wrong(body):
+                        answer = rig.world.up_readback(body)
+                        answer["record"] = dict(answer["record"], **{member: value})
+                        return answer
+                    rig.world.fault("up.readback", wrong)
+                    rig.run_once(wait=5)
+                    self.assertEqual(rig.states(), ["ACTIVE"])
+                    self.assertEqual(rig.world.counts["up.import"], 2)
+                finally:
+                    rig.close()
+
+    def test_readback_never_there(self):
+        rig = self.rig()
+        self.group(rig, "alice")
+        absent = [lambda body: {"present": False}] * 3
+        rig.world.fault("up.readback", *absent)
+        _, code, _ = rig.run_once(wait=5)
+        self.assertEqual((code, rig.states()), (1, ["HELD"]))
+        rig.ask("enrolment.retry", enrolment=1)
+        rig.run_once(wait=5)
+        self.assertEqual(rig.states(), ["ACTIVE"])
+
+    def test_hsm_not_ready(self):
+        rig = self.rig()
+        rig.world.ready = False
+        self.group(rig, "alice")
+        rig.world.fault("hsm.key_csr", *[Fail("device", "no login")] * 3)
+        rig.run_once(wait=5)
+        shown = [i for i in rig.ask("status")[0] if i["kind"] == "trouble" and i["name"] == "hsm"]
+        self.assertIn("pfx-agent init", shown[0]["what"])
+
+    def test_directory_away(self):
+        rig = self.rig()
+        self.group(rig, "alice", "bob", "carol")
+        rig.world.fault("up.members", Fail("transient"), None, Fail("lost"))
+        rig.world.fault("up.records", Fail("transient"))
+        _, code, _ = rig.run_once()
+        self.assertEqual((code, rig.states()), (0, ["ACTIVE"] * 3))
+
+    def test_poll_refused(self):
+        rig = self.rig(schedule={"poll_every": "1h"})
+        self.group(rig, "alice")
+        rig.world.fault("up.order_changes", Fail("refused", "bad key", "401"))
+        items, code, _ = rig.run_once()
+        self.assertEqual((code, rig.states()), (1, ["ORDERED"]))
+        self.assertTrue([i for i in items if i["kind"] == "trouble" and i["name"] == "poll"])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
