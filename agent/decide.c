@@ -35,22 +35,7 @@ void pfx_verdict_done(struct pfx_verdict *verdict)
 
 const char *pfx_rule_intune(const struct pfx_rule_conf *rule)
 {
-    bool signing = rule->purpose == PFX_PURPOSE_DUAL ? rule->intune_signing
-                                                     : rule->purpose == PFX_PURPOSE_SIGNING;
-    return signing ? "smimeSigning" : "smimeEncryption";
-}
-
-pfx_result pfx_rules_check(const struct pfx_agent_conf *conf, struct pfx_error *err)
-{
-    for (size_t i = 0; i < conf->n_rules; i++) {
-        const struct pfx_rule_conf *rule = &conf->rules[i];
-        if (rule->purpose == PFX_PURPOSE_DUAL && rule->intune_signing == rule->intune_encryption)
-            return pfx_fail(err, PFX_CLASS_USAGE, "rules", rule->name, "",
-                            "line %u: a rule with purpose dual needs intune: signing or intune: "
-                            "encryption, since Intune keeps one record for each certificate",
-                            rule->line);
-    }
-    return PFX_OK;
+    return rule->intune == PFX_PURPOSE_SIGNING ? "smimeSigning" : "smimeEncryption";
 }
 
 static void PFX_PRINTF(3, 4)

@@ -170,7 +170,6 @@ static pfx_result set_up(struct daemon *d, const struct options *o, struct pfx_e
     PFX_TRY(pfx_agent_conf_load(o->config, &d->conf, err));
     a->conf = d->conf;
     a->job_deadline_ms = (int64_t)o->job_deadline_s * PFX_SECOND;
-    PFX_TRY(pfx_rules_check(a->conf, err));
     PFX_TRY(pfx_names_open(a->conf->transliteration, &a->names, err));
     PFX_TRY(find_user("access.hsm_user", a->conf->hsm_user, &uids[PFX_ARM_HSM], err));
     PFX_TRY(

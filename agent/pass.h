@@ -69,8 +69,6 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
                 const struct pfx_case *c, int64_t now_ms, struct pfx_verdict *ret_verdict);
 /* Intune's word for the records of a rule. */
 const char *pfx_rule_intune(const struct pfx_rule_conf *rule);
-/* What the configuration can't say: a dual rule must name one of both record purposes. */
-PFX_MUST_USE pfx_result pfx_rules_check(const struct pfx_agent_conf *conf, struct pfx_error *err);
 
 /* Goes through the members in the order of the rules, page by page. */
 struct pfx_sweep {

@@ -32,9 +32,10 @@ static const struct pfx_option rows[] = {
     {.path = "rules[].purpose", .type = PFX_O_ENUM, .offset = IN_RULE(purpose),
      .min = PFX_PURPOSE_SIGNING, .choices = "signing|encryption|dual", .def = "signing",
      .help = "what the certificate is for"},
-    {.path = "rules[].intune", .type = PFX_O_TWO_FLAGS, .offset = IN_RULE(intune_signing),
-     .choices = "signing|encryption|both", .sample = "both",
-     .help = "purpose dual only: which purposes Intune is told (default both)"},
+    {.path = "rules[].intune", .type = PFX_O_ENUM, .offset = IN_RULE(intune),
+     .min = PFX_PURPOSE_SIGNING, .choices = "signing|encryption", .sample = "signing",
+     .help = "purpose dual only: what Intune's record says, since it keeps one record for each "
+             "certificate (default signing)"},
     {.path = "rules[].validity", .type = PFX_O_VALIDITY, .offset = IN_RULE(years), .def = "1y",
      .help = "how long the certificate is ordered for"},
     {.path = "rules[].key", .type = PFX_O_ENUM, .offset = IN_RULE(key_type),
@@ -64,7 +65,7 @@ static const struct pfx_option rows[] = {
      .min = 0, .max = 1000000, .def = "50",
      .help = "most orders in one pass; the rest is held until an operator releases it"},
     {.path = "max_orders_per_day", .type = PFX_O_COUNT, .offset = AT(max_orders_per_day),
-     .min = 0, .max = 1000000, .def = "200", .help = "most orders within 24 hours"},
+     .min = 0, .max = 1000000, .def = "200", .help = "most orders in a day (UTC)"},
 
     {.path = "schedule.pass_every", .type = PFX_O_DURATION, .offset = AT(pass_every_ms),
      .min = 0, .max = PFX_DAYS(30), .def = "6h",
@@ -132,7 +133,7 @@ static void finish_common_name(struct pfx_conf_reader *reader, struct pfx_rule_c
     }
 }
 
-/* One record in Intune has one purpose; a dual certificate may get two, the others follow. */
+/* One record in Intune has one purpose: of a dual certificate one of both, else the purpose. */
 static void finish_intune(struct pfx_conf_reader *reader, struct pfx_rule_conf *rule)
 {
     unsigned line = pfx_reader_line(reader, rule, "rules[].intune");
@@ -140,10 +141,9 @@ static void finish_intune(struct pfx_conf_reader *reader, struct pfx_rule_conf *
         pfx_reader_mistake(reader, line, "rules[].intune",
                            "only a rule of purpose dual has a choice; expected no such line, or "
                            "purpose: dual");
-    if (line == 0) {
-        rule->intune_signing = rule->purpose != PFX_PURPOSE_ENCRYPTION;
-        rule->intune_encryption = rule->purpose != PFX_PURPOSE_SIGNING;
-    }
+    if (line == 0)
+        rule->intune = rule->purpose == PFX_PURPOSE_ENCRYPTION ? PFX_PURPOSE_ENCRYPTION
+                                                               : PFX_PURPOSE_SIGNING;
 }
 
 static void check_unique(struct pfx_conf_reader *reader, const struct pfx_agent_conf *conf,

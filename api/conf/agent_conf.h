@@ -13,10 +13,9 @@ struct pfx_rule_conf {       /* rules[] */
     char *product;           /* rules[].product: secure_email_mailbox, _sponsor, _organization */
     int64_t organization;    /* rules[].organization: id at DigiCert; 0: none */
     enum pfx_purpose purpose; /* rules[].purpose: signing, encryption, dual (default signing) */
-    /* rules[].intune: signing or encryption, what Intune's record says; for dual only (one record for
-     * each thumbprint; default signing). Exactly one of the two is true, for every purpose. */
-    bool intune_signing;
-    bool intune_encryption;
+    enum pfx_purpose intune; /* rules[].intune: signing or encryption, what Intune's record says; a
+                              * choice for dual only (one record for each thumbprint; default
+                              * signing), else it is the purpose */
     int years, days;         /* rules[].validity: 1y, 2y or 1d to 824d (default 1y); one of both is 0 */
     enum pfx_key_type key_type; /* rules[].key (default rsa-2048) */
     enum pfx_profile profile;   /* rules[].profile (default modern) */

@@ -31,7 +31,6 @@ enum pfx_opt_type {  /* the field: */
     PFX_O_FLAG,      /* bool: the second of two choices */
     PFX_O_SET,       /* bool[]: a list of some of choices */
     PFX_O_VALIDITY,  /* int years, days */
-    PFX_O_TWO_FLAGS, /* bool[2]: the first, the second, or both of choices */
     PFX_O_LIST,      /* pointer to elements and size_t count: a list of maps, rows "path[]." */
     PFX_O_NEVER,     /* known, refused: help says why */
 };

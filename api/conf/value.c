@@ -329,9 +329,6 @@ static bool parse_choice(const struct pfx_option *row, const char *text, void *f
         return false;
     if (row->type == PFX_O_FLAG) {
         *(bool *)field = place == 1;
-    } else if (row->type == PFX_O_TWO_FLAGS) {
-        ((bool *)field)[0] = place != 1;
-        ((bool *)field)[1] = place != 0;
     } else {
         int value = (int)row->min + place;
         memcpy(field, &value, sizeof(value));
@@ -374,7 +371,6 @@ bool pfx_option_parse(const struct pfx_option *row, const char *text, bool plain
         return parse_rate(text, field);
     case PFX_O_ENUM:
     case PFX_O_FLAG:
-    case PFX_O_TWO_FLAGS:
         return parse_choice(row, text, field);
     case PFX_O_SET:
         return parse_set(row, text, field);
@@ -473,7 +469,6 @@ void pfx_option_expects(const struct pfx_option *row, struct pfx_buf *out)
     case PFX_O_ENUM:
     case PFX_O_WORD:
     case PFX_O_FLAG:
-    case PFX_O_TWO_FLAGS:
         put_choices("", row->choices, " or ", out);
         break;
     case PFX_O_SET:

@@ -245,23 +245,6 @@ static void decisions(void **state)
     decides(c, PFX_DECIDE_HOLD, "9 orders a day");
 }
 
-static void rules_with_two_purposes(void **state)
-{
-    (void)state;
-    struct pfx_error err = PFX_ERROR_NONE;
-    struct pfx_rule_conf dual = {.name = (char *)(uintptr_t) "d",
-                                 .purpose = PFX_PURPOSE_DUAL,
-                                 .intune_signing = true,
-                                 .intune_encryption = true};
-    struct pfx_agent_conf both = {.rules = &dual, .n_rules = 1};
-    assert_int_equal(pfx_rules_check(&both, &err).cls, PFX_CLASS_USAGE);
-    dual.intune_signing = false;
-    assert_true(pfx_ok(pfx_rules_check(&both, &err)));
-    assert_string_equal(pfx_rule_intune(&dual), "smimeEncryption");
-    dual.purpose = PFX_PURPOSE_SIGNING;
-    assert_string_equal(pfx_rule_intune(&dual), "smimeSigning");
-}
-
 static void chains(void **state)
 {
     (void)state;
@@ -312,8 +295,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses),  cmocka_unit_test(at_most_64),
         cmocka_unit_test(json_lists), cmocka_unit_test(names_in_several_scripts),
-        cmocka_unit_test(decisions),  cmocka_unit_test(rules_with_two_purposes),
-        cmocka_unit_test(chains),     cmocka_unit_test(items_never_break),
+        cmocka_unit_test(decisions),  cmocka_unit_test(chains),
+        cmocka_unit_test(items_never_break),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

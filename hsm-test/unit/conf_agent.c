@@ -31,8 +31,7 @@ static void smallest(void **state)
     assert_string_equal(rule->group, "00000000-0000-4000-8000-00000000000a");
     assert_int_equal(rule->organization, 0);
     assert_int_equal(rule->purpose, PFX_PURPOSE_SIGNING);
-    assert_true(rule->intune_signing);
-    assert_false(rule->intune_encryption);
+    assert_int_equal(rule->intune, PFX_PURPOSE_SIGNING);
     assert_int_equal(rule->years, 1);
     assert_int_equal(rule->days, 0);
     assert_int_equal(rule->key_type, PFX_KEY_RSA_2048);
@@ -97,8 +96,7 @@ static void everything(void **state)
     assert_int_equal(conf->n_rules, 3);
     const struct pfx_rule_conf *rule = conf->rules;
     assert_int_equal(rule[0].organization, 112233);
-    assert_false(rule[0].intune_signing);
-    assert_true(rule[0].intune_encryption);
+    assert_int_equal(rule[0].intune, PFX_PURPOSE_ENCRYPTION);
     assert_int_equal(rule[0].years, 0);
     assert_int_equal(rule[0].days, 824);
     assert_int_equal(rule[0].key_type, PFX_KEY_EC_P384);
@@ -106,12 +104,11 @@ static void everything(void **state)
     assert_string_equal(rule[0].common_name_indicator, "given_name_surname");
     assert_string_equal(rule[0].payment_method, "balance");
     assert_int_equal(rule[1].years, 2);
-    assert_true(rule[1].intune_signing && rule[1].intune_encryption);
+    assert_int_equal(rule[1].intune, PFX_PURPOSE_SIGNING);
     assert_string_equal(rule[1].common_name_indicator, "organization_name");
     assert_int_equal(rule[1].line, 17);
     assert_string_equal(rule[2].common_name_indicator, "email_address");
-    assert_false(rule[2].intune_signing);
-    assert_true(rule[2].intune_encryption);
+    assert_int_equal(rule[2].intune, PFX_PURPOSE_ENCRYPTION);
     pfx_agent_conf_free(conf);
 }
 
@@ -218,7 +215,8 @@ static void mistakes(void **state)
         {RULE "    organization: 5\n", 5, "rules[].organization", "no organization"},
         {"rules:\n\n  - name: a\n    group: " GROUP "\n    product: secure_email_sponsor\n", 3,
          "rules[].organization", "is missing"},
-        {RULE "    intune: both\n", 5, "rules[].intune", "purpose dual"},
+        {RULE "    intune: signing\n", 5, "rules[].intune", "purpose dual"},
+        {RULE "    purpose: dual\n    intune: both\n", 6, "rules[].intune", "signing or encryption"},
         {RULE "    common_name: pseudonym\n", 5, "rules[].common_name", "mailbox"},
         {RULE "  - name: staff\n    group: " GROUP "\n    product: secure_email_mailbox\n", 5,
          "rules[].name", "the rule on line 2"},
