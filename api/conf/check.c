@@ -186,9 +186,10 @@ static void wrong_value(struct pfx_conf_reader *reader, const struct pfx_option 
 {
     struct pfx_buf expects PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(2048);
     pfx_option_expects(row, &expects);
-    /* A URI or URL may hold what should never have been written there. */
+    /* A URI or URL may hold what should never have been written there; so may what was meant to be
+     * the name of a file with a PIN. */
     bool show = text && row->type != PFX_O_TOKEN && row->type != PFX_O_PROXY &&
-                row->type != PFX_O_URL && strlen(text) <= 64 &&
+                row->type != PFX_O_URL && row->type != PFX_O_PIN_FILE && strlen(text) <= 64 &&
                 pfx_utf8_valid(text, strlen(text));
     pfx_reader_mistake(reader, line, row->path, "%s%s%s%s%s; expected %s", show ? "\"" : "",
                        show ? text : "", show ? "\" isn't right" : why ? "" : "it isn't right",

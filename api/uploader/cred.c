@@ -5,6 +5,9 @@
 /* Each attempt may cost an entry in the operation log and a part of pfx-hsm's hourly ceiling. */
 #define FIRST_PAUSE_MS 500
 #define MAX_PAUSE_MS 30000
+/* Few enough for a new key to be found at once after `secret set`. */
+#define FREE_REFUSALS 5
+#define MEMORY_MS 60000
 
 const struct pfx_secret *pfx_cred_want(struct pfx_cred *cred, int64_t now_ms)
 {
@@ -33,10 +36,29 @@ static void forget(struct pfx_cred *cred)
     pfx_secret_free(PFX_TAKE(cred->value));
 }
 
-void pfx_cred_drop(struct pfx_cred *cred, unsigned generation)
+static int64_t pause_ms(unsigned setbacks)
 {
-    if (generation == cred->generation)
-        forget(cred);
+    int64_t pause = FIRST_PAUSE_MS << (setbacks > 8 ? 8 : setbacks);
+    return pause > MAX_PAUSE_MS ? MAX_PAUSE_MS : pause;
+}
+
+bool pfx_cred_refused(struct pfx_cred *cred, unsigned generation, bool fresh, int64_t now_ms)
+{
+    if (generation != cred->generation)
+        return true;
+    if (now_ms < cred->believed_until)
+        return false;
+    if (fresh && cred->value) { /* several requests may have gone with one value: it counts once */
+        if (now_ms - cred->refused_at > MEMORY_MS)
+            cred->refusals = 0;
+        cred->refused_at = now_ms;
+        if (++cred->refusals > FREE_REFUSALS) {
+            cred->believed_until = now_ms + pause_ms(cred->refusals - FREE_REFUSALS);
+            return false;
+        }
+    }
+    forget(cred);
+    return true;
 }
 
 void pfx_cred_tidy(struct pfx_cred *cred, int64_t now_ms)
@@ -66,12 +88,6 @@ void pfx_cred_put(struct pfx_cred *cred, struct pfx_secret *value, int64_t good_
     cred->trouble = PFX_ERROR_NONE;
 }
 
-static int64_t pause_ms(unsigned setbacks)
-{
-    int64_t pause = FIRST_PAUSE_MS << (setbacks > 8 ? 8 : setbacks);
-    return pause > MAX_PAUSE_MS ? MAX_PAUSE_MS : pause;
-}
-
 void pfx_cred_fail(struct pfx_cred *cred, const struct pfx_error *err, int64_t now_ms)
 {
     cred->busy = false;
@@ -86,5 +102,5 @@ void pfx_cred_later(struct pfx_cred *cred, const struct pfx_error *err, int64_t 
     cred->busy = false;
     cred->trouble = *err;
     int64_t pause = pause_ms(cred->setbacks++);
-    cred->not_before = now_ms + (wait_ms >= 0 ? wait_ms : pause);
+    cred->not_before = now_ms + (wait_ms > pause ? wait_ms : pause);
 }

@@ -8,8 +8,6 @@
 /* Appends the JSON body of an order. USAGE when the job lacks what the product needs. */
 PFX_MUST_USE pfx_result pfx_digicert_order_body(const struct pfx_msg *job, struct pfx_buf *out,
                                                 struct pfx_error *err);
-/* May it stand in a path as a product's name id? */
-bool pfx_digicert_is_product(const char *name);
 /* "pfx-agent " and the token: what an order's comments hold. */
 #define PFX_DIGICERT_COMMENT "pfx-agent "
 void pfx_digicert_explain(const struct pfx_answer *answer, struct pfx_told *told);

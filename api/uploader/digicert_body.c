@@ -17,12 +17,6 @@ static const struct product {
     {"secure_email_organization", true, true, false},
 };
 
-bool pfx_digicert_is_product(const char *name)
-{
-    size_t len = strlen(name);
-    return len > 0 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == len;
-}
-
 static const struct product *find_product(const char *name)
 {
     for (size_t i = 0; i < sizeof products / sizeof products[0]; i++)

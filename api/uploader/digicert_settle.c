@@ -25,7 +25,9 @@ struct settle {
     size_t n, at;
     unsigned pages;
     int64_t offset;
-    bool cut; /* there were more than could be looked at */
+    int64_t last;  /* when the last listed order was made; 0: not known */
+    bool unsorted; /* the list isn't newest first */
+    bool cut;      /* there were more than could be looked at */
 };
 static void next_page(struct pfx_task *task);
 static void next_candidate(struct pfx_task *task);
@@ -40,15 +42,17 @@ static bool has_address(const struct pfx_msg *job, const char *email)
 
 /* Doubt keeps an order in: reading one too many costs a request, missing the right one a
  * certificate. */
-static bool is_candidate(const struct pfx_msg *job, struct pfx_doc *doc, const cJSON *item,
-                         bool *ret_old)
+static bool is_candidate(struct settle *s, const struct pfx_msg *job, struct pfx_doc *doc,
+                         const cJSON *item, bool *ret_old)
 {
     const cJSON *product = pfx_doc_obj(doc, item, "product", PFX_DOC_MAY);
     const char *name = pfx_doc_str(doc, product, "name_id", PFX_DOC_MAY);
     const char *created = pfx_doc_str(doc, item, "date_created", PFX_DOC_MAY);
-    int64_t when;
-    *ret_old = created && pfx_time_parse(created, &when) &&
-               when < pfx_msg_int(job, "since") - BEFORE_MS;
+    int64_t when = 0;
+    bool dated = created && pfx_time_parse(created, &when);
+    s->unsorted = s->unsorted || (dated && s->last > 0 && when > s->last);
+    s->last = dated ? when : s->last;
+    *ret_old = dated && when < pfx_msg_int(job, "since") - BEFORE_MS;
     if (*ret_old || (name && strcmp(name, pfx_msg_str(job, "product")) != 0))
         return false;
     const cJSON *certificate = pfx_doc_obj(doc, item, "certificate", PFX_DOC_MAY);
@@ -91,7 +95,7 @@ static void on_page(struct pfx_task *task, const struct pfx_answer *answer)
     for (const cJSON *item = orders ? orders->child : NULL; item && !doc.bad; item = item->next) {
         int64_t id = pfx_doc_int(&doc, item, "id", PFX_DOC_NEED);
         bool old = false;
-        bool candidate = is_candidate(job, &doc, item, &old);
+        bool candidate = is_candidate(s, job, &doc, item, &old);
         listed++;
         all_old = all_old && old;
         if (!candidate || id == 0)
@@ -108,13 +112,15 @@ static void on_page(struct pfx_task *task, const struct pfx_answer *answer)
     s->offset += listed;
     s->pages++;
     bool more = listed > 0 && (total > s->offset || (total == 0 && listed >= PAGE));
-    /* The list is newest first, so behind a page of old orders there are only older ones. One whole
-     * page more is read in case that the order of the list was ignored as the filters were. */
-    if (more && s->pages < MAX_PAGES && !(all_old && s->pages > 1)) {
+    /* The list is newest first, so behind a page of old orders there are only older ones; but not
+     * where the order of the list was ignored as the filters sometimes are. One page more is read
+     * in any case, to see that. */
+    bool end = all_old && !s->unsorted && s->pages > 1;
+    if (more && s->pages < MAX_PAGES && !end) {
         next_page(task);
         return;
     }
-    s->cut = s->cut || (more && !all_old);
+    s->cut = s->cut || (more && !end);
     next_candidate(task);
 }
 

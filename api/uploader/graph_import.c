@@ -47,7 +47,7 @@ static bool check_id(struct pfx_task *task, const struct pfx_answer *answer)
         return true;
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_INTEGRITY, "import", want, "",
-                                 "Intune made the record under another id than object id and "
+                                 "Intune has the record under another id than object id and "
                                  "thumbprint give: look at it in Intune before anything else."),
                   &err);
     return false;

@@ -93,11 +93,6 @@ bool pfx_http_room(const struct pfx_http *http)
     return http->flying < http->conf->in_flight;
 }
 
-unsigned pfx_http_flying(const struct pfx_http *http)
-{
-    return http->flying;
-}
-
 /*
  * libcurl sends a request again by itself when a reused connection turns out to be dead, POST or
  * not: the server may have taken the first one. It can only do so by rewinding the body, and since
@@ -236,6 +231,9 @@ static bool set_security(CURL *easy, const struct pfx_uploader_conf *conf)
         }
     }
     SET(CURLOPT_HTTP09_ALLOWED, 0L);
+    /* HTTP/2 is another library, which copies the headers, the credential among them, to memory of
+     * its own that isn't wiped; and with one request at a time on a connection it gains nothing. */
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     return true;
 }
 

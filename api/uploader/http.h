@@ -54,7 +54,6 @@ PFX_MUST_USE pfx_result pfx_http_new(const struct pfx_uploader_conf *conf,
 void pfx_http_free(struct pfx_http *http); /* cancels what is on its way; NULL is fine */
 /* May another request start? (limits.in_flight) */
 bool pfx_http_room(const struct pfx_http *http);
-unsigned pfx_http_flying(const struct pfx_http *http);
 /* Everything but body is copied. On failure the body stays the caller's, and nothing was sent. */
 PFX_MUST_USE pfx_result pfx_http_start(struct pfx_http *http,
                                        const struct pfx_http_request *request,

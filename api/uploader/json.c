@@ -16,6 +16,8 @@ static const char *survey(const char *text, size_t len)
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
         if (quoted) {
+            if (c == '\0')
+                return "a string holds a NUL character";
             if (c == '"')
                 quoted = false;
             if (c == '\\' && ++i < len && text[i] == 'u' && len - i > 4 &&

@@ -23,7 +23,7 @@ struct pfx_doc {
 #define PFX_DOC_MAX_VALUES 600000 /* a parsed value takes some 80 bytes, whatever its text */
 
 /* The whole of text must be one JSON value in UTF-8. False: *ret_doc is untouched and why says what
- * is wrong. Not accepted: deeper or with more values than above, "\u0000" in a string. */
+ * is wrong. Not accepted: deeper or with more values than above, NUL in a string. */
 PFX_MUST_USE bool pfx_doc_parse(struct pfx_bytes text, struct pfx_doc *ret_doc, char why[160]);
 void pfx_doc_done(struct pfx_doc *doc); /* usable as cleanup */
 

@@ -76,19 +76,9 @@ static void on_online(void *ctx, bool online)
     u->online = online;
 }
 
-/* Addresses are put together by appending paths. */
-static void drop_slashes(char *url)
-{
-    for (size_t n = strlen(url); n > 0 && url[n - 1] == '/'; n--)
-        url[n - 1] = '\0';
-}
-
 static void set_services(struct uploader *u)
 {
-    struct pfx_uploader_conf *conf = u->conf;
-    drop_slashes(conf->digicert_url);
-    drop_slashes(conf->login_url);
-    drop_slashes(conf->graph_url);
+    const struct pfx_uploader_conf *conf = u->conf; /* its URLs end without a slash */
     struct pfx_service *services = u->up.services;
     services[PFX_SERVICE_CA] = (struct pfx_service){
         .id = PFX_SERVICE_CA,

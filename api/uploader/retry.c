@@ -6,27 +6,6 @@
 
 #include <curl/curl.h>
 
-/* Errors that come before the first byte of a request, whatever else is known. */
-static bool is_before_sending(int code)
-{
-    switch (code) {
-    case CURLE_COULDNT_RESOLVE_PROXY:
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CIPHER:
-    case CURLE_SSL_CRL_BADFILE:
-    case CURLE_SSL_ISSUER_ERROR:
-    case CURLE_SSL_INVALIDCERTSTATUS:
-    case CURLE_PROXY:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static enum pfx_class curl_class(const struct pfx_exchange *x)
 {
     switch (x->curl_code) {
@@ -44,8 +23,8 @@ static enum pfx_class curl_class(const struct pfx_exchange *x)
     default:
         break;
     }
-    if (is_before_sending(x->curl_code))
-        return PFX_CLASS_TRANSIENT;
+    /* Whatever the code: one of connecting may be of libcurl's second connection, after the first
+     * had taken the body. */
     if (!x->read)
         return x->sent ? PFX_CLASS_LOST : PFX_CLASS_TRANSIENT;
     /* Reading it again meets the same ceiling; the text says which setting raises it. */
@@ -77,8 +56,10 @@ static enum pfx_class status_class(const struct pfx_exchange *x)
         return PFX_CLASS_TRANSIENT;
     if (x->read)
         return is_passing(x->service, x->status) ? PFX_CLASS_TRANSIENT : PFX_CLASS_REFUSED;
-    /* A change: a server that failed, or gave up on a proxy behind it, may have done the work. */
-    if (x->status >= 500 || x->status == 408 || x->status == 406 || x->status < 200)
+    /* A change: a server that failed, or gave up on a proxy behind it, may have done the work; a
+     * 303 even says that it did (RFC 9110 section 15.4.4). */
+    if (x->status >= 500 || x->status == 408 || x->status == 406 || x->status == 303 ||
+        x->status < 200)
         return PFX_CLASS_LOST;
     return PFX_CLASS_REFUSED;
 }

@@ -48,7 +48,9 @@ void pfx_service_throttle(struct pfx_service *service, int64_t wait_ms, int64_t 
     bool closed = now_ms < service->closed_until;
     if (!closed)
         service->throttled++;
-    if (wait_ms < 0) {
+    /* "Retry-After: 0", or a date that by our clock is over: taken at its word that would be one
+     * request after the other, for a token with a signature of the HSM each. */
+    if (wait_ms <= 0) {
         /* Answers to requests that were under way at the first 429 say nothing new. */
         if (closed)
             return;

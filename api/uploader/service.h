@@ -25,7 +25,7 @@ void pfx_service_done(struct pfx_service *service);
 int64_t pfx_service_wait(const struct pfx_service *service, bool read, int64_t now_ms);
 void pfx_service_take(struct pfx_service *service, bool read, int64_t now_ms);
 void pfx_service_give(struct pfx_service *service, bool read, int64_t now_ms);
-/* It answered 429: no request before wait_ms is over (-1: it didn't say how long). */
+/* It answered 429: no request before wait_ms is over (0 or less: it didn't say how long). */
 void pfx_service_throttle(struct pfx_service *service, int64_t wait_ms, int64_t now_ms);
 
 #endif

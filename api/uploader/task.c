@@ -248,8 +248,8 @@ static void on_answer(void *ctx, const struct pfx_answer *answer)
     }
     service->throttled = 0;
     if (verdict.credential && service->cred) {
-        pfx_cred_drop(service->cred, task->generation);
-        if (!task->cred_tried) {
+        bool again = pfx_cred_refused(service->cred, task->generation, task->cred_tried, now);
+        if (again && !task->cred_tried) {
             task->cred_tried = true;
             task->cred_failures = service->cred->failures;
             task->state = WAITING;
@@ -393,7 +393,6 @@ void pfx_task_begin(struct pfx_up *up, const struct pfx_arm_job *job, pfx_kind_f
     while (*at)
         at = &(*at)->next;
     *at = task;
-    up->n_tasks++;
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_result r = copy_body(task, job->body, &err);
     if (pfx_failed(r))
@@ -420,7 +419,6 @@ void pfx_up_step(struct pfx_up *up)
         struct pfx_task *task = *at;
         if (task->state == ENDED) {
             *at = task->next;
-            up->n_tasks--;
             task_free(task);
         } else {
             at = &task->next;

@@ -17,7 +17,6 @@ struct pfx_up {
     struct pfx_arm *arm;
     struct pfx_service services[PFX_SERVICE_COUNT];
     struct pfx_task *tasks; /* oldest first */
-    unsigned n_tasks;
 };
 
 struct pfx_task;

@@ -47,7 +47,7 @@ struct pfx_verdict pfx_trouble_judge(enum pfx_service_id service, bool read,
     struct pfx_verdict verdict = pfx_retry_judge(&exchange, now_ms);
     if (verdict.cls == PFX_CLASS_REFUSED && answer->curl_code == 0 && !answer->too_big &&
         answer->status >= 400 && pfx_trouble_is_html(answer)) {
-        verdict.cls = PFX_CLASS_TRANSIENT;
+        verdict.cls = read || !answer->sent ? PFX_CLASS_TRANSIENT : PFX_CLASS_LOST;
         verdict.credential = false;
     }
     return verdict;
@@ -100,7 +100,11 @@ static const char *curl_next_step(const struct pfx_answer *answer)
         return "limits.request_timeout and limits.connect_timeout in uploader.yaml say how long is "
                "waited.";
     default:
-        return "";
+        /* libcurl has no code of its own for it. */
+        return strstr(answer->curl_text, "CONNECT tunnel failed")
+                   ? "The proxy doesn't let it through: it has to allow this host without a login "
+                     "(proxy.url in uploader.yaml)."
+                   : "";
     }
 }
 
@@ -182,12 +186,13 @@ pfx_result pfx_trouble_write(const struct pfx_trouble *t, const struct pfx_answe
     if (answer->status >= 300 && answer->status <= 399)
         return pfx_fail(err, cls, t->op, object, told.code,
                         "%s answers with a redirect to %s. Redirects aren't followed: check %s and "
-                        "proxy.url in uploader.yaml.%s", t->service,
-                        answer->location[0] ? answer->location : "nowhere", t->url_option, ids);
+                        "proxy.url in uploader.yaml.%s%s", t->service,
+                        answer->location[0] ? answer->location : "nowhere", t->url_option,
+                        lost_hint(cls), ids);
     if (answer->status == 429)
         return pfx_fail(err, cls, t->op, object, told.code,
-                        "%s limits the number of requests (HTTP 429): retry after %lld s, which is "
-                        "past limits.job_timeout. %s%s", t->service,
+                        "%s limits the number of requests (HTTP 429): retry after %lld s. %s%s",
+                        t->service,
                         (long long)(wait_ms + 999) / 1000, told.message, ids);
     return pfx_fail(err, cls, t->op, object, told.code, "%s answers HTTP %ld%s%s%s%s", t->service,
                     answer->status, fit_message(t, &told, lost_hint(cls), ids),

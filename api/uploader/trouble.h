@@ -28,7 +28,8 @@ bool pfx_trouble_is_html(const struct pfx_answer *answer);
 bool pfx_trouble_is_json(const struct pfx_answer *answer); /* by its media type */
 
 /* What follows from an answer (pfx_retry_judge; now_ms is of the wall clock). A HTML 4xx isn't
- * the service's but a proxy's: it only says that the request didn't arrive, TRANSIENT. */
+ * the service's but a proxy's: a read is TRANSIENT. A change that left is LOST, since a proxy that
+ * inspects answers may have put its page in the place of the service's 201. */
 struct pfx_verdict pfx_trouble_judge(enum pfx_service_id service, bool read,
                                      const struct pfx_answer *answer, int64_t now_ms);
 

@@ -238,7 +238,8 @@ pfx_result pfx_conn_send(struct pfx_conn *conn, const struct pfx_msg *msg, struc
         return pfx_fail(err, PFX_CLASS_REFUSED, "connection", "socket", "",
                         "the other side doesn't read: more than %zu MiB wait for it",
                         MOST_QUEUED >> 20);
-    if (conn->out_off > conn->out.len / 2) /* each byte is moved once at most */
+    /* Each byte is moved once at most, unless what was sent takes the room of what is to be. */
+    if (conn->out_off > conn->out.len / 2 || conn->out.len > MOST_QUEUED)
         compact(&conn->out, &conn->out_off);
     size_t start = conn->out.len;
     if (!pfx_buf_add(&conn->out, "\0\0\0\0", HEADER))

@@ -203,6 +203,8 @@ static void policy_mistakes(void **state)
         {ENC("'pkcs11:token=a'") "    pin_file: /x\n", 10, "tokens.encryption.pin_file",
          "for a ceremony"},
         {HEAD "tokens:\n  users: {module: m}\n", 7, "tokens.users.module", "absolute path"},
+        {HEAD "tokens:\n  users: {pin_file: 'my secret!'}\n", 7, "tokens.users.pin_file",
+         "systemd credential"},
         {POLICY "sessions: 65\n", 11, "sessions", "from 1 to 64"},
         {POLICY "entr: x\n", 11, "entr", "did you mean entra?"},
         {POLICY "call_deadline: 5m\ncall_deadline: 5m\n", 12, "call_deadline", "line 11"},

@@ -100,6 +100,8 @@ static void test_throttle(void **state)
     assert_int_equal(s.closed_until, 21002);
     pfx_service_throttle(&s, -1, 30000); /* the second in a row */
     assert_int_equal(s.closed_until, 50000);
+    pfx_service_throttle(&s, 0, 60000); /* "at once" would be for ever at once */
+    assert_int_equal(s.closed_until, 100000);
 }
 
 static unsigned begun;
@@ -129,7 +131,7 @@ static void test_cred(void **state)
     assert_null(pfx_cred_want(&cred, 510));
     assert_int_equal(begun, 2);
     pfx_cred_put(&cred, secret("b"), INT64_MAX, 520);
-    pfx_cred_drop(&cred, 1); /* an answer to a request with the old one */
+    assert_true(pfx_cred_refused(&cred, 1, false, 520)); /* a request with the old one */
     assert_non_null(pfx_cred_want(&cred, 530));
     pfx_cred_tidy(&cred, 1529);
     assert_non_null(cred.value);
@@ -143,12 +145,42 @@ static void test_cred(void **state)
     assert_int_equal(begun, 3);
     assert_null(pfx_cred_want(&cred, pfx_cred_next(&cred)));
     assert_int_equal(begun, 4);
-    pfx_cred_later(&cred, &err, 70, 5000);
+    pfx_cred_later(&cred, &err, 7000, 5000);
     assert_int_equal(cred.failures, 1);
-    assert_int_equal(pfx_cred_next(&cred), 5070);
+    assert_int_equal(pfx_cred_next(&cred), 12000);
+    pfx_cred_later(&cred, &err, 70, 5000); /* less than the back-off, which counts then */
+    assert_int_equal(pfx_cred_next(&cred), 7000);
     for (int i = 0; i < 100; i++)
         pfx_cred_later(&cred, &err, -1, 5000);
     assert_int_equal(pfx_cred_next(&cred), 35000);
+    pfx_cred_done(&cred);
+}
+
+/* A service that refuses every value doesn't get one after the other from the HSM. */
+static void test_refused(void **state)
+{
+    (void)state;
+    struct pfx_cred cred = {.begin = count_begin};
+    int64_t now = 100000;
+    unsigned fetched = 0;
+    for (int i = 0; i < 3600; i++, now += 1000) { /* a request each second, and its repetition */
+        bool again = true;
+        for (int try = 0; try < 2 && again; try++) {
+            if (!cred.value) {
+                pfx_cred_put(&cred, secret("x"), INT64_MAX, now);
+                fetched++;
+            }
+            again = pfx_cred_refused(&cred, cred.generation, try > 0, now);
+        }
+    }
+    assert_in_range(fetched, 100, 150);
+    now += 600000; /* later on, as if nothing had been */
+    for (int i = 0; i < 5; i++) {
+        pfx_cred_put(&cred, secret("x"), INT64_MAX, now);
+        for (int request = 0; request < 16; request++)
+            assert_true(pfx_cred_refused(&cred, cred.generation, true, now));
+        assert_null(cred.value);
+    }
     pfx_cred_done(&cred);
 }
 
@@ -157,7 +189,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_over), cmocka_unit_test(test_wait),
         cmocka_unit_test(test_two_windows), cmocka_unit_test(test_throttle),
-        cmocka_unit_test(test_cred),
+        cmocka_unit_test(test_cred), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

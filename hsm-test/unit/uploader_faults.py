@@ -25,6 +25,8 @@ class Lost(Rig):
                        {"action": "garbage", "after": True}, {"action": "bigbody", "after": True},
                        {"action": "html", "code": 201, "after": True},
                        {"action": "html", "code": 502, "after": True},
+                       {"action": "html", "code": 403, "after": True},
+                       {"action": "status", "code": 303, "after": True},
                        {"action": "truncate"}, {"action": "late", "seconds": 4}):
             with self.subTest(change):
                 self.control("POST", "/reset", {})
@@ -71,6 +73,18 @@ class Lost(Rig):
         self.good("up.order", **job)
         body = dict(self.settle_job(job), since=int((time.time() + 7200) * 1000))
         self.assertFalse(self.good("up.order_settle", **body)["found"])
+
+    def test_settle_oldest_first(self):
+        """The order of the list was ignored: the last page has what is looked for."""
+        job = self.order_job()
+        wanted = self.good("up.order", **job)["order_id"]
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+        listed = [(n, "2020-01-0%dT00:00:00+00:00" % n) for n in (1, 2, 3)] + [(wanted, now)]
+        for offset, (number, created) in enumerate(listed):
+            self.knob(service="digicert", path_regex="offset=%d&" % offset, action="status",
+                      code=200, body={"orders": [{"id": number, "date_created": created}],
+                                      "page": {"total": 4, "limit": 1, "offset": offset}})
+        self.assertEqual(wanted, self.found(job)["order_id"])
 
     def test_settle_by_comment(self):
         job = self.order_job()
@@ -217,6 +231,20 @@ class Throttled(Rig):
             self.assertGreater(time.monotonic() - started, 4.9)
         time.sleep(max(0, 7 - (time.monotonic() - started)))
         self.good("up.order_changes", minutes=1)
+
+
+class AtOnce(Rig):
+    """Of its own, since the program leaves Entra ID alone for a while after it."""
+
+    def test_at_once(self):
+        """Not taken at its word: each request for a token costs a signature of the HSM."""
+        self.good("up.records")
+        self.knob(service="graph", action="status", code=401)
+        self.knob(service="entra", action="throttle", retry_after=0, times=-1)
+        asked = len(self.broker.asked)
+        self.bad("transient", "up.records", "HTTP 429")
+        self.assertLessEqual(len(self.broker.asked) - asked, 2)
+        self.assertLessEqual(self.state()["http"]["entra"]["requests"], 3)
 
 
 if __name__ == "__main__":

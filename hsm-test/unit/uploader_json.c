@@ -37,6 +37,8 @@ static void test_parse(void **state)
     assert_false(PARSES("{\"a\":\"b\\u0000c\"}"));
     assert_false(PARSES("{\"a\":\"\\\\\\u0000\"}"));
     assert_false(PARSES("{}\0{}"));
+    assert_false(PARSES("{\"a\":\"b\0c\"}"));
+    assert_false(PARSES("{\"a\0b\":1}"));
     assert_false(PARSES("{\"a\":\"\xff\"}"));
     assert_false(PARSES("<html></html>"));
 }

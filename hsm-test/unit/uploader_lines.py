@@ -139,6 +139,16 @@ class Credentials(Rig):
         self.assertEqual("ok", waiting.get(timeout=10)["class"])
 
 
+class Forbidden(Rig):
+    """A key that may not do it: not an opening by the HSM for each request."""
+
+    def test_forbidden(self):
+        self.knob(service="digicert", action="status", code=403, times=-1)
+        for _ in range(30):
+            self.bad("refused", "up.order_changes", "secret set digicert", minutes=1)
+        self.assertLess(len(self.broker.asked), 25)  # not 60
+
+
 class Agentd(Rig):
     """The line to pfx-agentd."""
 
@@ -175,6 +185,7 @@ class OwnServer(Rig):
         cls.options = {"graph.url": "https://127.0.0.1:%d" % cls.server.getsockname()[1],
                        "entra.url": "https://localhost:%d" % cls.server.getsockname()[1]}
         cls.handshakes = []
+        cls.hellos = []
         cls.own_pem = pki.make_tls(folder)
         threading.Thread(target=cls.accept, daemon=True).start()
         return super().configuration()
@@ -190,6 +201,7 @@ class OwnServer(Rig):
                 return
             connection.settimeout(5)
             try:
+                cls.hellos.append(connection.recv(4096, socket.MSG_PEEK))
                 tls = context.wrap_socket(connection, server_side=True)
                 tls.recv(1)
                 cls.handshakes.append("data")
@@ -200,6 +212,9 @@ class OwnServer(Rig):
     def test_wrong_ca(self):
         self.bad("transient", "up.records", "tls.ca_bundle", "curl 60")
         self.assertNotIn("data", self.handshakes)
+        # HTTP/2 isn't offered: its library would keep copies of the credentials.
+        self.assertIn(b"\x08http/1.1", self.hellos[0])
+        self.assertNotIn(b"\x02h2", self.hellos[0])
 
 
 class WrongName(Rig):
@@ -286,7 +301,7 @@ class Proxy(Rig):
             self.assertNotIn(simclient.API_KEY.encode(), head)
             self.assertNotIn(b"client-request-id", head)
         type(self).refuse = True
-        self.bad("transient", "up.members", "407", group=GROUP)
+        self.bad("transient", "up.members", "407", "proxy.url", group=GROUP)
 
 
 class NoProxy(Rig):

@@ -204,6 +204,27 @@ static void test_foreign(void **state)
     assert_non_null(strstr(err.text, "tls.ca_bundle"));
 }
 
+/* Who wrote a HTML page isn't known, nor whether the service did the work before it. */
+static void test_html(void **state)
+{
+    (void)state;
+    static const struct {
+        bool read, sent;
+        enum pfx_class cls;
+    } rows[] = {
+        {true, false, PFX_CLASS_TRANSIENT},
+        {false, false, PFX_CLASS_TRANSIENT},
+        {false, true, PFX_CLASS_LOST},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        answer_set(403, "text/html", "<html>");
+        answer.sent = rows[i].sent;
+        struct pfx_verdict v = pfx_trouble_judge(PFX_SERVICE_CA, rows[i].read, &answer, 0);
+        assert_int_equal(v.cls, rows[i].cls);
+        assert_false(v.credential);
+    }
+}
+
 static void test_types(void **state)
 {
     (void)state;
@@ -234,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_entra_token), cmocka_unit_test(test_digicert),
         cmocka_unit_test(test_graph),    cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_types),    cmocka_unit_test(test_long),
+        cmocka_unit_test(test_html),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -262,6 +262,18 @@ static void a_peer_that_does_not_read(void **state)
         n++;
     assert_int_equal(r.cls, PFX_CLASS_REFUSED);
     assert_true(n > 300 && n < 340); /* 64 MiB */
+    /* What was read of it leaves room for as much. */
+    static char taken[64 * KIB];
+    for (size_t left = (size_t)30 * MIB; left > sizeof(taken);) {
+        ssize_t got = read(pair.peer, taken, sizeof(taken));
+        left -= got > 0 ? (size_t)got : 0;
+        err = PFX_ERROR_NONE;
+        assert_ok(pfx_conn_pump(pair.conn, &err), &err);
+    }
+    for (n = 0; pfx_ok(r = pfx_conn_send(pair.conn, out, &err)) && n < 1000;)
+        n++;
+    assert_int_equal(r.cls, PFX_CLASS_REFUSED);
+    assert_true(n > 140 && n < 160);
     close_pair(&pair);
     /* What can't be encoded leaves the queue as it was. */
     pair = open_pair();
