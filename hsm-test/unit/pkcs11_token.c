@@ -1,0 +1,458 @@
+/* Tokens, logins, sessions: how they are named, opened, shared, lost and found again. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "pkcs11_env.h"
+
+static pfx_result open_uri(enum env_module module, const char *uri, struct pfx_error *err)
+{
+    struct pfx_role_conf conf = env_conf(module, uri);
+    struct pfx_token *token = NULL;
+    pfx_result r = pfx_token_open(PFX_ROLE_USERS, &conf, 1, &token, err);
+    pfx_token_close(token);
+    return r;
+}
+
+static void uris(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *uri, *says;
+    } bad[] = {
+        {"pkcs11:token=one?pin-value=secret1", "pin-value"},
+        {"pkcs11:token=one?pin-source=file:/tmp/x", "pin-source"},
+        {"pkcs11:token=one;slot-id=0", "slot-id"},
+        {"pkcs11:slot-id=7", "slot-id"},
+        {"pkcs11:token=one?module-path=/tmp/x.so", "module"},
+        {"pkcs11:token=one;object=key", "object"},
+        {"pkcs11:token=one;type=private", "object"},
+        {"pkcs11:token=one;colour=red", "isn't known"},
+        {"pkcs11:manufacturer=SoftHSM%20project", "label (token=) or serial"},
+        {"pkcs11:", "label (token=) or serial"},
+        {"token=one", "RFC 7512"},
+        {"pkcs11:token=%zz", "RFC 7512"},
+        {"", "RFC 7512"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ERROR(err);
+        assert_class(open_uri(ENV_SOFTHSM, bad[i].uri, &err), PFX_CLASS_USAGE);
+        assert_text(&err, bad[i].says);
+        char line[1024];
+        assert_null(strstr(pfx_error_line(&err, line, sizeof line), "secret1"));
+    }
+}
+
+static void modules(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *says;
+    } bad[] = {
+        {"/nonexistent/libhsm.so", "can't be found"},
+        {"/etc/passwd", "can't be loaded"},
+        {"/lib/x86_64-linux-gnu/libm.so.6", "isn't a PKCS#11 module"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ERROR(err);
+        struct pfx_role_conf conf = env_conf(ENV_SOFTHSM, "pkcs11:token=one");
+        conf.module = (char *)(uintptr_t)bad[i].path;
+        struct pfx_token *token = NULL;
+        if (access(bad[i].path, F_OK) != 0 && i > 0)
+            continue;
+        assert_class(pfx_token_open(PFX_ROLE_LOG, &conf, 1, &token, &err), PFX_CLASS_USAGE);
+        assert_text(&err, i == 1 ? "library that can be loaded" : bad[i].says);
+        assert_null(token);
+    }
+}
+
+static void exactly_one(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    env_softhsm_token("twin");
+    env_softhsm_token("twin");
+    ERROR(none);
+    assert_class(open_uri(ENV_SOFTHSM, "pkcs11:token=nobody", &none), PFX_CLASS_USAGE);
+    assert_text(&none, "\"one\" (serial ");
+    assert_text(&none, "\"two\" (serial ");
+    ERROR(many);
+    assert_class(open_uri(ENV_SOFTHSM, "pkcs11:token=twin", &many), PFX_CLASS_USAGE);
+    assert_text(&many, "2 tokens fit");
+    assert_text(&many, "serial=");
+    assert_null(strstr(many.text, "\"one\""));
+    ERROR(err);
+    struct pfx_role_conf conf = env_conf(ENV_SOFTHSM, "pkcs11:token=one");
+    struct pfx_token *token = NULL;
+    assert_ok(pfx_token_open(PFX_ROLE_USERS, &conf, 1, &token, &err), &err);
+    const struct pfx_token_facts *facts = pfx_token_facts(token);
+    assert_string_equal(facts->label, "one");
+    assert_int_equal(strlen(facts->module_sha256), 64);
+    char uri[64];
+    snprintf(uri, sizeof uri, "pkcs11:serial=%s", facts->serial);
+    pfx_token_close(token);
+    assert_ok(open_uri(ENV_SOFTHSM, uri, &err), &err);
+}
+
+static void shared(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    struct pfx_token *users = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 1);
+    ERROR(err);
+    struct pfx_role_conf conf =
+        env_conf(ENV_SOFTHSM, "pkcs11:token=one;manufacturer=SoftHSM%20project");
+    struct pfx_token *log = NULL, *other = NULL;
+    assert_ok(pfx_token_open(PFX_ROLE_LOG, &conf, 1, &log, &err), &err);
+    assert_true(pfx_token_same(users, log));
+    assert_true(pfx_token_logged_in(log));
+    other = env_open_uri(ENV_SOFTHSM, PFX_ROLE_SERVICE, "pkcs11:token=two", 1);
+    assert_false(pfx_token_same(users, other));
+    pfx_token_logout(users, PFX_ROLE_USERS); /* the log role still needs it */
+    assert_true(pfx_token_logged_in(log));
+    pfx_token_logout(log, PFX_ROLE_LOG);
+    assert_false(pfx_token_logged_in(users));
+    assert_true(pfx_token_logged_in(other));
+    pfx_token_close(users);
+    pfx_token_close(other);
+    struct pfx_session *session = NULL;
+    assert_ok(pfx_session_acquire(log, false, &session, &err), &err);
+    pfx_session_release(session);
+    pfx_token_close(log);
+}
+
+static void side_by_side(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM) || !env_has(ENV_NSS))
+        return;
+    struct pfx_token *a = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 1);
+    struct pfx_token *b = env_open(ENV_NSS, PFX_ROLE_SERVICE, 1);
+    assert_string_equal(pfx_token_facts(b)->label, "pfxnss");
+    ERROR(err);
+    uint8_t random[32] = {0};
+    for (int i = 0; i < 2; i++) {
+        struct pfx_session *session = NULL;
+        assert_ok(pfx_session_acquire(i ? a : b, false, &session, &err), &err);
+        assert_ok(pfx_token_random(session, random, sizeof random, &err), &err);
+        pfx_session_release(session);
+    }
+    struct pfx_role_conf conf = env_conf(ENV_NSS, "pkcs11:token=pfxnss");
+    conf.parameters = (char *)(uintptr_t)"configdir='sql:/elsewhere'";
+    struct pfx_token *token = NULL;
+    assert_class(pfx_token_open(PFX_ROLE_LOG, &conf, 1, &token, &err), PFX_CLASS_USAGE);
+    assert_text(&err, "only once");
+    pfx_token_close(a);
+    pfx_token_close(b);
+}
+
+/* A session on the encryption token only while it is logged in. */
+static void no_session_without_login(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    struct pfx_token *token = env_open(ENV_SOFTHSM, PFX_ROLE_ENCRYPTION, 3);
+    ERROR(err);
+    struct pfx_session *a = NULL, *b = NULL;
+    assert_ok(pfx_session_acquire(token, false, &a, &err), &err);
+    assert_ok(pfx_session_acquire(token, false, &b, &err), &err);
+    CK_FUNCTION_LIST *f = pfx_session_module(a);
+    CK_SESSION_INFO info;
+    CK_SESSION_HANDLE handles[] = {pfx_session_handle(a), pfx_session_handle(b)};
+    assert_int_equal(f->C_GetSessionInfo(handles[0], &info), CKR_OK);
+    assert_int_equal(info.state, CKS_RW_USER_FUNCTIONS);
+    pfx_session_release(b);
+    assert_int_equal(f->C_GetSessionInfo(handles[1], &info), CKR_OK);
+    pfx_token_logout(token, PFX_ROLE_ENCRYPTION);
+    assert_false(pfx_token_logged_in(token));
+    pfx_session_release(a);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(f->C_GetSessionInfo(handles[i], &info), CKR_SESSION_HANDLE_INVALID);
+    pfx_token_close(token);
+}
+
+/* --- sessions --- */
+
+struct holder {
+    struct pfx_token *token;
+    struct pfx_session *held;
+    int done;
+};
+
+static void *second(void *arg)
+{
+    struct holder *h = arg;
+    ERROR(err);
+    struct pfx_session *session = NULL;
+    if (pfx_ok(pfx_session_acquire(h->token, false, &session, &err)))
+        __atomic_store_n(&h->done, 1, __ATOMIC_SEQ_CST);
+    pfx_session_release(session);
+    return NULL;
+}
+
+static void exhaustion(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    ERROR(err);
+    struct holder h = {.token = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 1)};
+    assert_ok(pfx_session_acquire(h.token, false, &h.held, &err), &err);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, second, &h), 0);
+    usleep(200000);
+    assert_int_equal(__atomic_load_n(&h.done, __ATOMIC_SEQ_CST), 0); /* it waits */
+    pfx_session_release(h.held);
+    pthread_join(thread, NULL);
+    assert_int_equal(h.done, 1);
+    pfx_token_close(h.token);
+}
+
+static bool none(void *ctx, const struct pfx_key_row *row)
+{
+    (void)ctx;
+    (void)row;
+    return false;
+}
+
+static void dropped_session(void **state)
+{
+    (void)state;
+    for (int m = 0; m < ENV_MODULES; m++) {
+        if (!env_has((enum env_module)m))
+            continue;
+        ERROR(err);
+        struct pfx_token *token = env_open((enum env_module)m, PFX_ROLE_USERS, 1);
+        struct pfx_session *session = NULL;
+        assert_ok(pfx_session_acquire(token, false, &session, &err), &err);
+        CK_FUNCTION_LIST *f = pfx_session_module(session);
+        /* The token drops it, and with the last session the login. */
+        assert_int_equal(f->C_CloseSession(pfx_session_handle(session)), CKR_OK);
+        uint8_t random[16];
+        assert_class(pfx_keys_list(session, none, NULL, &err), PFX_CLASS_DEVICE);
+        pfx_session_release(session);
+        err = PFX_ERROR_NONE;
+        assert_ok(pfx_session_acquire(token, false, &session, &err), &err);
+        CK_SESSION_INFO info;
+        assert_int_equal(f->C_GetSessionInfo(pfx_session_handle(session), &info), CKR_OK);
+        assert_int_equal(info.state, CKS_RW_USER_FUNCTIONS);
+        assert_ok(pfx_token_random(session, random, sizeof random, &err), &err);
+        pfx_session_release(session);
+        pfx_token_close(token);
+    }
+}
+
+/* --- the token goes and comes back --- */
+
+static void finalized_by_another(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    ERROR(err);
+    struct pfx_token *one = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 1);
+    struct pfx_token *two = env_open_uri(ENV_SOFTHSM, PFX_ROLE_LOG, "pkcs11:token=two", 1);
+    uint64_t epoch_one = pfx_token_epoch(one), epoch_two = pfx_token_epoch(two);
+    struct pfx_session *session = NULL;
+    assert_ok(pfx_session_acquire(one, false, &session, &err), &err);
+    CK_FUNCTION_LIST *f = pfx_session_module(session);
+    pfx_session_release(session);
+    assert_int_equal(f->C_Finalize(NULL), CKR_OK);
+    uint8_t random[16];
+    struct pfx_token *both[] = {one, two};
+    for (int i = 0; i < 2; i++) {
+        assert_ok(pfx_session_acquire(both[i], false, &session, &err), &err);
+        assert_ok(pfx_token_random(session, random, sizeof random, &err), &err);
+        CK_SESSION_INFO info;
+        assert_int_equal(f->C_GetSessionInfo(pfx_session_handle(session), &info), CKR_OK);
+        assert_int_equal(info.state, CKS_RW_USER_FUNCTIONS);
+        pfx_session_release(session);
+    }
+    assert_true(pfx_token_epoch(one) > epoch_one);
+    assert_true(pfx_token_epoch(two) > epoch_two); /* its sessions died too */
+    pfx_token_close(one);
+    pfx_token_close(two);
+}
+
+static void folder_away(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    ERROR(err);
+    static const struct pfx_bytes any = {NULL, 0};
+    struct pfx_token *token = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 1);
+    struct pfx_session *session = NULL;
+    struct pfx_key *key = NULL, *found = NULL;
+    struct pfx_key_id id = env_id(77);
+    assert_ok(pfx_session_acquire(token, true, &session, &err), &err);
+    assert_ok(pfx_key_make(session, PFX_USE_LOG, PFX_KEY_EC_P256, &id, "away", true, &key, &err),
+              &err);
+    pfx_session_release(session);
+    char *here = env_softhsm_folder("one"), *away = pfx_asprintf("%s/away", env_folder());
+    uint64_t epoch = pfx_token_epoch(token);
+    uint8_t digest[32] = {1};
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf signature = pfx_buf_make(512);
+    assert_int_equal(rename(here, away), 0);
+
+    /* Searching first: an empty answer isn't "no such key". */
+    assert_ok(pfx_session_acquire(token, false, &session, &err), &err);
+    assert_class(pfx_key_find(session, PFX_USE_LOG, &id, true, any, &found, &err),
+                 PFX_CLASS_DEVICE);
+    assert_null(found);
+    pfx_session_release(session);
+    err = PFX_ERROR_NONE;
+    assert_class(pfx_session_acquire(token, false, &session, &err), PFX_CLASS_DEVICE);
+    assert_text(&err, "Bring the token back");
+    err = PFX_ERROR_NONE;
+    assert_class(pfx_session_acquire(token, false, &session, &err), PFX_CLASS_DEVICE);
+
+    assert_int_equal(rename(away, here), 0);
+    err = PFX_ERROR_NONE;
+    assert_ok(pfx_session_acquire(token, false, &session, &err), &err);
+    assert_true(pfx_token_epoch(token) > epoch);
+    assert_ok(pfx_key_sign_digest(session, key, PFX_HASH_SHA256,
+                                  (struct pfx_bytes){digest, sizeof digest}, &signature, &err),
+              &err);
+    pfx_session_release(session);
+
+    /* Using the cached handle first. */
+    assert_int_equal(rename(here, away), 0);
+    assert_ok(pfx_session_acquire(token, false, &session, &err), &err);
+    assert_class(pfx_key_sign_digest(session, key, PFX_HASH_SHA256,
+                                     (struct pfx_bytes){digest, sizeof digest}, &signature, &err),
+                 PFX_CLASS_DEVICE);
+    pfx_session_release(session);
+    assert_int_equal(rename(away, here), 0);
+    err = PFX_ERROR_NONE;
+    assert_ok(pfx_session_acquire(token, true, &session, &err), &err);
+    assert_ok(pfx_key_sign_digest(session, key, PFX_HASH_SHA256,
+                                  (struct pfx_bytes){digest, sizeof digest}, &signature, &err),
+              &err);
+    assert_ok(pfx_key_destroy(session, key, &err), &err);
+    /* Now it is really gone, and that is what is said. */
+    assert_ok(pfx_key_find(session, PFX_USE_LOG, &id, true, any, &found, &err), &err);
+    pfx_session_release(session);
+    pfx_key_free(key);
+    pfx_token_close(token);
+    free(here);
+    free(away);
+}
+
+static void another_token_in_its_place(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    env_softhsm_token("changeling");
+    ERROR(err);
+    struct pfx_token *token =
+        env_open_uri(ENV_SOFTHSM, PFX_ROLE_USERS, "pkcs11:token=changeling", 1);
+    struct pfx_session *session = NULL;
+    assert_ok(pfx_session_acquire(token, false, &session, &err), &err);
+    CK_FUNCTION_LIST *f = pfx_session_module(session);
+    pfx_session_release(session);
+    char *here = env_softhsm_folder("changeling"), *away = pfx_asprintf("%s/old", env_folder());
+    assert_int_equal(f->C_Finalize(NULL), CKR_OK);
+    assert_int_equal(rename(here, away), 0);
+    env_softhsm_token("changeling"); /* another serial */
+    assert_class(pfx_session_acquire(token, false, &session, &err), PFX_CLASS_INTEGRITY);
+    assert_text(&err, "Another token");
+    pfx_token_close(token);
+    free(here);
+    free(away);
+}
+
+/* Root may write anywhere: gives the token's folder to nobody and works as nobody for a while. */
+static uid_t become_nobody(const char *folder)
+{
+    uid_t before = geteuid();
+    if (before != 0)
+        return before;
+    char *tokens = pfx_asprintf("%s/tokens", env_folder());
+    assert_int_equal(chmod(env_folder(), 0711), 0);
+    assert_int_equal(chmod(tokens, 0711), 0);
+    free(tokens);
+    assert_int_equal(chown(folder, 65534, (gid_t)-1), 0);
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));) {
+        if (e->d_name[0] != '.')
+            assert_int_equal(fchownat(dirfd(dir), e->d_name, 65534, (gid_t)-1, 0), 0);
+    }
+    closedir(dir);
+    assert_int_equal(seteuid(65534), 0);
+    return before;
+}
+
+static void read_only_folder(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    ERROR(err);
+    struct pfx_token *token = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 1);
+    struct pfx_session *session = NULL;
+    struct pfx_key *key = NULL, *old = NULL;
+    struct pfx_key_id id = env_id(5), old_id = env_id(6);
+    uint8_t digest[32] = {1};
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf signature = pfx_buf_make(512);
+    assert_ok(pfx_session_acquire(token, true, &session, &err), &err);
+    assert_ok(pfx_key_make(session, PFX_USE_LOG, PFX_KEY_EC_P256, &old_id, "old", true, &old, &err),
+              &err);
+    char *folder = env_softhsm_folder("one");
+    assert_int_equal(chmod(folder, 0500), 0);
+    uid_t before = become_nobody(folder);
+    pfx_result r =
+        pfx_key_make(session, PFX_USE_LOG, PFX_KEY_EC_P256, &id, "ro", true, &key, &err);
+    struct pfx_error second = PFX_ERROR_NONE;
+    pfx_session_release(session);
+    session = NULL;
+    /* What is there goes on working. */
+    pfx_result s = pfx_session_acquire(token, true, &session, &second);
+    if (pfx_ok(s))
+        s = pfx_key_sign_digest(session, old, PFX_HASH_SHA256, (struct pfx_bytes){digest, 32},
+                                &signature, &second);
+    assert_int_equal(seteuid(before), 0);
+    assert_int_equal(chmod(folder, 0700), 0);
+    assert_class(r, PFX_CLASS_TRANSIENT);
+    assert_null(key);
+    assert_ok(s, &second);
+    err = PFX_ERROR_NONE;
+    assert_ok(pfx_key_make(session, PFX_USE_LOG, PFX_KEY_EC_P256, &id, "ro", true, &key, &err),
+              &err);
+    assert_ok(pfx_key_destroy(session, key, &err), &err);
+    assert_ok(pfx_key_destroy(session, old, &err), &err);
+    pfx_key_free(key);
+    pfx_key_free(old);
+    pfx_session_release(session);
+    pfx_token_close(token);
+    free(folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(uris),
+        cmocka_unit_test(modules),
+        cmocka_unit_test(exactly_one),
+        cmocka_unit_test(shared),
+        cmocka_unit_test(side_by_side),
+        cmocka_unit_test(no_session_without_login),
+        cmocka_unit_test(exhaustion),
+        cmocka_unit_test(dropped_session),
+        cmocka_unit_test(finalized_by_another),
+        cmocka_unit_test(folder_away),
+        cmocka_unit_test(another_token_in_its_place),
+        cmocka_unit_test(read_only_folder),
+    };
+    return cmocka_run_group_tests(tests, env_setup, env_teardown);
+}

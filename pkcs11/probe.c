@@ -1,0 +1,201 @@
+/* The probe: what each role needs of its token, tried. */
+#include "pkcs11/probe.h"
+
+#include <string.h>
+
+#include "crypto/mem.h"
+#include "pkcs11/try.h"
+
+static void try_encryption(struct pfx_try *t)
+{
+    struct pfx_probe *p = t->probe;
+    PFX_AUTOKEY struct pfx_key *key = NULL;
+    pfx_try_rsa_sizes(t);
+    if (!pfx_try_key(t, PFX_USE_ENCRYPTION, PFX_KEY_RSA_2048, &key)) {
+        pfx_try_missing(t, "RSA key pairs that only decrypt");
+        return;
+    }
+    static const char use[] = "the encryption key opens PFX passwords";
+    p->oaep_sha256 = pfx_try_oaep(t, key, PFX_HASH_SHA256, use);
+    p->oaep_sha384 = pfx_try_oaep(t, key, PFX_HASH_SHA384, use);
+    p->oaep_sha512 = pfx_try_oaep(t, key, PFX_HASH_SHA512, use);
+    p->raw_rsa = pfx_try_raw(t, key, "opens OAEP with unpadding on the host");
+    bool all = p->oaep_sha256 && p->oaep_sha384 && p->oaep_sha512;
+    if (!all && p->raw_rsa)
+        pfx_try_conflict(t,
+                         "OAEP with SHA-256, 384 or 512 is done by raw RSA with unpadding on the "
+                         "host, so the encryption key has to allow raw RSA. For tests only.");
+    if (!p->oaep_sha256 && !p->oaep_sha384 && !p->oaep_sha512 && !p->raw_rsa)
+        pfx_try_missing(t, "RSA-OAEP decryption with SHA-256, 384 or 512, or raw RSA");
+}
+
+static void try_service(struct pfx_try *t)
+{
+    static const struct {
+        CK_MECHANISM_TYPE mechanism;
+        const char *use;
+    } pss[] = {
+        {CKM_SHA256_RSA_PKCS_PSS, "client assertions (PS256)"},
+        {CKM_RSA_PKCS_PSS, "client assertions (PS256), hashed on the host"},
+        {CKM_RSA_X_509, "client assertions (PS256), padded on the host"},
+    };
+    struct pfx_probe *p = t->probe;
+    PFX_AUTOKEY struct pfx_key *client = NULL, *secrets = NULL;
+    pfx_try_rsa_sizes(t);
+    if (!pfx_try_key(t, PFX_USE_CLIENT, PFX_KEY_RSA_2048, &client)) {
+        pfx_try_missing(t, "RSA key pairs that only sign");
+        return;
+    }
+    if (pfx_try_sign(t, client, CKM_RSA_PKCS, "client certificates and RS256"))
+        p->sign_rsa = CKM_RSA_PKCS;
+    else if (pfx_try_sign(t, client, CKM_SHA256_RSA_PKCS, "RS256, hashed in the token"))
+        p->sign_rsa = CKM_SHA256_RSA_PKCS;
+    for (size_t i = 0; i < 3 && p->sign_pss == CK_UNAVAILABLE_INFORMATION; i++) {
+        if (pfx_try_sign(t, client, pss[i].mechanism, pss[i].use))
+            p->sign_pss = pss[i].mechanism;
+    }
+    if (p->sign_rsa != CKM_RSA_PKCS)
+        pfx_try_missing(t, "CKM_RSA_PKCS signatures, for client certificates");
+    if (p->sign_pss == CK_UNAVAILABLE_INFORMATION)
+        pfx_try_conflict(t, "No PSS signature works: set 'entra.algorithm: RS256'.");
+    if (!pfx_try_key(t, PFX_USE_SECRETS, PFX_KEY_RSA_2048, &secrets)) {
+        pfx_try_missing(t, "RSA key pairs that only decrypt");
+        return;
+    }
+    p->oaep_sha256 = pfx_try_oaep(t, secrets, PFX_HASH_SHA256, "service secrets");
+    if (!p->oaep_sha256)
+        p->raw_rsa = pfx_try_raw(t, secrets, "service secrets, unpadded on the host");
+    if (!p->oaep_sha256 && !p->raw_rsa)
+        pfx_try_missing(t, "RSA-OAEP decryption with SHA-256, or raw RSA, for service secrets");
+}
+
+/* The anchors are keys whose label says how far the log is. */
+static bool try_anchor(struct pfx_try *t)
+{
+    PFX_AUTOKEY struct pfx_key *anchor = NULL;
+    if (!pfx_try_key(t, PFX_USE_ANCHOR, PFX_KEY_RSA_2048, &anchor))
+        return false;
+    static const char wish[] = "pfx-hsm probe 2";
+    struct pfx_template label = {.n = 0};
+    pfx_template_add(&label, CKA_LABEL, wish, sizeof wish - 1);
+    struct pfx_probe_row *row = pfx_try_row(t, CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE,
+                                            "the anchor keeps the log's head in its label");
+    CK_RV rv = PFX_S(t->session, C_SetAttributeValue, anchor->handle, label.at, label.n);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf back = pfx_buf_make(256);
+    if (rv == CKR_OK)
+        rv = pfx_attr_read(t->session, anchor->handle, CKA_LABEL, 256, &back);
+    bool kept = back.len == sizeof wish - 1 && memcmp(back.data, wish, back.len) == 0;
+    return pfx_try_done(row, rv, kept, "the label didn't change");
+}
+
+static bool try_ed25519(struct pfx_try *t)
+{
+    PFX_AUTOKEY struct pfx_key *key = NULL;
+    if (!pfx_try_key(t, PFX_USE_LOG_ED25519, PFX_KEY_EC_P256, &key))
+        return false;
+    struct pfx_probe_row *row =
+        pfx_try_row(t, CKM_EDDSA, CKF_SIGN, "checkpoints, second signature (Ed25519)");
+    struct pfx_error err = PFX_ERROR_NONE;
+    static const uint8_t message[] = "pfx-hsm probe";
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf signature = pfx_buf_make(256);
+    pfx_result r = pfx_key_sign_digest(t->session, key, PFX_HASH_SHA256,
+                                       (struct pfx_bytes){message, sizeof message - 1}, &signature,
+                                       &err);
+    return pfx_try_result(row, r, &err);
+}
+
+static void try_log(struct pfx_try *t)
+{
+    struct pfx_probe *p = t->probe;
+    PFX_AUTOKEY struct pfx_key *key = NULL;
+    if (pfx_try_key(t, PFX_USE_LOG, PFX_KEY_EC_P256, &key))
+        p->ecdsa = pfx_try_sign(t, key, CKM_ECDSA, "checkpoints (ECDSA P-256)");
+    p->key_types[PFX_KEY_EC_P256] = p->ecdsa;
+    if (!p->ecdsa)
+        pfx_try_missing(t, "ECDSA with P-256 for the log key");
+    p->eddsa = try_ed25519(t);
+    if (!try_anchor(t))
+        pfx_try_missing(t, "a secret key whose label can be changed, for the log's anchors");
+}
+
+static void prefer(CK_MECHANISM_TYPE *into, CK_MECHANISM_TYPE found)
+{
+    if (found != CK_UNAVAILABLE_INFORMATION)
+        *into = found;
+}
+
+/* Roles that share a token see what any of them found; a later probe of a role replaces what only
+ * it finds. */
+static void keep(struct pfx_try *t, enum pfx_role role)
+{
+    struct pfx_token *token = t->token;
+    const struct pfx_probe *p = t->probe;
+    pthread_mutex_lock(&token->caps_lock);
+    struct pfx_probe *m = &token->caps.merged;
+    m->oaep_sha256 |= p->oaep_sha256;
+    m->oaep_sha384 |= p->oaep_sha384;
+    m->oaep_sha512 |= p->oaep_sha512;
+    m->raw_rsa |= p->raw_rsa;
+    m->ecdsa |= p->ecdsa;
+    m->eddsa |= p->eddsa;
+    m->hmac |= p->hmac;
+    prefer(&m->sign_rsa, p->sign_rsa);
+    prefer(&m->sign_pss, p->sign_pss);
+    m->modifiable_kept = p->modifiable_kept;
+    m->allowed_mechanisms_kept = p->allowed_mechanisms_kept;
+    if (role == PFX_ROLE_USERS) {
+        m->seal_sha256 = p->seal_sha256;
+        m->seal_sha384 = p->seal_sha384;
+        m->seal_sha512 = p->seal_sha512;
+        m->way_in = p->way_in;
+        m->kwp = p->kwp;
+        m->blob_rsa = p->blob_rsa;
+        m->blob_ec = p->blob_ec;
+        m->tier_rsa = p->tier_rsa;
+        m->tier_ec = p->tier_ec;
+        memcpy(m->key_types, p->key_types, sizeof m->key_types);
+        token->caps.kek_hash = t->kek_hash;
+        token->caps.tampered_rv = t->tampered_rv;
+    }
+    token->caps.probed[role] = true;
+    pthread_mutex_unlock(&token->caps_lock);
+}
+
+pfx_result pfx_probe_run(struct pfx_token *token, enum pfx_role role, struct pfx_probe *ret_probe,
+                         struct pfx_error *err)
+{
+    static void (*const tries[PFX_ROLE_COUNT])(struct pfx_try *) = {
+        [PFX_ROLE_ENCRYPTION] = try_encryption,
+        [PFX_ROLE_USERS] = pfx_try_users,
+        [PFX_ROLE_SERVICE] = try_service,
+        [PFX_ROLE_LOG] = try_log,
+    };
+    if ((unsigned)role >= PFX_ROLE_COUNT)
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "probe", "", "", "There is no such role.");
+    PFX_AUTOSESSION struct pfx_session *session = NULL;
+    PFX_TRY(pfx_session_acquire(token, true, &session, err));
+    struct pfx_probe *probe PFX_AUTOFREE = pfx_alloc(sizeof *probe);
+    probe->role = role;
+    probe->sign_rsa = probe->sign_pss = probe->kwp = CK_UNAVAILABLE_INFORMATION;
+    probe->blob_rsa = probe->blob_ec = CK_UNAVAILABLE_INFORMATION;
+    struct pfx_try t = {
+        .session = session,
+        .token = token,
+        .probe = probe,
+        .kek_hash = PFX_HASH_SHA1,
+        .tampered_rv = CK_UNAVAILABLE_INFORMATION,
+    };
+    tries[role](&t);
+    pfx_try_attributes(&t);
+    pthread_mutex_lock(&token->module->lock);
+    bool lost = token->lost;
+    session->stale = true; /* replaced before its next use: whatever session object is left dies */
+    pthread_mutex_unlock(&token->module->lock);
+    if (lost)
+        return pfx_fail(err, PFX_CLASS_DEVICE, "probe", token->facts.label, "",
+                        "The token was lost during the probe, so its answers count for nothing. It "
+                        "is opened anew at the next call.");
+    keep(&t, role);
+    *ret_probe = *probe;
+    return PFX_OK;
+}
