@@ -1,9 +1,7 @@
 /* pfx-agentd: decides. It holds no key, no secret in the clear, and opens no internet socket. */
 #include <errno.h>
 #include <getopt.h>
-#include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +14,7 @@
 #include "agent/run.h"
 #include "agent/supervise.h"
 #include "agent/timing.h"
+#include "api/conf/account.h"
 #include "api/conf/process.h"
 
 #define TICK_MS 100 /* while something moves */
@@ -104,34 +103,6 @@ static int read_options(int argc, char **argv, struct options *o)
     return -1;
 }
 
-static pfx_result find_user(const char *option, const char *name, uid_t *ret_uid,
-                            struct pfx_error *err)
-{
-    *ret_uid = (uid_t)-1;
-    if (!name)
-        return PFX_OK;
-    const struct passwd *pw = getpwnam(name);
-    if (!pw)
-        return pfx_fail(err, PFX_CLASS_USAGE, option, name, "",
-                        "there is no such user on this host; make it, or correct agent.yaml");
-    *ret_uid = pw->pw_uid;
-    return PFX_OK;
-}
-
-static pfx_result find_group(const char *option, const char *name, gid_t *ret_gid,
-                             struct pfx_error *err)
-{
-    *ret_gid = (gid_t)-1;
-    if (!name)
-        return PFX_OK;
-    const struct group *gr = getgrnam(name);
-    if (!gr)
-        return pfx_fail(err, PFX_CLASS_USAGE, option, name, "",
-                        "there is no such group on this host; make it, or correct agent.yaml");
-    *ret_gid = gr->gr_gid;
-    return PFX_OK;
-}
-
 /* Others must be able to pass through it where sockets are for others; each socket has its own mode
  * and asks the kernel who comes. */
 static pfx_result make_run_dir(const char *dir, bool for_others, struct pfx_error *err)
@@ -171,11 +142,12 @@ static pfx_result set_up(struct daemon *d, const struct options *o, struct pfx_e
     a->conf = d->conf;
     a->job_deadline_ms = (int64_t)o->job_deadline_s * PFX_SECOND;
     PFX_TRY(pfx_names_open(a->conf->transliteration, &a->names, err));
-    PFX_TRY(find_user("access.hsm_user", a->conf->hsm_user, &uids[PFX_ARM_HSM], err));
-    PFX_TRY(
-        find_user("access.uploader_user", a->conf->uploader_user, &uids[PFX_ARM_UPLOADER], err));
-    PFX_TRY(find_group("access.operators", a->conf->operators_group, &operators, err));
-    PFX_TRY(find_group("access.auditors", a->conf->auditors_group, &auditors, err));
+    static const char file[] = "agent.yaml";
+    PFX_TRY(pfx_account_user(file, "access.hsm_user", a->conf->hsm_user, &uids[PFX_ARM_HSM], err));
+    PFX_TRY(pfx_account_user(file, "access.uploader_user", a->conf->uploader_user,
+                             &uids[PFX_ARM_UPLOADER], err));
+    PFX_TRY(pfx_account_group(file, "access.operators", a->conf->operators_group, &operators, err));
+    PFX_TRY(pfx_account_group(file, "access.auditors", a->conf->auditors_group, &auditors, err));
     PFX_TRY(pfx_store_open(a->conf->state_dir, &a->store, err));
     PFX_TRY(pfx_agent_init(a, err));
     PFX_TRY(make_run_dir(a->conf->run_dir,

@@ -56,6 +56,11 @@ static const struct pfx_option rows[] = {
     {.path = "limits.max_body", .type = PFX_O_SIZE, .offset = AT(max_body), .min = 64 * 1024,
      .max = 64 * 1024 * 1024, .def = "8MiB", .help = "longest answer that is read"},
 
+    {.path = "access.agent_user", .type = PFX_O_ACCOUNT, .offset = AT(agent_user),
+     .sample = "pfx-agent", .help = "user of pfx-agentd (default: root or the own user)"},
+    {.path = "access.hsm_user", .type = PFX_O_ACCOUNT, .offset = AT(hsm_user),
+     .sample = "pfx-hsm", .help = "user of pfx-hsm (default: root or the own user)"},
+
     {.path = "user_agent", .type = PFX_O_TEXT, .offset = AT(user_agent), .min = 1, .max = 200,
      .def = "pfx-agent/" PFX_VERSION, .help = "User-Agent of every request"},
 };

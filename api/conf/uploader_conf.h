@@ -30,6 +30,8 @@ struct pfx_uploader_conf {
     int64_t request_timeout_ms; /* limits.request_timeout: 60s */
     int64_t job_timeout_ms;     /* limits.job_timeout: 5m */
     int64_t max_body;           /* limits.max_body: bytes of an answer, 8 MiB */
+    char *agent_user; /* access.agent_user: who must hold agent_socket; NULL: root or the own user */
+    char *hsm_user;   /* access.hsm_user: who must hold hsm_socket; NULL: root or the own user */
     char *user_agent;           /* user_agent: pfx-agent/VERSION */
 };
 PFX_MUST_USE pfx_result pfx_uploader_conf_load(const char *path, struct pfx_uploader_conf **ret_conf,

@@ -19,6 +19,7 @@ struct asked {
 
 struct pfx_broker {
     char *path;
+    uid_t expected;
     struct pfx_conn *conn;
     int64_t last_id;
     struct asked asked[MAX_ASKED];
@@ -26,10 +27,11 @@ struct pfx_broker {
 
 static const struct pfx_wire_schema *const accepts[] = {&pfx_s_item, &pfx_s_end};
 
-struct pfx_broker *pfx_broker_new(const char *path)
+struct pfx_broker *pfx_broker_new(const char *path, uid_t expected)
 {
     struct pfx_broker *broker = pfx_alloc(sizeof *broker);
     broker->path = pfx_strdup(path);
+    broker->expected = expected;
     return broker;
 }
 
@@ -80,6 +82,14 @@ static pfx_result open_line(struct pfx_broker *broker, struct pfx_error *err)
     int fd;
     PFX_TRY(pfx_sock_connect(broker->path, &fd, err));
     broker->conn = pfx_conn_new(fd, accepts, sizeof accepts / sizeof accepts[0]);
+    const struct pfx_peer *peer = pfx_conn_peer(broker->conn);
+    if (!pfx_peer_allowed(peer, broker->expected, (gid_t)-1)) {
+        uid_t uid = peer->uid;
+        pfx_conn_free(PFX_TAKE(broker->conn));
+        return pfx_fail(err, PFX_CLASS_REFUSED, "connect", broker->path, "",
+                        "The process that listens there runs as uid %u, which isn't access.hsm_user "
+                        "of uploader.yaml.", (unsigned)uid);
+    }
     return PFX_OK;
 }
 

@@ -7,6 +7,8 @@
 
 #include <poll.h>
 
+#include <sys/types.h>
+
 #include "api/wire/conn.h"
 #include "api/wire/messages.h"
 
@@ -16,7 +18,9 @@ struct pfx_broker;
 typedef void (*pfx_broker_fn)(void *ctx, pfx_result result, bool away, const struct pfx_msg *item,
                               const struct pfx_error *err);
 
-struct pfx_broker *pfx_broker_new(const char *path); /* path is copied */
+/* path is copied. Speaks only with a pfx-hsm of this user, of root, or of its own (SO_PEERCRED):
+ * what it hands out goes into requests. */
+struct pfx_broker *pfx_broker_new(const char *path, uid_t expected);
 void pfx_broker_free(struct pfx_broker *broker); /* drops what is asked, without a call */
 /* Asks verb with one string argument. fn is called once, perhaps before this returns. */
 void pfx_broker_ask(struct pfx_broker *broker, const char *verb, const char *name,

@@ -9,6 +9,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "api/conf/account.h"
 #include "api/conf/process.h"
 #include "api/conf/uploader_conf.h"
 #include "api/uploader/alloc.h"
@@ -131,11 +132,15 @@ static pfx_result start(struct uploader *u, const char *path, struct pfx_error *
     u->ca = &pfx_ca_digicert;
     u->up.conf = u->conf;
     PFX_TRY(pfx_http_new(u->conf, &u->up.http, err));
-    u->broker = pfx_broker_new(u->conf->hsm_socket);
+    uid_t agent, hsm;
+    PFX_TRY(pfx_account_user("uploader.yaml", "access.agent_user", u->conf->agent_user, &agent, err));
+    PFX_TRY(pfx_account_user("uploader.yaml", "access.hsm_user", u->conf->hsm_user, &hsm, err));
+    u->broker = pfx_broker_new(u->conf->hsm_socket, hsm == (uid_t)-1 ? geteuid() : hsm);
     u->token = pfx_token_new(&u->up, u->broker);
     u->apikey = pfx_apikey_new(u->broker, u->ca->secret, u->ca->auth_header);
     set_services(u);
     make_arm(u);
+    pfx_arm_expect(u->up.arm, agent == (uid_t)-1 ? geteuid() : agent);
     return PFX_OK;
 }
 

@@ -1,0 +1,240 @@
+/* pfx-hsm without a token: key references, pins, sealed secrets, ceilings, names, what is asked. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "api/wire/messages.h"
+#include "pkcs11/hsm/ask.h"
+#include "pkcs11/hsm/ceiling.h"
+#include "pkcs11/hsm/keyref.h"
+#include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/secrets.h"
+#include "pkcs11/hsm/standing.h"
+
+static void keyref_of(bool wrapped, struct pfx_keyref *ref)
+{
+    pfx_keyref_init(ref);
+    ref->wrapped = wrapped;
+    for (size_t i = 0; i < sizeof ref->id.bytes; i++)
+        ref->id.bytes[i] = (uint8_t)(i * 17);
+    assert_true(pfx_buf_add_str(&ref->spki, "a public key"));
+    if (wrapped) {
+        assert_true(pfx_buf_add_str(&ref->blob, "a blob"));
+        memset(ref->mac, 0xA5, sizeof ref->mac);
+    }
+}
+
+static void keyref_round_trip(void **state)
+{
+    (void)state;
+    for (int wrapped = 0; wrapped < 2; wrapped++) {
+        PFX_CLEANUP(pfx_keyref_done) struct pfx_keyref ref, back;
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(16384);
+        struct pfx_error err = PFX_ERROR_NONE;
+        keyref_of(wrapped != 0, &ref);
+        pfx_keyref_init(&back);
+        assert_true(pfx_ok(pfx_keyref_write(&ref, &text, &err)));
+        assert_true(pfx_ok(pfx_keyref_parse(pfx_buf_str(&text), &back, &err)));
+        assert_int_equal(back.wrapped, ref.wrapped);
+        assert_memory_equal(back.id.bytes, ref.id.bytes, sizeof ref.id.bytes);
+        assert_memory_equal(back.mac, ref.mac, sizeof ref.mac);
+        assert_int_equal(back.blob.len, ref.blob.len);
+        assert_string_equal(pfx_buf_str(&back.spki), "a public key");
+        /* Every cut, and every doubled byte, is another text and refused or means another key. */
+        for (size_t cut = 0; cut < text.len; cut++) {
+            char *shorter PFX_AUTOFREE = pfx_strndup(pfx_buf_str(&text), cut);
+            PFX_CLEANUP(pfx_keyref_done) struct pfx_keyref other;
+            PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(16384);
+            struct pfx_error ignored = PFX_ERROR_NONE;
+            pfx_keyref_init(&other);
+            if (pfx_ok(pfx_keyref_parse(shorter, &other, &ignored))) {
+                assert_true(pfx_ok(pfx_keyref_write(&other, &again, &ignored)));
+                assert_string_equal(pfx_buf_str(&again), shorter);
+            } else {
+                assert_int_equal(ignored.cls, PFX_CLASS_INTEGRITY);
+            }
+        }
+    }
+}
+
+static void keyref_mac_binds_all(void **state)
+{
+    (void)state;
+    PFX_CLEANUP(pfx_keyref_done) struct pfx_keyref ref;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf a = pfx_buf_make(4096), b = pfx_buf_make(4096);
+    keyref_of(true, &ref);
+    assert_true(pfx_keyref_mac_bytes(&ref, "user", &a));
+    assert_true(pfx_keyref_mac_bytes(&ref, "usera", &b));
+    assert_true(a.len != b.len);
+    static const char want[] = "\0\0\0\x18pfx-agent wrapped key v1\0\0\0\x04user\0\0\0\x10";
+    assert_memory_equal(a.data, want, sizeof want - 1);
+}
+
+static void pins_round_trip(void **state)
+{
+    (void)state;
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0}, back = {NULL, 0};
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(4096);
+    struct pfx_pinned *pin = pfx_pins_add(&pins, 1, "key name", "A Provider");
+    pin->state = PFX_PINNED_ACTIVE;
+    assert_true(pfx_buf_add_str(&pin->spki, "spki"));
+    pfx_pins_add(&pins, 2, "next", "A Provider");
+    assert_true(pfx_pins_write(&pins, &text));
+    assert_string_equal(pfx_buf_str(&text), "pfx-agent pins v1\n"
+                                            "generation 1\nstate active\nkey_name key name\n"
+                                            "provider_name A Provider\nspki c3BraQ==\n"
+                                            "generation 2\nstate making\nkey_name next\n"
+                                            "provider_name A Provider\nspki \n");
+    assert_true(pfx_pins_parse(pfx_buf_str(&text), text.len, &back));
+    assert_int_equal(back.n, 2);
+    assert_int_equal(pfx_pins_active(&back)->generation, 1);
+    assert_string_equal(pfx_pins_find(&back, 2)->key_name, "next");
+    assert_null(pfx_pins_find(&back, 3));
+    for (size_t cut = 0; cut < text.len; cut++) {
+        PFX_CLEANUP(pfx_pins_done) struct pfx_pins part = {NULL, 0};
+        if (!pfx_pins_parse(pfx_buf_str(&text), cut, &part))
+            continue;
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(4096);
+        assert_true(pfx_pins_write(&part, &again));
+        assert_int_equal(again.len, cut);
+    }
+}
+
+static void pins_refused(void **state)
+{
+    (void)state;
+#define ONE(g, s, spki)                                                                            \
+    "generation " g "\nstate " s "\nkey_name k\nprovider_name p\nspki " spki "\n"
+    static const char *const bad[] = {
+        "",
+        "pfx-agent pins v2\n",
+        "pfx-agent pins v1\n" ONE("1", "active", ""),
+        "pfx-agent pins v1\n" ONE("1", "making", "c3BraQ=="),
+        "pfx-agent pins v1\n" ONE("01", "active", "c3BraQ=="),
+        "pfx-agent pins v1\n" ONE("-1", "active", "c3BraQ=="),
+        "pfx-agent pins v1\n" ONE("0", "active", "c3BraQ=="),
+        "pfx-agent pins v1\n" ONE("1", "sleeping", "c3BraQ=="),
+        "pfx-agent pins v1\n" ONE("1", "active", "c3Bra"),
+        "pfx-agent pins v1\n" ONE("1", "active", "c3BraQ==") ONE("1", "making", ""),
+        "pfx-agent pins v1\n" ONE("1", "active", "c3BraQ==") ONE("2", "active", "c3BraQ=="),
+        "pfx-agent pins v1\n" ONE("1", "active", "c3BraQ==") "more\n",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct pfx_pins pins = {NULL, 0};
+        if (pfx_pins_parse(bad[i], strlen(bad[i]), &pins))
+            fail_msg("taken: %s", bad[i]);
+    }
+    /* A line feed in a name would write lines of its own. */
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(4096);
+    pfx_pins_add(&pins, 1, "k\nstate active", "p");
+    assert_false(pfx_pins_write(&pins, &text));
+}
+
+static void sealed_round_trip(void **state)
+{
+    (void)state;
+    PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed, back;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(4096);
+    pfx_sealed_init(&sealed);
+    pfx_sealed_init(&back);
+    memcpy(sealed.name, "digicert", 9);
+    memset(sealed.sealed_to, 'a', 64);
+    sealed.changed_ms = 1234567890123;
+    assert_true(pfx_buf_add_str(&sealed.blocks[0], "one"));
+    assert_true(pfx_buf_add_str(&sealed.blocks[1], "two"));
+    sealed.n_blocks = 2;
+    assert_true(pfx_sealed_write(&sealed, &text));
+    assert_true(pfx_sealed_parse(pfx_buf_str(&text), text.len, &back));
+    assert_int_equal(back.n_blocks, 2);
+    assert_int_equal(back.changed_ms, 1234567890123);
+    assert_string_equal(pfx_buf_str(&back.blocks[1]), "two");
+    for (size_t cut = 0; cut < text.len; cut++) {
+        PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed part;
+        pfx_sealed_init(&part);
+        if (pfx_sealed_parse(pfx_buf_str(&text), cut, &part))
+            assert_int_equal(part.n_blocks, 1);
+    }
+    assert_true(pfx_buf_add_str(&text, "sealed dHdv\n"));
+    assert_false(pfx_sealed_parse(pfx_buf_str(&text), text.len, &back));
+}
+
+static void ceilings_roll(void **state)
+{
+    (void)state;
+    struct pfx_ceilings c;
+    const int64_t minute = 60000;
+    pfx_ceilings_init(&c);
+    for (int i = 0; i < 3; i++)
+        assert_true(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 3, 10 * minute));
+    assert_false(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 3, 10 * minute));
+    assert_true(pfx_ceiling_take(&c, PFX_CEILING_BUILDS, 3, 10 * minute)); /* each its own */
+    assert_false(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 3, 69 * minute));
+    assert_false(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 3, 70 * minute)); /* never under an hour */
+    assert_true(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 3, 71 * minute));
+    assert_int_equal(pfx_ceiling_used(&c, PFX_CEILING_KEYS, 71 * minute), 1);
+    assert_int_equal(pfx_ceiling_used(&c, PFX_CEILING_KEYS, 500 * minute), 0);
+    pfx_ceilings_done(&c);
+}
+
+static void ids(void **state)
+{
+    (void)state;
+    struct pfx_app_conf apps[2] = {{(char *)(uintptr_t) "main", NULL},
+                                   {(char *)(uintptr_t) "second", NULL}};
+    struct pfx_hsm_policy policy = {.apps = apps, .n_apps = 2, .encryption_type = PFX_KEY_RSA_3072};
+    size_t n = pfx_standing_count(&policy);
+    struct pfx_standing_key keys[PFX_STANDING_MAX + 2];
+    assert_int_equal(n, PFX_STANDING_CLIENT + 2);
+    for (size_t i = 0; i < n; i++)
+        pfx_standing_describe(&policy, i, &keys[i]);
+    pfx_standing_encryption(&policy, 1, &keys[n++]);
+    pfx_standing_encryption(&policy, 2, &keys[n++]);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            assert_memory_not_equal(&keys[i].id, &keys[k].id, sizeof keys[i].id);
+    assert_string_equal(keys[PFX_STANDING_CLIENT + 1].name, "client-second-1");
+    assert_string_equal(keys[n - 1].label, "pfx-agent encryption-2");
+
+    /* Kept for ever: with another derivation no key would be found again. */
+    struct pfx_key_id id;
+    pfx_user_key_id("host", 42, 1, &id);
+    static const uint8_t want[] = {0x4d, 0xa6, 0x9c, 0x4a, 0xf6, 0x57, 0x82, 0x49,
+                                   0xfc, 0xc6, 0x41, 0x43, 0x29, 0x90, 0xb5, 0xf4};
+    assert_memory_equal(&id, want, sizeof want);
+    struct pfx_key_id other;
+    pfx_user_key_id("host", 42, 2, &other);
+    assert_memory_not_equal(&id, &other, sizeof id);
+    pfx_user_key_id("hos", 42, 1, &other);
+    assert_memory_not_equal(&id, &other, sizeof id);
+}
+
+static void guids(void **state)
+{
+    (void)state;
+    assert_true(pfx_guid_valid("00000000-0000-4000-8000-00000000000a"));
+    assert_true(pfx_guid_valid("00000000-0000-4000-8000-00000000000A"));
+    assert_false(pfx_guid_valid("00000000-0000-4000-8000-00000000000"));
+    assert_false(pfx_guid_valid("00000000-0000-4000-8000-00000000000g"));
+    assert_false(pfx_guid_valid("00000000x0000-4000-8000-000000000000"));
+    assert_false(pfx_guid_valid(""));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keyref_round_trip),
+        cmocka_unit_test(keyref_mac_binds_all),
+        cmocka_unit_test(pins_round_trip),
+        cmocka_unit_test(pins_refused),
+        cmocka_unit_test(sealed_round_trip),
+        cmocka_unit_test(ceilings_roll),
+        cmocka_unit_test(ids),
+        cmocka_unit_test(guids),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

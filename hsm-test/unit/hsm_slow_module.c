@@ -1,0 +1,74 @@
+/*
+ * A Cryptoki module for tests: SoftHSM, but its C_GenerateKeyPair doesn't come back after it made a
+ * token object while a file says so. PFX_TEST_MODULE_REAL is the real module; in the folder
+ * PFX_TEST_MODULE_DIR the file hang-after-generate stops every pair of token objects, and
+ * hang-after-encryption only one whose private half may decrypt and whose label says so.
+ */
+#include <dlfcn.h>
+#include <p11-kit/pkcs11.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static CK_FUNCTION_LIST list;
+static CK_FUNCTION_LIST *real;
+
+static int told(const char *name)
+{
+    char path[4096];
+    const char *dir = getenv("PFX_TEST_MODULE_DIR");
+    snprintf(path, sizeof path, "%s/%s", dir ? dir : "/nowhere", name);
+    return access(path, F_OK) == 0;
+}
+
+static const CK_ATTRIBUTE *find(const CK_ATTRIBUTE *at, CK_ULONG n, CK_ATTRIBUTE_TYPE type)
+{
+    for (CK_ULONG i = 0; i < n; i++)
+        if (at[i].type == type)
+            return &at[i];
+    return NULL;
+}
+
+static CK_RV generate(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public,
+                      CK_ULONG n_public, CK_ATTRIBUTE *private, CK_ULONG n_private,
+                      CK_OBJECT_HANDLE *ret_public, CK_OBJECT_HANDLE *ret_private)
+{
+    CK_RV rv = real->C_GenerateKeyPair(session, mechanism, public, n_public, private, n_private,
+                                       ret_public, ret_private);
+    const CK_ATTRIBUTE *token = find(private, n_private, CKA_TOKEN);
+    const CK_ATTRIBUTE *label = find(private, n_private, CKA_LABEL);
+    static const char encryption[] = "pfx-agent encryption";
+    if (!token || !token->pValue || !*(CK_BBOOL *)token->pValue)
+        return rv;
+    while (told("hang-after-generate"))
+        sleep(1);
+    while (label && label->ulValueLen > strlen(encryption) &&
+           memcmp(label->pValue, encryption, strlen(encryption)) == 0 &&
+           told("hang-after-encryption"))
+        sleep(1);
+    return rv;
+}
+
+static CK_RV get_list(CK_FUNCTION_LIST **ret_list)
+{
+    *ret_list = &list;
+    return CKR_OK;
+}
+
+CK_RV C_GetFunctionList(CK_FUNCTION_LIST **ret_list);
+CK_RV C_GetFunctionList(CK_FUNCTION_LIST **ret_list)
+{
+    const char *path = getenv("PFX_TEST_MODULE_REAL");
+    void *library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+    CK_C_GetFunctionList get = NULL;
+    void *symbol = library ? dlsym(library, "C_GetFunctionList") : NULL;
+    memcpy(&get, &symbol, sizeof get);
+    if (!get || get(&real) != CKR_OK)
+        return CKR_GENERAL_ERROR;
+    list = *real;
+    list.C_GenerateKeyPair = generate;
+    list.C_GetFunctionList = get_list;
+    *ret_list = &list;
+    return CKR_OK;
+}

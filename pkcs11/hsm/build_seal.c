@@ -1,0 +1,278 @@
+/*
+ * Build PFX and seal. pfx-agentd brings a certificate and what pfx-hsm gave it earlier; nothing of
+ * it is believed: the key reference has a MAC or names an object, the ticket says for whom the key
+ * was made, the certificate has to have that key, that purpose, exactly those addresses, and a
+ * chain to the policy's roots. Then a password is drawn, the key exported under it, the password
+ * sealed to the pinned key, and wiped.
+ */
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/conf/process.h"
+#include "crypto/cert.h"
+#include "crypto/encode.h"
+#include "crypto/oaep.h"
+#include "crypto/pfx.h"
+#include "pkcs11/hsm/ask.h"
+#include "pkcs11/hsm/keyref.h"
+#include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/verbs.h"
+
+#define PASSWORD_SIZE 32
+#define MAX_KEY_CIPHERTEXT 8192
+#define MAX_PFX (512 * 1024)
+#define MAX_SEALED 1024
+#define MAX_CHAIN 16
+
+struct building {
+    struct pfx_task *task;
+    struct pfx_ask ask;
+    struct pfx_keyref ref;
+    enum pfx_profile profile;
+    enum pfx_key_type type;
+};
+
+static void building_done(struct building *building)
+{
+    pfx_keyref_done(&building->ref);
+}
+
+static pfx_result mismatch(struct pfx_error *err, const char *op, const char *text)
+{
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, op, "", "", "%s", text);
+}
+
+/* Was this key made by us, for this user, these addresses and this purpose? */
+static pfx_result ticket_check(const struct building *building, struct pfx_session *session,
+                               struct pfx_key *mac, struct pfx_error *err)
+{
+    const struct pfx_keyref *ref = &building->ref;
+    uint8_t computed[32];
+    if (ref->wrapped) {
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf bytes = pfx_buf_make(32768);
+        if (!pfx_keyref_mac_bytes(ref, building->ask.user, &bytes))
+            return mismatch(err, "check key reference", "It is too long.");
+        PFX_TRY(pfx_key_mac(session, mac, pfx_buf_bytes(&bytes), computed, err));
+        if (CRYPTO_memcmp(computed, ref->mac, sizeof computed) != 0)
+            return mismatch(err, "check key reference",
+                            "The wrapped key was changed, or belongs to another user: nothing is "
+                            "packed. Find out what changed pfx-agentd's store.");
+    }
+    struct pfx_bytes ticket = pfx_msg_blob(building->task->args, "ticket");
+    PFX_TRY(pfx_ask_ticket(&building->ask, session, mac, &ref->id, pfx_buf_bytes(&ref->spki),
+                           computed, err));
+    if (ticket.len != sizeof computed || CRYPTO_memcmp(computed, ticket.data, sizeof computed) != 0)
+        return mismatch(err, "check ticket",
+                        "This key wasn't made for this user, these addresses and this purpose: "
+                        "nothing is packed. Find out what changed pfx-agentd's store.");
+    return PFX_OK;
+}
+
+static pfx_result certificate_check(const struct pfx_hsm *hsm, const struct building *building,
+                                    struct pfx_certs **ret_chain, struct pfx_error *err)
+{
+    const struct pfx_msg *body = building->task->args;
+    struct pfx_certs *pool PFX_AUTOCERTS = pfx_certs_new();
+    struct pfx_bytes leaf = pfx_msg_blob(body, "leaf");
+    for (size_t i = 0; i < pfx_msg_count(body, "chain"); i++)
+        PFX_TRY(pfx_reclass(pfx_certs_add(pool, pfx_msg_blob_at(body, "chain", i), err),
+                            PFX_CLASS_REFUSED, PFX_CLASS_INTEGRITY, err));
+    struct pfx_cert_expect expect = {.spki = pfx_buf_bytes(&building->ref.spki),
+                                     .emails = building->ask.addresses,
+                                     .n_emails = building->ask.n_addresses,
+                                     .purpose = building->ask.purpose,
+                                     .now_ms = pfx_now_ms(),
+                                     .max_days = hsm->policy->max_cert_days,
+                                     .roots = hsm->roots};
+    PFX_TRY(pfx_reclass(pfx_cert_check(leaf, pool, &expect, err), PFX_CLASS_REFUSED,
+                        PFX_CLASS_INTEGRITY, err));
+    return pfx_reclass(pfx_cert_order_chain(leaf, pool, ret_chain, err), PFX_CLASS_REFUSED,
+                       PFX_CLASS_INTEGRITY, err);
+}
+
+static pfx_result user_key(struct pfx_worker *worker, struct pfx_session *session,
+                           const struct building *building, struct pfx_key **ret_key,
+                           struct pfx_error *err)
+{
+    const struct pfx_keyref *ref = &building->ref;
+    struct pfx_bytes spki = pfx_buf_bytes(&ref->spki);
+    if (ref->wrapped) {
+        struct pfx_key *wrapping;
+        PFX_TRY(pfx_ring_key(worker->hsm, &worker->ring, session, PFX_STANDING_WRAPPING, &wrapping,
+                             err));
+        return pfx_key_unwrap_blob(session, wrapping, pfx_buf_bytes(&ref->blob), &ref->id, spki,
+                                   ret_key, err);
+    }
+    struct pfx_key *key = NULL;
+    PFX_TRY(pfx_key_find(session, PFX_USE_USER, &ref->id, true, spki, &key, err));
+    if (!key) {
+        char id[2 * PFX_KEY_ID_SIZE + 1], text[128];
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "find user key",
+                        pfx_hex(ref->id.bytes, sizeof ref->id.bytes, id), "",
+                        "The token %s has no key with this CKA_ID any more: restore the token from "
+                        "its backup, or cancel this enrolment, which orders anew.",
+                        pfx_token_text(pfx_session_token(session), text));
+    }
+    *ret_key = key;
+    return PFX_OK;
+}
+
+/* 32 bytes of the token's RNG, each mapped to one of 64 characters. */
+static pfx_result draw_password(struct pfx_session *session, struct pfx_secret **ret_password,
+                                struct pfx_error *err)
+{
+    struct pfx_secret *password PFX_AUTOSECRET = NULL;
+    PFX_TRY(pfx_secret_new(PASSWORD_SIZE, &password, err));
+    PFX_TRY(pfx_token_random(session, pfx_secret_data(password), PASSWORD_SIZE, err));
+    pfx_password_from_random(password);
+    *ret_password = PFX_TAKE(password);
+    return PFX_OK;
+}
+
+static pfx_result pick_tier(const struct pfx_hsm *hsm, enum pfx_key_type type,
+                            enum pfx_tier *ret_tier, struct pfx_error *err)
+{
+    const struct pfx_probe *probe = hsm->roles[PFX_ROLE_USERS].probe;
+    enum pfx_tier tier = pfx_key_type_is_rsa(type) ? probe->tier_rsa : probe->tier_ec;
+    if (tier == PFX_TIER_NONE || tier < hsm->policy->lowest_tier)
+        return pfx_fail(err, PFX_CLASS_REFUSED, "export key", pfx_key_type_name(type), "",
+                        "For keys of this type the users token reaches the tier %s, and "
+                        "users.lowest_tier of the policy is %s.",
+                        pfx_tier_name(tier), pfx_tier_name(hsm->policy->lowest_tier));
+    *ret_tier = tier;
+    return PFX_OK;
+}
+
+static pfx_result build(struct pfx_worker *worker, struct pfx_session *session,
+                        const struct building *building, const struct pfx_certs *chain,
+                        struct pfx_key *key, enum pfx_tier tier, const struct pfx_secret *password,
+                        struct pfx_buf *out, struct pfx_error *err)
+{
+    struct pfx_key *transport;
+    struct pfx_pbes2 params;
+    struct pfx_secret *kek PFX_AUTOSECRET = NULL;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf ciphertext = pfx_buf_make(MAX_KEY_CIPHERTEXT);
+    PFX_TRY(
+        pfx_ring_key(worker->hsm, &worker->ring, session, PFX_STANDING_TRANSPORT, &transport, err));
+    PFX_TRY(pfx_pbes2_draw(&params, err));
+    PFX_TRY(pfx_pbes2_kek(&params, password, &kek, err));
+    PFX_TRY(pfx_key_export(session, transport, key, tier, kek, params.iv, &ciphertext, err));
+    struct pfx_bytes list[MAX_CHAIN];
+    size_t n = pfx_certs_count(chain);
+    if (n > MAX_CHAIN)
+        return mismatch(err, "order chain", "The chain is longer than any real one.");
+    for (size_t i = 0; i < n; i++)
+        list[i] = pfx_certs_at(chain, i);
+    struct pfx_pfx_spec spec = {.profile = building->profile,
+                                .key_params = &params,
+                                .key_ciphertext = pfx_buf_bytes(&ciphertext),
+                                .leaf = pfx_msg_blob(building->task->args, "leaf"),
+                                .chain = list,
+                                .n_chain = n,
+                                .friendly_name =
+                                    pfx_msg_str(building->task->args, "friendly_name")};
+    return pfx_pfx_build(&spec, password, out, err);
+}
+
+static pfx_result seal(const struct pfx_hsm *hsm, struct pfx_session *session,
+                       const struct pfx_pinned *pin, const struct pfx_secret *password,
+                       struct pfx_buf *out, const char **ret_by, struct pfx_error *err)
+{
+    const struct pfx_probe *probe = hsm->roles[PFX_ROLE_USERS].probe;
+    enum pfx_hash hash = hsm->policy->seal_hash;
+    bool proven = hash == PFX_HASH_SHA256   ? probe->seal_sha256
+                  : hash == PFX_HASH_SHA384 ? probe->seal_sha384
+                                            : probe->seal_sha512;
+    struct pfx_bytes spki = pfx_buf_bytes(&pin->spki);
+    if (proven) {
+        PFX_TRY(pfx_token_seal_oaep(session, spki, hash, password, out, err));
+        *ret_by = "token";
+    } else {
+        PFX_TRY(pfx_oaep_seal(spki, hash, password, out, err));
+        *ret_by = "openssl";
+    }
+    return PFX_OK;
+}
+
+static struct pfx_msg *reply_of(const struct pfx_hsm *hsm, struct pfx_op *op,
+                                const struct building *building, const struct pfx_pinned *pin,
+                                const struct pfx_buf *pfx, const struct pfx_buf *sealed)
+{
+    static const char *const paddings[] = {[PFX_HASH_SHA256] = "oaepSha256",
+                                           [PFX_HASH_SHA384] = "oaepSha384",
+                                           [PFX_HASH_SHA512] = "oaepSha512"};
+    struct pfx_msg *reply = pfx_task_item(building->task);
+    pfx_msg_set_blob(reply, "pfx", pfx->data, pfx->len);
+    pfx_msg_set_blob(reply, "pfx_sha256", op->out.sha256, sizeof op->out.sha256);
+    pfx_msg_set_blob(reply, "sealed", sealed->data, sealed->len);
+    pfx_msg_set_int(reply, "generation", pin->generation);
+    pfx_msg_set_str(reply, "key_name", pin->key_name);
+    pfx_msg_set_str(reply, "provider_name", pin->provider_name);
+    pfx_msg_set_str(reply, "padding", paddings[hsm->policy->seal_hash]);
+    pfx_msg_set_str(reply, "tier", op->out.tier);
+    pfx_msg_set_str(reply, "sealed_by", op->out.sealed_by);
+    return reply;
+}
+
+static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                       struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct building *building = ctx;
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_token *token = hsm->roles[PFX_ROLE_USERS].token;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_key *mac;
+    pfx_op_token(op, token);
+    enum pfx_tier tier = PFX_TIER_NONE;
+    PFX_TRY(pick_tier(hsm, building->type, &tier, err));
+    op->out.tier = pfx_tier_name(tier);
+    PFX_TRY(pfx_session_acquire(token, false, &session, err));
+    PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
+    PFX_TRY(ticket_check(building, session, mac, err));
+    struct pfx_certs *chain PFX_AUTOCERTS = NULL;
+    PFX_TRY(certificate_check(hsm, building, &chain, err));
+
+    /* The pins are read anew each time: what is sealed to is what the file says now. */
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
+    const struct pfx_pinned *pin = pfx_pins_active(&pins);
+    if (!pin)
+        return mismatch(err, "read pins", "No generation of the encryption key is active.");
+    op->out.generation = pin->generation;
+
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    struct pfx_secret *password PFX_AUTOSECRET = NULL;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf pfx = pfx_buf_make(MAX_PFX);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf sealed = pfx_buf_make(MAX_SEALED);
+    PFX_TRY(user_key(worker, session, building, &key, err));
+    PFX_TRY(draw_password(session, &password, err));
+    PFX_TRY(build(worker, session, building, chain, key, tier, password, &pfx, err));
+    PFX_TRY(seal(hsm, session, pin, password, &sealed, &op->out.sealed_by, err));
+    pfx_op_out(op, pfx_buf_bytes(&pfx));
+    *ret_reply = reply_of(hsm, op, building, pin, &pfx, &sealed);
+    return PFX_OK;
+}
+
+pfx_result pfx_do_build_seal(struct pfx_worker *worker, struct pfx_task *task,
+                             struct pfx_error *err)
+{
+    PFX_CLEANUP(building_done) struct building building = {.task = task};
+    pfx_keyref_init(&building.ref);
+    PFX_TRY(pfx_ask_read(task->args, &building.ask, err));
+    PFX_TRY(pfx_keyref_parse(pfx_msg_str(task->args, "key_ref"), &building.ref, err));
+    PFX_TRY(pfx_reclass(pfx_spki_type(pfx_buf_bytes(&building.ref.spki), &building.type, err),
+                        PFX_CLASS_USAGE, PFX_CLASS_INTEGRITY, err));
+    if (!pfx_profile_parse(pfx_msg_str(task->args, "profile"), &building.profile))
+        return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "profile", "",
+                        "This isn't a profile that pfx-hsm builds: correct the rule.");
+    struct pfx_op op = {.event = PFX_EVENT_PFX_BUILD, .actor = task->actor};
+    op.target.enrolment = building.ask.enrolment;
+    pfx_op_target_user(&op, building.ask.user, building.ask.salt);
+    pfx_op_key(&op, &building.ref.id, pfx_buf_bytes(&building.ref.spki),
+               pfx_key_type_name(building.type));
+    struct pfx_msg *reply PFX_AUTOMSG = NULL;
+    PFX_TRY(pfx_op_run(worker, &op, work, &building, &reply, err));
+    pfx_task_emit(task, PFX_TAKE(reply));
+    return PFX_OK;
+}

@@ -1,0 +1,29 @@
+/* The parts of `init`. */
+#ifndef PFX_HSM_CEREMONY_H
+#define PFX_HSM_CEREMONY_H
+
+#include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/roles.h"
+#include "pkcs11/hsm/verbs.h"
+
+struct pfx_ceremony {
+    struct pfx_worker *worker;
+    struct pfx_task *task;
+    struct pfx_hsm *hsm;
+    bool encryption_open; /* its PIN was given */
+};
+/* One line to the operator, on its way at once. */
+void pfx_ceremony_say(struct pfx_ceremony *ceremony, const char *kind, enum pfx_role role,
+                      const char *name, const char *fmt, ...) PFX_PRINTF(5, 6);
+/* A key's line; spki and pem may be empty or NULL. */
+struct pfx_msg *pfx_ceremony_key_item(struct pfx_ceremony *ceremony,
+                                      const struct pfx_standing_key *standing,
+                                      struct pfx_bytes spki, const char *text);
+/* Pins and encryption key: found and compared, or made. */
+PFX_MUST_USE pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony,
+                                                struct pfx_error *err);
+/* What would make the encryption part refuse, before anything is made. */
+PFX_MUST_USE pfx_result pfx_ceremony_encryption_precheck(struct pfx_ceremony *ceremony,
+                                                         struct pfx_error *err);
+
+#endif

@@ -1,0 +1,88 @@
+/* What all threads of pfx-hsm share. */
+#ifndef PFX_HSM_HSM_H
+#define PFX_HSM_HSM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api/conf/hsm_policy.h"
+#include "crypto/cert.h"
+#include "pkcs11/hsm/ceiling.h"
+#include "pkcs11/hsm/ring.h"
+#include "pkcs11/hsm/standing.h"
+#include "pkcs11/probe.h"
+
+enum pfx_role_phase {
+    PFX_ROLE_CLOSED,    /* module or token missing, or no login: `why` says which */
+    PFX_ROLE_LOGGED_IN, /* but probe, keys or pins don't hold: `why` */
+    PFX_ROLE_READY,
+};
+struct pfx_role_state {
+    struct pfx_token *token; /* NULL while closed */
+    enum pfx_role_phase phase;
+    struct pfx_error why;    /* unless ready */
+    bool again;              /* opening once more may help: the cause isn't a person's to remove */
+    bool no_keys;            /* `init` has not been run for this role */
+    uint64_t opening;        /* rises each time the role is opened */
+    struct pfx_probe *probe; /* NULL until it was run */
+    uint64_t probe_epoch;
+};
+
+struct pfx_app {
+    uint8_t x5t_s256[32];
+    int64_t not_after_ms;
+    char *pem;
+};
+
+struct pfx_hsm {
+    const struct pfx_hsm_policy *policy;
+    struct pfx_pin_guard *guard;
+    struct pfx_certs *roots;
+    int64_t started_ms;
+    /* Order of locks: lock, then any of the small ones. Operations hold it for reading; what opens
+     * or closes tokens, and the ceremony, for writing. The encryption role is touched under the
+     * writer's lock only. */
+    pthread_rwlock_t lock;
+    struct pfx_role_state roles[PFX_ROLE_COUNT];
+    struct pfx_buf standing_spki[PFX_STANDING_MAX]; /* public halves as found when ready */
+    struct pfx_app apps[PFX_APPS_MAX];
+
+    struct pfx_ceilings ceilings;
+
+    pthread_mutex_t small;        /* for what follows */
+    struct pfx_key_id making[64]; /* user keys that some worker makes at this moment */
+    size_t n_making;
+    struct pfx_error trouble; /* the last failure of a token in an operation, until one succeeds */
+    int64_t trouble_ms;
+    uint64_t done_ok, done_failed;
+    atomic_bool stopping;
+};
+
+/* One thread that does operations. */
+struct pfx_worker {
+    struct pfx_hsm *hsm;
+    struct pfx_ring ring;
+    unsigned index;
+};
+
+/* policy is borrowed. Makes the state folder if it is missing (0700), and refuses one that others
+ * can write to; reads the CA roots; opens no token. */
+PFX_MUST_USE pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret_hsm,
+                                    struct pfx_error *err);
+void pfx_hsm_free(struct pfx_hsm *hsm); /* closes the tokens: log out, C_Finalize */
+static inline void pfx_hsm_freep(struct pfx_hsm **pp)
+{
+    pfx_hsm_free(*pp);
+}
+/* "state_dir/name"; free it. */
+char *pfx_hsm_path(const struct pfx_hsm *hsm, const char *name);
+
+/* Why operations on these roles can't be done now; OK when all are ready. The lock is held. */
+#define PFX_NEEDS(role) (1u << (role))
+PFX_MUST_USE pfx_result pfx_hsm_needs(const struct pfx_hsm *hsm, unsigned roles,
+                                      struct pfx_error *err);
+/* The class of an error and of the result that carries it, changed together. */
+PFX_MUST_USE pfx_result pfx_reclass(pfx_result result, enum pfx_class from, enum pfx_class to,
+                                    struct pfx_error *err);
+
+#endif

@@ -1,0 +1,38 @@
+/* Keys of one thread. */
+#include "pkcs11/hsm/ring.h"
+
+#include "pkcs11/hsm/hsm.h"
+
+pfx_result pfx_ring_key(struct pfx_hsm *hsm, struct pfx_ring *ring, struct pfx_session *session,
+                        size_t index, struct pfx_key **ret_key, struct pfx_error *err)
+{
+    struct pfx_standing_key standing;
+    pfx_standing_describe(hsm->policy, index, &standing);
+    struct pfx_ring_slot *slot = &ring->slots[index];
+    uint64_t opening = hsm->roles[standing.role].opening;
+    if (slot->key && slot->opening != opening) {
+        pfx_key_free(slot->key);
+        slot->key = NULL;
+    }
+    if (!slot->key) {
+        struct pfx_key *key PFX_AUTOKEY = NULL;
+        PFX_TRY(pfx_key_find(session, standing.use, &standing.id, true,
+                             pfx_buf_bytes(&hsm->standing_spki[index]), &key, err));
+        if (!key)
+            return pfx_fail(err, PFX_CLASS_INTEGRITY, "find key", standing.name, "",
+                            "The key was on the token when pfx-hsm started and isn't now: find out "
+                            "who removed it, then restore the token from its backup.");
+        slot->key = PFX_TAKE(key);
+        slot->opening = opening;
+    }
+    *ret_key = slot->key;
+    return PFX_OK;
+}
+
+void pfx_ring_done(struct pfx_ring *ring)
+{
+    for (size_t i = 0; i < PFX_STANDING_MAX; i++) {
+        pfx_key_free(ring->slots[i].key);
+        ring->slots[i].key = NULL;
+    }
+}

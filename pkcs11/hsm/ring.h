@@ -1,0 +1,22 @@
+/* A worker's own handles of the standing keys: found when first used, so that threads share none.
+ */
+#ifndef PFX_HSM_RING_H
+#define PFX_HSM_RING_H
+
+#include "pkcs11/hsm/standing.h"
+
+struct pfx_hsm;
+struct pfx_ring {
+    struct pfx_ring_slot {
+        struct pfx_key *key;
+        uint64_t opening; /* of the role, when it was found */
+    } slots[PFX_STANDING_MAX];
+};
+/* The key, which has to have the public half that was seen when the role became ready. Borrowed
+ * from the ring. The session is one of the key's token; hsm->lock is held at least for reading. */
+PFX_MUST_USE pfx_result pfx_ring_key(struct pfx_hsm *hsm, struct pfx_ring *ring,
+                                     struct pfx_session *session, size_t index,
+                                     struct pfx_key **ret_key, struct pfx_error *err);
+void pfx_ring_done(struct pfx_ring *ring);
+
+#endif

@@ -1,0 +1,234 @@
+/* Roles: from a policy's row to a token that is ready. */
+#include "pkcs11/hsm/roles.h"
+
+#include <string.h>
+
+#include "api/conf/process.h"
+
+/* One session for each worker, one for the worker of urgent tasks. */
+static unsigned sessions_of(const struct pfx_hsm *hsm)
+{
+    return hsm->policy->sessions + 1;
+}
+
+static void not_ready(struct pfx_role_state *state, enum pfx_role_phase phase, bool again,
+                      const struct pfx_error *why)
+{
+    state->phase = phase;
+    state->again = again;
+    state->why = *why;
+}
+
+pfx_result pfx_role_open(struct pfx_hsm *hsm, enum pfx_role role, const struct pfx_secret *pin,
+                         struct pfx_error *err)
+{
+    struct pfx_role_state *state = &hsm->roles[role];
+    const struct pfx_role_conf *conf = &hsm->policy->roles[role];
+    bool was_open = state->token != NULL;
+    if (was_open && state->phase != PFX_ROLE_CLOSED && pfx_token_logged_in(state->token))
+        return PFX_OK;
+    struct pfx_error why = PFX_ERROR_NONE;
+    struct pfx_secret *from_file PFX_AUTOSECRET = NULL;
+    bool again = true;
+    pfx_result result = PFX_OK;
+    if (!state->token)
+        result = pfx_token_open(role, conf, sessions_of(hsm), &state->token, &why);
+    if (pfx_ok(result) && !pin && !conf->pin_file)
+        result = pfx_fail(&why, PFX_CLASS_USAGE, "log in", pfx_role_name(role), "",
+                          "The policy names no pin_file for this role.");
+    if (pfx_ok(result) && !pin) {
+        result = pfx_pin_file_read(conf->pin_file, &from_file, &why);
+        pin = from_file;
+    }
+    if (pfx_ok(result)) {
+        bool keep = role != PFX_ROLE_ENCRYPTION;
+        result = pfx_token_login(state->token, hsm->guard, pin, keep, &why);
+        /* Never a second try with a PIN that was refused, nor on a token that warns. */
+        if (result.cls == PFX_CLASS_USAGE || result.cls == PFX_CLASS_REFUSED)
+            again = false;
+    }
+    if (pfx_ok(result)) {
+        state->opening++;
+        state->phase = PFX_ROLE_LOGGED_IN;
+        state->again = true;
+        return PFX_OK;
+    }
+    /* One that was open before stays so: the workers' rings point to it. */
+    if (state->token && !was_open) {
+        pfx_token_close(state->token);
+        state->token = NULL;
+    }
+    not_ready(state, PFX_ROLE_CLOSED, again, &why);
+    if (err && err->cls == PFX_CLASS_OK)
+        *err = why;
+    return result;
+}
+
+void pfx_role_close(struct pfx_hsm *hsm, enum pfx_role role)
+{
+    struct pfx_role_state *state = &hsm->roles[role];
+    if (state->token) {
+        pfx_token_logout(state->token, role);
+        pfx_token_close(state->token);
+        state->token = NULL;
+    }
+    state->phase = PFX_ROLE_CLOSED;
+}
+
+struct probing {
+    enum pfx_role role;
+    struct pfx_probe *probe;
+};
+
+static pfx_result probe_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                             struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct probing *probing = ctx;
+    struct pfx_token *token = worker->hsm->roles[probing->role].token;
+    (void)ret_reply;
+    pfx_op_token(op, token);
+    return pfx_probe_run(token, probing->role, probing->probe, err);
+}
+
+pfx_result pfx_role_probe(struct pfx_worker *worker, enum pfx_role role, bool anew,
+                          const struct pfx_actor *actor, struct pfx_error *err)
+{
+    struct pfx_role_state *state = &worker->hsm->roles[role];
+    uint64_t epoch = pfx_token_epoch(state->token);
+    if (!state->probe || state->probe_epoch != epoch || anew) {
+        struct pfx_probe *probe PFX_AUTOFREE = pfx_alloc(sizeof *probe);
+        struct probing probing = {role, probe};
+        struct pfx_op op = {.event = PFX_EVENT_PROBE, .actor = *actor};
+        PFX_TRY(pfx_op_run(worker, &op, probe_work, &probing, NULL, err));
+        free(state->probe);
+        state->probe = PFX_TAKE(probe);
+        /* The probe itself may have found the token gone and opened it anew. */
+        state->probe_epoch = pfx_token_epoch(state->token);
+    }
+    char text[128];
+    if (state->probe->missing_any)
+        return pfx_fail(err, PFX_CLASS_REFUSED, "probe token", pfx_token_text(state->token, text),
+                        "",
+                        "For the role %s it lacks: %s. Another token or other settings of this one "
+                        "are needed; pfx-agent hsm test shows all.",
+                        pfx_role_name(role), state->probe->missing);
+    return PFX_OK;
+}
+
+static pfx_result key_check(struct pfx_worker *worker, struct pfx_session *session, size_t index,
+                            const struct pfx_standing_key *standing, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_role_state *state = &hsm->roles[standing->role];
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    PFX_TRY(pfx_key_find(session, standing->use, &standing->id, true, (struct pfx_bytes){NULL, 0},
+                         &key, err));
+    if (!key) {
+        char text[128];
+        if (standing->optional)
+            return PFX_OK;
+        state->no_keys = true;
+        return pfx_fail(err, PFX_CLASS_REFUSED, "find key", standing->name, "",
+                        "The token %s of the role %s has no such key: run pfx-agent init.",
+                        pfx_token_text(state->token, text), pfx_role_name(standing->role));
+    }
+    struct pfx_bytes spki = pfx_key_spki(key);
+    pfx_buf_reset(&hsm->standing_spki[index]);
+    if (!pfx_buf_add(&hsm->standing_spki[index], spki.data, spki.len))
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "find key", standing->name, "",
+                        "Its public half is larger than any key of ours.");
+    if (standing->use == PFX_USE_CLIENT)
+        return pfx_app_certificate_read(hsm, index - PFX_STANDING_CLIENT, spki, err);
+    return PFX_OK;
+}
+
+static pfx_result pins_check(struct pfx_worker *worker, struct pfx_session *session,
+                             struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_key *mac;
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
+    PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
+    if (pfx_pins_active(&pins))
+        return PFX_OK;
+    hsm->roles[PFX_ROLE_USERS].no_keys = true;
+    return pfx_fail(err, PFX_CLASS_REFUSED, "find encryption key", "pins", "",
+                    "No generation of the encryption key is pinned: run pfx-agent init.");
+}
+
+pfx_result pfx_role_check(struct pfx_worker *worker, enum pfx_role role, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    hsm->roles[role].no_keys = false;
+    PFX_TRY(pfx_session_acquire(hsm->roles[role].token, false, &session, err));
+    for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
+        struct pfx_standing_key standing;
+        pfx_standing_describe(hsm->policy, i, &standing);
+        if (standing.role == role)
+            PFX_TRY(key_check(worker, session, i, &standing, err));
+    }
+    return role == PFX_ROLE_USERS ? pins_check(worker, session, err) : PFX_OK;
+}
+
+static void make_ready(struct pfx_worker *worker, enum pfx_role role)
+{
+    static const struct pfx_actor self = {PFX_ACTOR_SELF, 0, 0};
+    struct pfx_role_state *state = &worker->hsm->roles[role];
+    struct pfx_error before = state->why, why = PFX_ERROR_NONE;
+    pfx_result result = pfx_role_open(worker->hsm, role, NULL, &why);
+    if (pfx_ok(result)) {
+        result = pfx_role_probe(worker, role, false, &self, &why);
+        if (pfx_ok(result))
+            result = pfx_role_check(worker, role, &why);
+        if (pfx_failed(result))
+            not_ready(state, PFX_ROLE_LOGGED_IN,
+                      result.cls == PFX_CLASS_TRANSIENT || result.cls == PFX_CLASS_DEVICE, &why);
+    }
+    char text[128];
+    if (pfx_ok(result)) {
+        state->phase = PFX_ROLE_READY;
+        state->again = false;
+        pfx_log(PFX_LOG_INFO, "role %s is ready on token %s", pfx_role_name(role),
+                pfx_token_text(state->token, text));
+    } else if (strcmp(before.text, state->why.text) != 0) {
+        pfx_log_error(&state->why, "role %s isn't ready", pfx_role_name(role));
+    }
+}
+
+/* A ready role whose login was lost (the token dropped it, and the PIN didn't do any more) is
+ * brought up again like one at the start: with its credential file, and the guard before it. */
+static bool is_due(const struct pfx_role_state *state)
+{
+    if (state->phase != PFX_ROLE_READY)
+        return state->again;
+    return state->probe_epoch != pfx_token_epoch(state->token) ||
+           !pfx_token_logged_in(state->token);
+}
+
+pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    (void)task;
+    (void)err;
+    for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++) {
+        struct pfx_role_state *state = &hsm->roles[role];
+        if (role == PFX_ROLE_ENCRYPTION)
+            continue;
+        if (is_due(state))
+            make_ready(worker, role);
+    }
+    return PFX_OK;
+}
+
+bool pfx_roles_due(struct pfx_hsm *hsm)
+{
+    bool due = false;
+    if (pthread_rwlock_tryrdlock(&hsm->lock) != 0)
+        return false;
+    for (enum pfx_role role = PFX_ROLE_USERS; role < PFX_ROLE_COUNT; role++)
+        due = due || is_due(&hsm->roles[role]);
+    pthread_rwlock_unlock(&hsm->lock);
+    return due;
+}

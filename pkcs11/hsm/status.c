@@ -1,0 +1,274 @@
+/* hsm.status for operators, hsm.report for pfx-agentd. Both answer whatever state the tokens are
+ * in. */
+#include "pkcs11/hsm/status.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/conf/process.h"
+#include "crypto/encode.h"
+#include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/secrets.h"
+#include "pkcs11/hsm/verbs.h"
+
+#define DAY_MS (INT64_C(24) * 3600 * 1000)
+#define EXPIRY_WARNING_DAYS 45
+
+bool pfx_token_is_softhsm(const struct pfx_token *token)
+{
+    const struct pfx_token_facts *facts = pfx_token_facts(token);
+    return strncasecmp(facts->manufacturer, "SoftHSM", 7) == 0 ||
+           strncasecmp(facts->model, "SoftHSM", 7) == 0;
+}
+
+static bool same_conf(const struct pfx_role_conf *a, const struct pfx_role_conf *b)
+{
+    return strcmp(a->module, b->module) == 0 && strcmp(a->uri, b->uri) == 0;
+}
+
+static void separation_note(const struct pfx_hsm *hsm, void (*note)(void *, const char *),
+                            void *ctx)
+{
+    const struct pfx_role_state *encryption = &hsm->roles[PFX_ROLE_ENCRYPTION];
+    for (enum pfx_role role = PFX_ROLE_USERS; role < PFX_ROLE_COUNT; role++) {
+        const struct pfx_role_state *other = &hsm->roles[role];
+        /* The policy can name one token by serial and by label: only the tokens themselves tell. */
+        bool same =
+            encryption->token && other->token
+                ? pfx_token_same(encryption->token, other->token)
+                : same_conf(&hsm->policy->roles[PFX_ROLE_ENCRYPTION], &hsm->policy->roles[role]);
+        if (!same)
+            continue;
+        char text[256];
+        snprintf(text, sizeof text,
+                 "encryption not separated: its key lies on the token of the role %s, which the "
+                 "running agent is logged in to, so a rooted agent could open passwords",
+                 pfx_role_name(role));
+        note(ctx, text);
+        return;
+    }
+}
+
+void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const char *text),
+                      void *ctx)
+{
+    char text[400];
+    separation_note(hsm, note, ctx);
+    for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++) {
+        if (hsm->roles[role].token && pfx_token_is_softhsm(hsm->roles[role].token)) {
+            note(ctx, "SoftHSM: for tests only; no real connector can open what it seals");
+            break;
+        }
+    }
+    const struct pfx_probe *users = hsm->roles[PFX_ROLE_USERS].probe;
+    if (users) {
+        snprintf(text, sizeof text,
+                 "export tier: %s for RSA keys, %s for EC keys; policy: at least %s",
+                 pfx_tier_name(users->tier_rsa), pfx_tier_name(users->tier_ec),
+                 pfx_tier_name(hsm->policy->lowest_tier));
+        note(ctx, text);
+    }
+    for (size_t i = 0; i < hsm->policy->n_apps; i++) {
+        const struct pfx_app *app = &hsm->apps[i];
+        if (!app->pem || app->not_after_ms > pfx_now_ms() + EXPIRY_WARNING_DAYS * DAY_MS)
+            continue;
+        char until[PFX_TIME_SIZE];
+        snprintf(
+            text, sizeof text,
+            "the client certificate of app %s ends at %s: a new one has to be made and given to "
+            "the app registration",
+            hsm->policy->apps[i].name, pfx_time_format(app->not_after_ms, false, until));
+        note(ctx, text);
+    }
+}
+
+/* The active pin, as the users token's MAC key vouches for it now. */
+static pfx_result active_pin(struct pfx_worker *worker, struct pfx_pins *pins,
+                             const struct pfx_pinned **ret_pin, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_key *mac;
+    PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS), err));
+    PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
+    PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
+    PFX_TRY(pfx_pins_load(hsm, session, mac, pins, err));
+    *ret_pin = pfx_pins_active(pins);
+    if (!*ret_pin)
+        return pfx_fail(err, PFX_CLASS_REFUSED, "read pins", "pins", "",
+                        "No generation of the encryption key is active: run pfx-agent init.");
+    return PFX_OK;
+}
+
+static void fingerprint(const struct pfx_pinned *pin, char hex[65])
+{
+    uint8_t digest[32];
+    if (!pfx_sha256(pin->spki.data, pin->spki.len, digest))
+        pfx_die("SHA-256 isn't available");
+    pfx_hex(digest, sizeof digest, hex);
+}
+
+static void report_note(void *ctx, const char *text)
+{
+    pfx_msg_add_str(ctx, "notes", text);
+}
+
+pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    struct pfx_error why = PFX_ERROR_NONE;
+    const struct pfx_pinned *pin = NULL;
+    const struct pfx_probe *probe = hsm->roles[PFX_ROLE_USERS].probe;
+    (void)err;
+    pfx_result ready = pfx_hsm_needs(
+        hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_SERVICE) | PFX_NEEDS(PFX_ROLE_LOG),
+        &why);
+    if (pfx_ok(ready))
+        ready = active_pin(worker, &pins, &pin, &why);
+    struct pfx_msg *item = pfx_task_item(task);
+    pfx_msg_set_bool(item, "ready", pfx_ok(ready));
+    if (pfx_failed(ready)) {
+        char line[640];
+        pfx_msg_set_str(item, "why_not", pfx_error_line(&why, line, sizeof line));
+    }
+    if (pin) {
+        char hex[65];
+        fingerprint(pin, hex);
+        pfx_msg_set_int(item, "generation", pin->generation);
+        pfx_msg_set_str(item, "encryption_key", hex);
+    }
+    pfx_msg_set_str(item, "user_keys", hsm->policy->wrapped_keys ? "wrapped" : "token");
+    pfx_msg_set_str(item, "tier_rsa", pfx_tier_name(probe ? probe->tier_rsa : PFX_TIER_NONE));
+    pfx_msg_set_str(item, "tier_ec", pfx_tier_name(probe ? probe->tier_ec : PFX_TIER_NONE));
+    pfx_status_notes(hsm, report_note, item);
+    pfx_task_emit(task, item);
+    return PFX_OK;
+}
+
+static void say(struct pfx_task *task, const char *name, const char *value, const char *level,
+                const char *next)
+{
+    struct pfx_msg *item = pfx_task_item(task);
+    pfx_msg_set_str(item, "name", name);
+    pfx_msg_set_str(item, "value", value);
+    pfx_msg_set_str(item, "level", level);
+    if (next && *next)
+        pfx_msg_set_str(item, "next", next);
+    pfx_task_emit(task, item);
+}
+
+static void say_role(const struct pfx_hsm *hsm, enum pfx_role role, struct pfx_task *task)
+{
+    const struct pfx_role_state *state = &hsm->roles[role];
+    char name[64], text[128], value[640], line[640];
+    snprintf(name, sizeof name, "token %s", pfx_role_name(role));
+    if (role == PFX_ROLE_ENCRYPTION) {
+        snprintf(value, sizeof value, "no session, no login (opened in ceremonies only): %s",
+                 hsm->policy->roles[role].uri);
+        say(task, name, value, "ok", NULL);
+        return;
+    }
+    if (state->phase == PFX_ROLE_READY) {
+        const struct pfx_token_facts *facts = pfx_token_facts(state->token);
+        snprintf(value, sizeof value, "ready: %s, module %s %s", pfx_token_text(state->token, text),
+                 facts->module, facts->module_version);
+        say(task, name, value, "ok", NULL);
+        return;
+    }
+    snprintf(value, sizeof value, "not ready (%s)%s", state->why.code[0] ? state->why.code : "-",
+             state->again ? ", tried again by itself" : "");
+    say(task, name, value, "bad", pfx_error_line(&state->why, line, sizeof line));
+}
+
+static void status_note(void *ctx, const char *text)
+{
+    say(ctx, "note", text, "warn", NULL);
+}
+
+static void say_ceiling(struct pfx_hsm *hsm, struct pfx_task *task, const char *name,
+                        enum pfx_ceiling which, unsigned most)
+{
+    char value[64];
+    unsigned used = pfx_ceiling_used(&hsm->ceilings, which, pfx_uptime_ms());
+    snprintf(value, sizeof value, "%u of %u in the last hour", used, most);
+    say(task, name, value, used < most ? "ok" : "warn", NULL);
+}
+
+static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
+{
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    struct pfx_error why = PFX_ERROR_NONE;
+    const struct pfx_pinned *pin = NULL;
+    const struct pfx_hsm_policy *policy = worker->hsm->policy;
+    char value[640], line[640], hex[65];
+    if (pfx_failed(active_pin(worker, &pins, &pin, &why))) {
+        say(task, "encryption key", "not usable", "bad", pfx_error_line(&why, line, sizeof line));
+        return;
+    }
+    fingerprint(pin, hex);
+    snprintf(value, sizeof value, "generation %u, keyName %s, SHA-256 %s", pin->generation,
+             pin->key_name, hex);
+    /* Records name what the connector knows: changing the policy doesn't change that. */
+    bool differs = strcmp(pin->key_name, policy->encryption_name) != 0 ||
+                   strcmp(pin->provider_name, policy->provider_name) != 0;
+    say(task, "encryption key", value, differs ? "warn" : "ok",
+        differs
+            ? "encryption_key.name or .provider of the policy was changed after init: the pinned "
+              "names are used"
+            : NULL);
+}
+
+static void say_secrets(const struct pfx_hsm *hsm, struct pfx_task *task)
+{
+    for (size_t i = 0; pfx_secret_names[i]; i++) {
+        PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed;
+        struct pfx_error why = PFX_ERROR_NONE;
+        bool present = false;
+        char name[64], line[640];
+        pfx_sealed_init(&sealed);
+        snprintf(name, sizeof name, "secret %s", pfx_secret_names[i]);
+        if (pfx_failed(pfx_sealed_load(hsm, pfx_secret_names[i], &sealed, &present, &why)))
+            say(task, name, "unreadable", "bad", pfx_error_line(&why, line, sizeof line));
+        else
+            say(task, name, present ? "set" : "not set", present ? "ok" : "warn",
+                present ? NULL : "pfx-agent secret set digicert");
+    }
+}
+
+pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    const struct pfx_hsm_policy *policy = hsm->policy;
+    char text[640], since[PFX_TIME_SIZE], hex[65];
+    (void)err;
+    say(task, "version", PFX_VERSION, "ok", NULL);
+    say(task, "running since", pfx_time_format(hsm->started_ms, false, since), "ok", NULL);
+    say(task, "host", policy->host_id, "ok", NULL);
+    say(task, "policy", pfx_hex(policy->sha256, sizeof policy->sha256, hex), "ok", NULL);
+    for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)
+        say_role(hsm, role, task);
+    say_encryption_key(worker, task);
+    say(task, "user keys", policy->wrapped_keys ? "wrapped" : "token", "ok", NULL);
+    say_secrets(hsm, task);
+    say_ceiling(hsm, task, "keys", PFX_CEILING_KEYS, policy->per_hour_keys);
+    say_ceiling(hsm, task, "builds", PFX_CEILING_BUILDS, policy->per_hour_builds);
+    say_ceiling(hsm, task, "assertions", PFX_CEILING_ASSERTIONS, policy->per_hour_assertions);
+    say_ceiling(hsm, task, "secrets", PFX_CEILING_SECRETS, policy->per_hour_secrets);
+    pthread_mutex_lock(&hsm->small);
+    struct pfx_error trouble = hsm->trouble;
+    int64_t at = hsm->trouble_ms;
+    uint64_t ok = hsm->done_ok, failed = hsm->done_failed;
+    pthread_mutex_unlock(&hsm->small);
+    snprintf(text, sizeof text, "%" PRIu64 " done, %" PRIu64 " failed", ok, failed);
+    say(task, "operations", text, "ok", NULL);
+    if (trouble.cls != PFX_CLASS_OK) {
+        char line[640];
+        say(task, "last trouble", pfx_time_format(at, false, since), "bad",
+            pfx_error_line(&trouble, line, sizeof line));
+    }
+    pfx_status_notes(hsm, status_note, task);
+    return PFX_OK;
+}

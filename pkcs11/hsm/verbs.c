@@ -1,0 +1,35 @@
+/* The tables of what can be asked. */
+#include "pkcs11/hsm/verbs.h"
+
+#include <string.h>
+
+const struct pfx_verb pfx_verbs_jobs[] = {
+    {"hsm.key_csr", pfx_do_key_csr, false, false},
+    {"hsm.build_seal", pfx_do_build_seal, false, false},
+    {"hsm.report", pfx_do_report, true, false},
+    {NULL, NULL, false, false},
+};
+const struct pfx_verb pfx_verbs_admin[] = {
+    {"init", pfx_do_init, false, true},
+    {"hsm.test", pfx_do_test, false, true},
+    {"hsm.status", pfx_do_status, true, false},
+    {"key.list", pfx_do_key_list, false, false},
+    {"key.show", pfx_do_key_show, false, false},
+    {"key.export_public", pfx_do_key_export, false, false},
+    {"secret.set", pfx_do_secret_set, false, false},
+    {"secret.status", pfx_do_secret_status, false, false},
+    {NULL, NULL, false, false},
+};
+const struct pfx_verb pfx_verbs_broker[] = {
+    {"assertion", pfx_do_assertion, true, false},
+    {"secret", pfx_do_secret_open, true, false},
+    {NULL, NULL, false, false},
+};
+
+const struct pfx_verb *pfx_verb_find(const struct pfx_verb *table, const char *name)
+{
+    for (; table->name; table++)
+        if (strcmp(table->name, name) == 0)
+            return table;
+    return NULL;
+}
