@@ -1,0 +1,174 @@
+/*
+ * The command line `pfx-agent`: what its files share.
+ *
+ * Data goes to stdout, everything else to stderr. Exit codes: 0 done or yes; 1 no, or a finding;
+ * 2 usage; 3 agent unreachable; 4 refused; 5 HSM unavailable, try again; 6 integrity; 70 internal.
+ */
+#ifndef PFX_AGENT_CLI_CLI_H
+#define PFX_AGENT_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api/wire/messages.h"
+#include "crypto/mem.h"
+#include "crypto/result.h"
+#include "crypto/secret.h"
+
+#define CLI_EXIT_OK 0
+#define CLI_EXIT_NO 1
+#define CLI_EXIT_USAGE 2
+#define CLI_EXIT_UNREACHABLE 3
+#define CLI_EXIT_REFUSED 4
+#define CLI_EXIT_INTERNAL 70
+
+/* Every option of every verb; option_table in options.c has a row for each. */
+enum cli_option_id {
+    CLI_JSON,
+    CLI_CONFIG,
+    CLI_RUN_DIR,
+    CLI_CLI_SOCKET,
+    CLI_ADMIN_SOCKET,
+    CLI_HELP,
+    CLI_VERSION,
+    CLI_PIN_FD,
+    CLI_OUT,
+    CLI_ONCE,
+    CLI_DRY_RUN,
+    CLI_WAIT,
+    CLI_USER,
+    CLI_STATE,
+    CLI_ALL,
+    CLI_FD,
+    CLI_ORDERS,
+    CLI_UPLOADS,
+    CLI_AS,
+    CLI_OPTION_COUNT,
+};
+#define CLI_BIT(id) (1u << (id))
+#define CLI_GLOBAL                                                                                 \
+    (CLI_BIT(CLI_JSON) | CLI_BIT(CLI_CONFIG) | CLI_BIT(CLI_RUN_DIR) | CLI_BIT(CLI_CLI_SOCKET) |    \
+     CLI_BIT(CLI_ADMIN_SOCKET) | CLI_BIT(CLI_HELP))
+
+struct cli_option {
+    const char *name; /* without the dashes */
+    const char *arg;  /* what its value is called; NULL: takes none */
+    const char *help;
+};
+extern const struct cli_option cli_options[CLI_OPTION_COUNT];
+
+struct cli;
+/* One row for each verb. */
+struct cli_verb {
+    const char *noun; /* NULL: the verb stands alone */
+    const char *verb;
+    const char *operands; /* as the help shows them; "" if none */
+    unsigned min_operands, max_operands;
+    uint32_t options; /* besides the global ones */
+    const char *who;  /* operators, auditors, admins, anyone */
+    bool hidden;      /* for packaging; not in the help */
+    const char *help; /* one sentence */
+    const char *more; /* a paragraph for `help VERB` and the man page, or NULL */
+    int (*function)(struct cli *cli);
+};
+extern const struct cli_verb cli_verbs[]; /* ends with verb NULL */
+
+/* One call of the program. */
+struct cli {
+    const struct cli_verb *verb;
+    bool given[CLI_OPTION_COUNT];
+    const char *values[CLI_OPTION_COUNT]; /* borrowed from argv */
+    const char **operands;                /* owned vector, borrowed strings; ends with NULL */
+    size_t n_operands;
+};
+/* Fills *cli from the arguments (argv[0] is skipped). USAGE with a sentence that names the mistake
+ * and the nearest right word; it never repeats a value that could be a secret. */
+PFX_MUST_USE pfx_result cli_parse(int argc, char *const *argv, struct cli *cli,
+                                  struct pfx_error *err);
+void cli_done(struct cli *cli);
+/* "enrolment list" of a verb; buf has 64 bytes. */
+const char *cli_verb_name(const struct cli_verb *verb, char *buf);
+const struct cli_verb *cli_verb_find(const char *noun, const char *verb);
+/* The candidate (NULL-terminated) that word was probably meant to be, or NULL. */
+const char *cli_nearest(const char *word, const char *const *candidates);
+/* A file descriptor's number from an option; USAGE otherwise. */
+PFX_MUST_USE pfx_result cli_fd_value(const struct cli *cli, enum cli_option_id id, int *ret_fd,
+                                     struct pfx_error *err);
+/* "90", "90s", "5m", "2h", "1d" as seconds, at most a day. */
+PFX_MUST_USE pfx_result cli_duration(const char *text, int64_t *ret_seconds, struct pfx_error *err);
+
+/* Prints one line on stderr, cleaned, and returns the exit code of its class. */
+int cli_fail(const struct pfx_error *err);
+void cli_say(const char *fmt, ...) PFX_PRINTF(1, 2); /* a line on stderr */
+/* A JSON line on stdout: the message's members behind "schema":"pfx-agent/NAME/1". */
+void cli_json_item(const char *name, const struct pfx_msg *item);
+
+/* Asking a daemon. */
+enum cli_peer { CLI_AGENT, CLI_HSM };
+/* The socket's path for this call, by options, environment, agent.yaml, default. Free it. */
+PFX_MUST_USE pfx_result cli_socket(const struct cli *cli, enum cli_peer peer, char **ret_path,
+                                   struct pfx_error *err);
+struct cli_ask {
+    enum cli_peer peer;
+    const char *verb;           /* on the wire */
+    const struct pfx_msg *args; /* NULL: none */
+    unsigned silence_s;         /* longest time without any item */
+    void (*item)(void *ctx, const struct pfx_msg *item);
+    void (*idle)(void *ctx); /* several times a second while nothing comes; may be NULL */
+    void *ctx;
+};
+/* Sends and hands out the items. OK: the daemon has answered, *ret_exit is its exit code and err
+ * its reason. A failure is of this side: nobody listens, the line broke, or the answer is
+ * malformed; the exit code then stands in *ret_exit too. */
+PFX_MUST_USE pfx_result cli_ask(const struct cli *cli, const struct cli_ask *ask, int *ret_exit,
+                                struct pfx_error *err);
+/* The same; reports a failure on stderr and returns the exit code. */
+int cli_ask_report(const struct cli *cli, const struct cli_ask *ask);
+struct pfx_msg *cli_args_new(enum cli_peer peer, const char *verb);
+
+/* Secrets from the terminal without echo (fd < 0), or from a file descriptor. */
+PFX_MUST_USE pfx_result cli_secret_read(int fd, const char *prompt, const char *what, size_t max,
+                                        struct pfx_secret **ret_secret, struct pfx_error *err);
+/* Puts it into a member that the schema marks as secret. */
+PFX_MUST_USE pfx_result cli_secret_put(struct pfx_msg *msg, const char *member,
+                                       const struct pfx_secret *secret, struct pfx_error *err);
+
+/* Writes text to dir/name unless a different file is there. *ret_fresh: it was written now. */
+PFX_MUST_USE pfx_result cli_file_put(const char *dir, const char *name, const char *text,
+                                     bool *ret_fresh, struct pfx_error *err);
+
+/* Progress on stderr: a bar on a terminal, now and then a line otherwise. */
+struct cli_progress {
+    char phase[128];
+    int64_t done, total; /* total 0: unknown, only the phase is shown */
+    int64_t started_ms, drawn_ms;
+    bool on_screen;
+    bool quiet;
+};
+void cli_progress_start(struct cli_progress *progress, const char *phase);
+void cli_progress_show(struct cli_progress *progress, const char *phase, int64_t done,
+                       int64_t total);
+void cli_progress_tick(struct cli_progress *progress);  /* redraws the time on a terminal */
+void cli_progress_clear(struct cli_progress *progress); /* before anything else is printed */
+
+/* Verbs. */
+int cli_do_init(struct cli *cli);
+int cli_do_run(struct cli *cli);
+int cli_do_status(struct cli *cli);
+int cli_do_enrolment_list(struct cli *cli);
+int cli_do_enrolment_show(struct cli *cli);
+int cli_do_enrolment_change(struct cli *cli);
+int cli_do_pause(struct cli *cli);
+int cli_do_hsm_test(struct cli *cli);
+int cli_do_key_list(struct cli *cli);
+int cli_do_key_show(struct cli *cli);
+int cli_do_key_export(struct cli *cli);
+int cli_do_secret_set(struct cli *cli);
+int cli_do_secret_status(struct cli *cli);
+int cli_do_config_check(struct cli *cli);
+int cli_do_config_example(struct cli *cli);
+int cli_do_help(struct cli *cli);
+int cli_do_man(struct cli *cli);
+int cli_do_completion(struct cli *cli);
+
+#endif
