@@ -1,0 +1,132 @@
+"""Runs the end-to-end tests, each module in a process of its own; a line for each test."""
+
+import argparse
+import concurrent.futures
+import os
+import subprocess
+import sys
+import time
+import unittest
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+MODULE_SECONDS = 1500
+
+
+class Recorder(unittest.TestResult):
+    """Prints and stores what comes of each test."""
+
+    def __init__(self, results):
+        super().__init__()
+        self.results = results
+        self.bad = 0
+        self.seen = set()
+        self.began = 0.0
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.began = time.monotonic()
+
+    def record(self, outcome, test, why="", text=""):
+        name = test.id()
+        if (name, outcome) in self.seen:
+            return
+        self.seen.add((name, outcome))
+        why = " ".join(why.split())[:300]
+        with open(self.results, "a", encoding="utf-8") as stream:
+            stream.write("%s\t%s\t%s\n" % (outcome, name, why))
+        mark = {"passed": "ok   ", "failed": "FAIL ", "skipped": "skip "}[outcome]
+        print("%s %-70s %5.1f s%s" % (mark, name, time.monotonic() - self.began,
+                                      "  " + why if why else ""))
+        if text:
+            print(text)
+        sys.stdout.flush()
+
+    def fail(self, test, error):
+        self.bad += 1
+        why = str(error[1]).strip()
+        self.record("failed", test, why.splitlines()[0] if why else error[0].__name__,
+                    self._exc_info_to_string(error, test))
+
+    def addSuccess(self, test):
+        if (test.id(), "failed") not in self.seen:
+            self.record("passed", test)
+
+    def addError(self, test, err):
+        self.fail(test, err)
+
+    def addFailure(self, test, err):
+        self.fail(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        if err is not None:
+            self.fail(subtest, err)
+            self.seen.add((test.id(), "failed"))
+
+    def addSkip(self, test, reason):
+        self.record("skipped", test, reason)
+
+    def addExpectedFailure(self, test, err):
+        self.fail(test, err)
+
+
+def run_one(module, results, pattern):
+    loader = unittest.defaultTestLoader
+    if pattern:
+        loader.testNamePatterns = ["*%s*" % pattern]
+    try:
+        suite = loader.loadTestsFromName(module)
+    except SystemExit as error:  # a program isn't built
+        with open(results, "a", encoding="utf-8") as stream:
+            stream.write("failed\t%s\t%s\n" % (module, error))
+        return 1
+    recorder = Recorder(results)
+    suite.run(recorder)
+    return 1 if recorder.bad else 0
+
+
+def run_module(module, options):
+    argv = [sys.executable, os.path.abspath(__file__), "--one", module, "--results",
+            options.results]
+    if options.pattern:
+        argv += ["--pattern", options.pattern]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=MODULE_SECONDS, check=False)
+        return module, done.returncode, done.stdout.decode("utf-8", "replace")
+    except subprocess.TimeoutExpired as error:
+        with open(options.results, "a", encoding="utf-8") as stream:
+            stream.write("failed\t%s\tnot done after %d s\n" % (module, MODULE_SECONDS))
+        return module, 1, (error.stdout or b"").decode("utf-8", "replace") + "\nTIME IS OVER\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", help="test_flow, ...; all without")
+    parser.add_argument("--results", default=os.devnull)
+    parser.add_argument("--log", default=os.devnull)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--pattern", help="only tests with this in their name")
+    options = parser.parse_args()
+    if options.one:
+        return run_one(options.one, options.results, options.pattern)
+    modules = options.modules or sorted(
+        name[:-3] for name in os.listdir(HERE) if name.startswith("test_") and name.endswith(".py"))
+    # The longest first, so that the end isn't one process alone.
+    modules.sort(key=lambda m: (m != "test_restart", m))
+    worst = 0
+    with open(options.log, "w", encoding="utf-8") as log, \
+            concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for done in concurrent.futures.as_completed(
+                pool.submit(run_module, module, options) for module in modules):
+            module, code, text = done.result()
+            print("-- %s\n%s" % (module, text), end="", flush=True)
+            log.write("-- %s\n%s" % (module, text))
+            worst = worst or code
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

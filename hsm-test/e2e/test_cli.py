@@ -1,0 +1,199 @@
+"""The command line: exit codes, --json, the terminal's prompt, and secrets that leave no trace."""
+
+import json
+import os
+import pty
+import signal
+import termios
+import threading
+import time
+import unittest
+
+import harness
+import people
+from case import WorldCase
+from terminal import Terminal
+
+
+class Offline(WorldCase):
+    """Without any daemon."""
+
+    def setUp(self):
+        self.world = self.make([people.user(1)])
+
+    def test_exit_codes_without_daemons(self):
+        world = self.world
+        self.assertExit(world.cli("--version"), 0, "pfx-agent ")
+        self.assertExit(world.cli("help"), 0, "enrolment list")
+        self.assertExit(world.cli("help", "run"), 0, "--dry-run")
+        self.assertExit(world.cli("frobnicate"), 2, "no verb")
+        self.assertExit(world.cli("enrollment", "list"), 2, "did you mean")
+        self.assertExit(world.cli("run"), 2, "--once")
+        for verb in (("status",), ("enrolment", "list"), ("key", "list"), ("hsm", "test"),
+                     ("secret", "status"), ("run", "--once"), ("pause", "--orders")):
+            self.assertExit(world.cli(*verb), 3, world.folder, "there is no socket", "Start it")
+
+    def test_data_on_stdout_only(self):
+        world = self.world
+        self.assertEqual(world.cli("frobnicate").out, "")
+        self.assertEqual(world.cli("enrolment", "list").out, "")
+        status = world.cli("status", "--json")
+        self.assertEqual(json.loads(status.out)["schema"], "pfx-agent/status/1")
+        self.assertIs(json.loads(status.out)["agent"]["reachable"], False)
+
+    def test_config_check_names_file_and_line(self):
+        world = self.world
+        path = world.conf_path("agent.yaml")
+        world.start_sim()
+        world.write_conf()
+        self.assertExit(world.cli("config", "check", path), 0)
+        with open(path, encoding="utf-8") as stream:
+            lines = stream.read().splitlines()
+        line = next(i for i, text in enumerate(lines) if "poll_every" in text)
+        lines[line] = lines[line].replace("poll_every", "pol_every")
+        harness.private_file(path, "\n".join(lines) + "\n")
+        result = world.cli("config", "check", path)
+        self.assertExit(result, 1, "%s:%d" % (path, line + 1), "pol_every")
+        found = world.cli("config", "check", path, "--json").lines()
+        self.assertEqual(found[0]["schema"], "pfx-agent/config-check/1")
+        self.assertFalse(found[0]["ok"])
+        self.assertExit(world.cli("config", "check", world.path("nowhere.txt")), 2, "--as")
+        self.assertExit(world.cli("run", "--once", "--config", path), 2, "pol_every")
+
+    def test_examples_are_accepted(self):
+        for kind in ("agent", "uploader", "hsm-policy"):
+            text = self.world.cli("config", "example", kind)
+            self.assertExit(text, 0)
+            path = self.world.conf_path(kind + ".yaml")
+            harness.private_file(path, text.out)
+            self.assertExit(self.world.cli("config", "check", path), 0)
+
+    def test_prompt_without_echo(self):
+        terminal = Terminal(self.world, harness.program("pfx-agent"), "secret", "set", "digicert")
+        terminal.read_until(b"isn't shown")
+        self.assertFalse(terminal.echoes())
+        terminal.type("sesame-open\n")
+        self.assertEqual(terminal.end(), 3)
+        self.assertNotIn(b"sesame", terminal.output)
+
+    def test_echo_comes_back_after_signals(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(signal=number.name):
+                # A second process keeps the terminal open, as a shell would.
+                master, slave = pty.openpty()
+                self.addCleanup(os.close, master)
+                self.addCleanup(os.close, slave)
+                pid = os.fork()
+                if pid == 0:
+                    os.setsid()
+                    import fcntl
+                    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+                    for fd in range(3):
+                        os.dup2(slave, fd)
+                    os.execve(harness.program("pfx-agent"), ["pfx-agent", "init"],
+                              dict(self.world.environment, TERM="xterm"))
+                harness.wait_for("no echo", lambda: not termios.tcgetattr(slave)[3] & termios.ECHO,
+                                 10)
+                os.kill(pid, number)
+                _, status = os.waitpid(pid, 0)
+                self.assertEqual(os.waitstatus_to_exitcode(status), -number)
+                self.assertTrue(termios.tcgetattr(slave)[3] & termios.ECHO)
+
+
+class Online(WorldCase):
+    """With all three daemons."""
+
+    def test_init_by_terminal_and_files(self):
+        world = self.make([people.user(1)])
+        with self.telling(world):
+            world.prepare()
+            world.start_agentd()
+            world.start_hsm()
+            terminal = Terminal(world, harness.program("pfx-agent"), "init")
+            terminal.read_until(b"PIN of the encryption token")
+            self.assertFalse(terminal.echoes())
+            terminal.type(world.pin("encryption") + "\n")
+            self.assertEqual(terminal.end(180), 0, terminal.output)
+            self.assertIn(b"Next steps", terminal.output)
+            self.assertNotIn(world.pin("encryption").encode(), terminal.output)
+            names = sorted(os.listdir(world.path("out")))
+            self.assertEqual(names, ["client-main.crt", "encryption-key-1.pem"])
+            # Again: nothing is made twice, and another file isn't overwritten.
+            before = {n: open(world.path("out", n), "rb").read() for n in names}
+            again = world.cli("init", "--out", world.path("out"), secret=world.pin("encryption"),
+                              seconds=180)
+            self.assertExit(again, 0)
+            for name in names:
+                with open(world.path("out", name), "rb") as stream:
+                    self.assertEqual(stream.read(), before[name])
+            with open(world.path("out", "encryption-key-1.pem"), "w", encoding="ascii") as stream:
+                stream.write("another\n")
+            result = world.cli("init", "--out", world.path("out"), secret=world.pin("encryption"),
+                               seconds=180)
+            self.assertExit(result, 4, "isn't overwritten")
+            exported = world.cli("key", "list", "--json").lines()
+            names = [k["name"] for k in exported if k["role"] == "encryption"]
+            pem = world.cli("key", "export-public", names[0])
+            self.assertExit(pem, 0)
+            self.assertEqual(pem.out.encode(), before["encryption-key-1.pem"])
+
+    def test_json_and_no_trace_of_secrets(self):
+        world = self.ready([people.user(n) for n in (1, 2)])
+        with self.telling(world):
+            secrets = [world.api_key] + [world.pin(r) for r in harness.ROLES]
+            found, stop = [], threading.Event()
+
+            def watch():
+                while not stop.is_set():
+                    for entry in os.listdir("/proc"):
+                        if entry.isdigit() and int(entry) != os.getpid():
+                            found.extend(harness.no_trace_of(secrets, [int(entry)]))
+                    time.sleep(0.02)
+            watcher = threading.Thread(target=watch, daemon=True)
+            watcher.start()
+            try:
+                self.assertExit(world.set_api_key(), 0)
+                self.assertExit(world.cli("hsm", "test", secret=world.pin("encryption"),
+                                          seconds=120), 0)
+                self.assertExit(world.run_once("30s", "--json"), 0)
+            finally:
+                stop.set()
+                watcher.join(10)
+            self.assertEqual(found, [])
+            for verb, schema in ((("enrolment", "list", "--all"), "enrolment-list"),
+                                 (("key", "list"), "key-list"),
+                                 (("secret", "status"), "secret-status"),
+                                 (("hsm", "test"), "hsm-test"),
+                                 (("run", "--once", "--dry-run"), "run")):
+                rows = world.cli(*verb, "--json", seconds=120).lines()
+                self.assertTrue(rows, verb)
+                for row in rows:
+                    self.assertEqual(row["schema"], "pfx-agent/%s/1" % schema)
+            number = world.enrolments()[0]["enrolment"]
+            shown = world.cli("enrolment", "show", str(number), "--json").lines()
+            self.assertEqual(shown[0]["schema"], "pfx-agent/enrolment-show/1")
+            self.assertTrue(shown[0]["history"])
+            self.assertExit(world.cli("enrolment", "show", "999999"), 2, "there is no enrolment")
+            status = world.cli("status")
+            self.assertExit(status, 0)
+            self.assertLessEqual(len(status.out.splitlines()), 26)
+            for name in ("agentd", "hsm", "uploader"):
+                text = world.log(name)
+                for secret in secrets:
+                    self.assertNotIn(secret, text)
+
+    def test_status_with_an_arm_away(self):
+        world = self.ready([people.user(1)])
+        with self.telling(world):
+            world.stop("hsm")
+            result = world.cli("status")
+            self.assertExit(result, 3, "pfx-hsm isn't running")
+            self.assertIn("pfx-agentd", result.out)
+            world.stop("uploader")
+            result = world.cli("status", "--json")
+            self.assertTrue(json.loads(result.out)["agent"]["reachable"])
+            self.assertFalse(json.loads(result.out)["hsm"]["reachable"])
+
+
+if __name__ == "__main__":
+    unittest.main()

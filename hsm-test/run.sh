@@ -1,0 +1,219 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds three times (gcc, clang, sanitizers), runs everything, and
+# ends with one line: N passed, N failed, N skipped.
+#
+#   hsm-test/run.sh [--long] [--only PART[,PART]] [--keep-going]
+#
+#   --long   also valgrind over the unit tests and repeated restarts
+#   --only   some of: packages gcc clang asan checks units e2e
+#
+# Nothing outside the clone and the temporary folder is touched, but for the packages. Data files that
+# aren't part of the project are looked for in PFX_SHARED, or in ../shared beside the clone; what needs
+# an absent one is skipped by name, and a skip is a failure where CI=true.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+root=$PWD
+out=$root/build/test
+long=0
+only=packages,gcc,clang,asan,checks,units,e2e
+
+packages=(
+    cmake ninja-build gcc libc6-dev clang pkg-config shellcheck binutils
+    libssl-dev libp11-kit-dev libp11-dev libcurl4-openssl-dev libcjson-dev libsqlite3-dev
+    libyaml-dev libicu-dev libcmocka-dev libclang-rt-14-dev
+    softhsm2 libnss3 libnss3-tools gnutls-bin opensc openssl libengine-pkcs11-openssl
+    python3 python3-cryptography python3-yaml nginx-light
+)
+
+say() { printf '%s\n' "$*"; }
+part() { [[ ,$only, == *",$1,"* ]]; }
+now() { date +%s; }
+began=$(now)
+heading() { printf '\n== %s (%d s)\n' "$1" $(($(now) - began)); }
+
+while (($#)); do
+    case $1 in
+    --long) long=1 ;;
+    --only) only=${2:?"--only needs parts"} && shift ;;
+    *)
+        say "run.sh: no option $1; there are --long and --only" >&2
+        exit 2
+        ;;
+    esac
+    shift
+done
+
+if [[ -z ${PFX_SHARED:-} && -d $root/../shared ]]; then
+    PFX_SHARED=$(cd "$root/../shared" && pwd)
+fi
+export PFX_SHARED=${PFX_SHARED:-}
+
+rm -rf "$out"
+mkdir -p "$out"
+# Lines "passed|failed|skipped NAME [why]", one for each test; tally.py adds them up.
+results=$out/results
+: >"$results"
+record() { printf '%s\t%s\t%s\n' "$1" "$2" "${3:-}" >>"$results"; }
+
+# As a step that is a test by itself: its output is shown only when it fails.
+step() {
+    local name=$1 log=$out/${1//[^a-zA-Z0-9]/-}.log
+    shift
+    if "$@" >"$log" 2>&1; then
+        record passed "$name"
+        say "ok    $name"
+    else
+        record failed "$name" "see $log"
+        say "FAIL  $name"
+        grep -nE 'error:|CMake Error|FAILED:|undefined reference' "$log" | head -n 20 || true
+        tail -n 20 "$log"
+        return 1
+    fi
+}
+
+# --- packages -----------------------------------------------------------------------------------
+
+missing() {
+    local package
+    for package in "$@"; do
+        dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+            printf '%s\n' "$package"
+    done
+}
+
+install_packages() {
+    local need as_root=()
+    mapfile -t need < <(missing "${packages[@]}")
+    # Whatever Java and Node.js there are will do; Debian's otherwise.
+    command -v keytool >/dev/null || need+=(default-jre-headless)
+    command -v node >/dev/null && command -v npm >/dev/null || need+=(nodejs npm)
+    ((${#need[@]})) || return 0
+    ((EUID == 0)) || as_root=(sudo -n)
+    say "installing: ${need[*]}"
+    "${as_root[@]}" apt-get update &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y \
+            --no-install-recommends "${need[@]}"
+}
+
+# Prism by its lock file, into the build folder; its packages' own scripts aren't run.
+install_prism() {
+    local folder=$root/build/prism
+    if [[ -x $folder/node_modules/.bin/prism ]] &&
+        cmp -s hsm-test/prism/package-lock.json "$folder/package-lock.json"; then
+        return 0
+    fi
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp hsm-test/prism/package.json hsm-test/prism/package-lock.json "$folder/"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund)
+}
+
+# --- builds -------------------------------------------------------------------------------------
+
+build() {
+    local folder=$root/build/$1
+    shift
+    cmake -S . -B "$folder" -G Ninja -DPFX_WERROR=ON "$@" && cmake --build "$folder" -- -k 0
+}
+
+# --- sanitizers ---------------------------------------------------------------------------------
+
+# LeakSanitizer traces its own process; one that isn't dumpable may only be traced with the
+# capability (bit 19). Without it leaks can't be looked for, the rest can.
+leaks=0
+if ((0x$(awk '/^CapEff/ {print $2}' /proc/self/status) >> 19 & 1)); then
+    leaks=1
+fi
+mkdir -p "$out/sanitizer"
+sanitizer_environment() {
+    export ASAN_OPTIONS="detect_leaks=$leaks:detect_stack_use_after_return=1:strict_string_checks=1"
+    ASAN_OPTIONS+=":log_path=$out/sanitizer/report:log_exe_name=1:exitcode=99"
+    export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$out/sanitizer/report"
+    export LSAN_OPTIONS="suppressions=$root/hsm-test/leaks.supp:print_suppressions=0"
+}
+
+sanitizer_reports() {
+    local report failed=0
+    for report in "$out"/sanitizer/report*; do
+        [[ -s $report ]] || continue
+        failed=1
+        say "--- $report"
+        head -n 40 "$report"
+    done
+    return $failed
+}
+
+# --- tests --------------------------------------------------------------------------------------
+
+units() {
+    local build=$root/build/$1 name=units-$1
+    (cd "$build" && ctest -j 2 --timeout 300 --output-junit "$out/$name.xml" \
+        --output-on-failure >"$out/$name.log" 2>&1)
+    if [[ -s $out/$name.xml ]]; then
+        /usr/bin/python3 hsm-test/tools/tally.py --junit "$name" "$out/$name.xml" >>"$results"
+    else
+        record failed "$name" "ctest didn't run: see $out/$name.log"
+        tail -n 20 "$out/$name.log"
+    fi
+}
+
+memcheck() {
+    local test
+    for test in "$root"/build/gcc/hsm-test/{crypto,wire,conf,cli,agent,store,flow}_*; do
+        [[ -x $test && -f $test ]] || continue
+        # The guard pages of secrets are made to fault in a child.
+        case $test in *crypto_secret) continue ;; esac
+        step "valgrind ${test##*/}" valgrind -q --error-exitcode=99 --leak-check=full \
+            --errors-for-leak-kinds=definite "$test"
+    done
+}
+
+e2e() {
+    PFX_BUILD=$root/build/$1 PFX_PATIENCE=${2:-1} PFX_PRISM=$root/build/prism PFX_LONG=$long \
+        /usr/bin/python3 hsm-test/e2e/run.py --results "$results" --jobs 2 --log "$out/e2e.log"
+}
+
+ok=1
+if part packages; then
+    heading packages
+    step "packages" install_packages || ok=0
+    step "prism" install_prism || true
+fi
+if ((ok)) && part gcc; then
+    heading "build: gcc"
+    step "build gcc" build gcc -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc || ok=0
+fi
+if ((ok)) && part clang; then
+    heading "build: clang"
+    step "build clang" build clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=clang
+fi
+if ((ok)) && part asan; then
+    heading "build: sanitizers"
+    sanitizer_environment
+    step "build sanitizers" build asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPFX_SANITIZE=ON \
+        -DCMAKE_C_COMPILER=gcc
+fi
+if ((ok)) && part checks; then
+    heading "source checks"
+    hsm-test/checks.sh "$root/build/gcc" "$results" || true
+fi
+if ((ok)) && part units; then
+    heading "unit tests, release"
+    units gcc
+    heading "unit tests, sanitizers"
+    sanitizer_environment
+    units asan
+    if ((long)); then
+        heading "unit tests, valgrind"
+        memcheck
+    fi
+fi
+if ((ok)) && part e2e; then
+    heading "end to end, sanitizers"
+    sanitizer_environment
+    e2e asan 3
+fi
+((leaks)) || say "leaks weren't looked for: this process may not trace (CAP_SYS_PTRACE)"
+step "no sanitizer report" sanitizer_reports
+heading "result"
+/usr/bin/python3 hsm-test/tools/tally.py --sum "$results"
