@@ -261,7 +261,11 @@ static pfx_result retry(struct pfx_agent *agent, struct pfx_enrolment *e, int64_
     if (!e->held_from || !pfx_state_parse(e->held_from, &from))
         return no(err, e, "retry", "doesn't say where it was; cancel it");
     PFX_TRY(look_anew(agent, e, err));
-    char *kind PFX_AUTOFREE = e->held_job ? pfx_strdup(e->held_job) : NULL;
+    /* What pfx-hsm holds against a certificate or its chain, only another download can mend. */
+    bool anew = from == PFX_CHECKED;
+    if (anew)
+        from = PFX_ISSUED;
+    char *kind PFX_AUTOFREE = e->held_job && !anew ? pfx_strdup(e->held_job) : NULL;
     return pfx_enrolment_move(agent->store, e, from, kind, now_ms, now_ms, "retried by an operator",
                               err);
 }

@@ -254,6 +254,25 @@ static pfx_result make(struct plan *plan, struct pfx_key **ret_key, struct pfx_e
     return r;
 }
 
+/* NSS lets a second key with the same CKA_ID take the first one's place without a word. User keys
+ * elsewhere aren't asked for: their makers look first, and each look is a scan of the whole token. */
+static pfx_result check_vacant(const struct plan *plan, struct pfx_error *err)
+{
+    struct pfx_token *token = pfx_session_token(plan->session);
+    if (!plan->token_object || (plan->use == PFX_USE_USER && !token->module->nss))
+        return PFX_OK;
+    PFX_AUTOHANDLES struct pfx_handles there = {0};
+    struct pfx_bytes id = {plan->id->bytes, sizeof plan->id->bytes};
+    PFX_TRY(pfx_objects_by_id(plan->session, pfx_use_class(plan->use), id, &there, err));
+    if (there.n == 0)
+        return PFX_OK;
+    char text[64];
+    return pfx_fail(err, PFX_CLASS_REFUSED, "make key", token->facts.label, "",
+                    "A key with %s is there already, so no %s key was made. Use that one, or destroy "
+                    "it with the HSM's own tool.",
+                    pfx_id_text(plan->id, text), pfx_key_use_name(plan->use));
+}
+
 pfx_result pfx_key_make(struct pfx_session *session, enum pfx_key_use use, enum pfx_key_type type,
                         const struct pfx_key_id *id, const char *label, bool token_object,
                         struct pfx_key **ret_key, struct pfx_error *err)
@@ -273,7 +292,9 @@ pfx_result pfx_key_make(struct pfx_session *session, enum pfx_key_use use, enum 
     struct pfx_module *module = pfx_session_token(session)->module;
     if (token_object)
         PFX_TRY(pfx_module_write_begin(module, err));
-    pfx_result r = make(&plan, ret_key, err);
+    pfx_result r = check_vacant(&plan, err);
+    if (pfx_ok(r))
+        r = make(&plan, ret_key, err);
     if (token_object)
         pfx_module_write_end(module);
     return r;

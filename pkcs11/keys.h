@@ -79,7 +79,8 @@ PFX_MUST_USE pfx_result pfx_key_destroy(struct pfx_session *session, struct pfx_
 /* What a key does. Each picks the mechanism that the probe of its token proved (pkcs11/probe.h). */
 PFX_MUST_USE pfx_result pfx_token_random(struct pfx_session *session, void *out, size_t len,
                                          struct pfx_error *err);
-/* PKCS#1 v1.5 or DER ECDSA over a digest; verified under the public half before it is returned. */
+/* PKCS#1 v1.5 or DER ECDSA over a digest; verified under the public half before it is returned.
+ * An Ed25519 key signs `digest` as the message that it is; hash doesn't matter then. */
 PFX_MUST_USE pfx_result pfx_key_sign_digest(struct pfx_session *session, struct pfx_key *key,
                                             enum pfx_hash hash, struct pfx_bytes digest,
                                             struct pfx_buf *out, struct pfx_error *err);

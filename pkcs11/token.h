@@ -36,7 +36,9 @@ uint64_t pfx_token_epoch(const struct pfx_token *token);
 
 /* PIN rules. After CKR_PIN_INCORRECT no further login with that PIN, across restarts, until the
  * credential changes: the guard keeps, for each role and token, a salted scrypt hash of the refused
- * PIN in a file. Token flags USER_PIN_COUNT_LOW, FINAL_TRY and LOCKED forbid a login. */
+ * PIN in a file. Token flags USER_PIN_COUNT_LOW, FINAL_TRY and LOCKED forbid a login.
+ * Roles that share a token share its PIN, so the file is the token's. The guard must outlive the
+ * tokens that were logged in with it: it is asked again at each new login. */
 struct pfx_pin_guard;
 PFX_MUST_USE pfx_result pfx_pin_guard_open(const char *folder, struct pfx_pin_guard **ret_guard,
                                            struct pfx_error *err);

@@ -5,7 +5,7 @@ import re
 import sys
 import xml.etree.ElementTree
 
-SKIPPED = re.compile(r"^\[  SKIPPED \] ([A-Za-z_].*)$", re.M)
+SKIPPED = re.compile(r"^\[  SKIPPED \] ([A-Za-z_]\S*)$", re.M)
 
 
 def junit(suite, path):
@@ -22,9 +22,9 @@ def junit(suite, path):
             print("skipped\t%s\t" % name)
         else:
             print("passed\t%s\t" % name)
-        for inner in SKIPPED.findall(output):
-            if not re.match(r"^\d+ test", inner):
-                print("skipped\t%s %s\t" % (name, inner.strip().rstrip(".")))
+        inner = {i.strip().rstrip(".") for i in SKIPPED.findall(output)}
+        for test in sorted(inner):
+            print("skipped\t%s %s\t" % (name, test))
 
 
 def closing(path):
@@ -34,6 +34,13 @@ def closing(path):
         for line in stream:
             outcome, name, why = (line.rstrip("\n").split("\t") + ["", ""])[:3]
             rows.append((outcome, name, why))
+    # What a sanitizer can't run (it has its own allocator and memory map) ran in the release build.
+    elsewhere = {n for o, n, _ in rows if o == "skipped" and n.startswith("units-gcc ")}
+    ran = {n for o, n, _ in rows if o == "passed"}
+    rows = [r for r in rows if not (
+        r[0] == "skipped" and r[1].startswith("units-asan ")
+        and r[1].replace("asan", "gcc", 1) not in elsewhere
+        and " ".join(r[1].replace("asan", "gcc", 1).split()[:2]) in ran)]
     in_ci = os.environ.get("CI") == "true"
     count = {"passed": 0, "failed": 0, "skipped": 0}
     for outcome, name, why in rows:

@@ -127,12 +127,12 @@ static void doubled(void **state)
     for (int m = 0; m < ENV_MODULES; m++) {
         if (!env_has((enum env_module)m) || !env_can[m].keeps_doubles)
             continue;
-        struct bench b = bench_open((enum env_module)m, PFX_ROLE_LOG);
+        struct bench b = bench_open((enum env_module)m, PFX_ROLE_USERS);
         ERROR(err);
-        struct pfx_key *one = make(&b, PFX_USE_LOG, PFX_KEY_EC_P256, 200, true);
-        struct pfx_key *two = make(&b, PFX_USE_LOG, PFX_KEY_EC_P256, 200, true), *found = NULL;
+        struct pfx_key *one = make(&b, PFX_USE_USER, PFX_KEY_EC_P256, 200, true);
+        struct pfx_key *two = make(&b, PFX_USE_USER, PFX_KEY_EC_P256, 200, true), *found = NULL;
         struct pfx_key_id id = env_id(200);
-        assert_class(pfx_key_find(b.session, PFX_USE_LOG, &id, true, any, &found, &err),
+        assert_class(pfx_key_find(b.session, PFX_USE_USER, &id, true, any, &found, &err),
                      PFX_CLASS_INTEGRITY);
         assert_text(&err, "2 private keys with CKA_ID 000000c8");
         assert_text(&err, "HSM's own tool");
@@ -142,15 +142,36 @@ static void doubled(void **state)
         assert_int_equal(f->C_DestroyObject(h, pfx_key_handle(one)), CKR_OK);
         /* Now the public halves are two. */
         err = PFX_ERROR_NONE;
-        assert_class(pfx_key_find(b.session, PFX_USE_LOG, &id, true, any, &found, &err),
+        assert_class(pfx_key_find(b.session, PFX_USE_USER, &id, true, any, &found, &err),
                      PFX_CLASS_INTEGRITY);
         assert_text(&err, "2 public keys");
         assert_int_equal(f->C_DestroyObject(h, one->public_handle), CKR_OK);
         err = PFX_ERROR_NONE;
-        assert_ok(pfx_key_find(b.session, PFX_USE_LOG, &id, true, any, &found, &err), &err);
+        assert_ok(pfx_key_find(b.session, PFX_USE_USER, &id, true, any, &found, &err), &err);
         pfx_key_free(found);
         pfx_key_free(one);
         destroy(&b, two);
+        bench_close(&b);
+    }
+}
+
+/* Keys that there is one of: no second one, not even where the token would take it. */
+static void vacant(void **state)
+{
+    (void)state;
+    for (int m = 0; m < ENV_MODULES; m++) {
+        if (!env_has((enum env_module)m))
+            continue;
+        struct bench b = bench_open((enum env_module)m, PFX_ROLE_LOG);
+        ERROR(err);
+        struct pfx_key *one = make(&b, PFX_USE_LOG, PFX_KEY_EC_P256, 210, true), *two = NULL;
+        struct pfx_key_id id = env_id(210);
+        assert_class(pfx_key_make(b.session, PFX_USE_LOG, PFX_KEY_EC_P256, &id, "two", true, &two,
+                                  &err),
+                     PFX_CLASS_REFUSED);
+        assert_text(&err, "is there already");
+        assert_null(two);
+        destroy(&b, one);
         bench_close(&b);
     }
 }
@@ -360,9 +381,13 @@ static void session_keys_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_use),     cmocka_unit_test(doubled),
-        cmocka_unit_test(swapped),       cmocka_unit_test(adopted),
-        cmocka_unit_test(no_list_cut_off), cmocka_unit_test(session_keys_end),
+        cmocka_unit_test(every_use),
+        cmocka_unit_test(doubled),
+        cmocka_unit_test(vacant),
+        cmocka_unit_test(swapped),
+        cmocka_unit_test(adopted),
+        cmocka_unit_test(no_list_cut_off),
+        cmocka_unit_test(session_keys_end),
     };
     return cmocka_run_group_tests(tests, env_setup, env_teardown);
 }

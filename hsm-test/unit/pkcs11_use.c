@@ -396,10 +396,14 @@ static void certificate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(requests),    cmocka_unit_test(pss),
-        cmocka_unit_test(oaep),        cmocka_unit_test(seal_in_token),
-        cmocka_unit_test(macs),        cmocka_unit_test(two_threads),
-        cmocka_unit_test(reopened_under_load), cmocka_unit_test(certificate),
+        cmocka_unit_test(requests),
+        cmocka_unit_test(pss),
+        cmocka_unit_test(oaep),
+        cmocka_unit_test(seal_in_token),
+        cmocka_unit_test(macs),
+        cmocka_unit_test(two_threads),
+        cmocka_unit_test(reopened_under_load),
+        cmocka_unit_test(certificate),
     };
     return cmocka_run_group_tests(tests, env_setup, env_teardown);
 }
