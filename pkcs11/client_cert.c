@@ -16,6 +16,7 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include "crypto/encode.h"
 #include "crypto/mem.h"
 #include "pkcs11/object.h"
 
@@ -148,25 +149,69 @@ static bool fill(X509 *cert, const struct wish *wish, EVP_PKEY *public)
     return ok;
 }
 
-static pfx_result sign(struct pfx_token *token, PKCS11_KEY *key, const struct wish *wish,
-                       struct pfx_buf *out, struct pfx_error *err)
+/* Without libp11: its list of keys ends with an error at the first Ed25519 key of a token, which is
+ * the log key's where the roles service and log share one. */
+static pfx_result sign_here(struct pfx_session *session, struct pfx_key *client, X509 *cert,
+                            struct pfx_error *err)
 {
+    struct pfx_token *token = pfx_session_token(session);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf signature = pfx_buf_make(1024);
+    unsigned char digest[32], *tbs = NULL;
+    const X509_ALGOR *outer;
+    const ASN1_BIT_STRING *bits;
+    X509_get0_signature(&bits, &outer, cert);
+    ASN1_OBJECT *algorithm = OBJ_nid2obj(NID_sha256WithRSAEncryption);
+    /* OpenSSL has no setter for these two: a certificate signed elsewhere is built like this. */
+    if (X509_ALGOR_set0((X509_ALGOR *)(uintptr_t)X509_get0_tbs_sigalg(cert), algorithm, V_ASN1_NULL,
+                        NULL) != 1 ||
+        X509_ALGOR_set0((X509_ALGOR *)(uintptr_t)outer, algorithm, V_ASN1_NULL, NULL) != 1)
+        return fail(err, token, "The certificate can't be put together.");
+    int len = i2d_re_X509_tbs(cert, &tbs);
+    bool ok = len > 0 && pfx_sha256(tbs, (size_t)len, digest);
+    OPENSSL_free(tbs);
+    if (!ok)
+        return fail(err, token, "The certificate can't be put together.");
+    PFX_TRY(pfx_key_sign_digest(session, client, PFX_HASH_SHA256,
+                                (struct pfx_bytes){digest, sizeof digest}, &signature, err));
+    ASN1_BIT_STRING *place = (ASN1_BIT_STRING *)(uintptr_t)bits;
+    if (ASN1_BIT_STRING_set(place, signature.data, (int)signature.len) != 1)
+        return fail(err, token, "The certificate can't be put together.");
+    place->flags &= ~(ASN1_STRING_FLAG_BITS_LEFT | 0x07);
+    place->flags |= ASN1_STRING_FLAG_BITS_LEFT; /* every bit of the last byte counts */
+    return PFX_OK;
+}
+
+static pfx_result sign_by(struct pfx_session *session, struct pfx_key *client, PKCS11_KEY *key,
+                          X509 *cert, struct pfx_error *err)
+{
+    if (!key)
+        return sign_here(session, client, cert, err);
+    EVP_PKEY *private = PKCS11_get_private_key(key);
+    bool ok = private && X509_sign(cert, private, EVP_sha256()) > 0;
+    EVP_PKEY_free(private);
+    return ok ? PFX_OK
+              : fail(err, pfx_session_token(session), "The token doesn't sign the certificate.");
+}
+
+static pfx_result sign(struct pfx_session *session, struct pfx_key *client, PKCS11_KEY *key,
+                       const struct wish *wish, struct pfx_buf *out, struct pfx_error *err)
+{
+    struct pfx_token *token = pfx_session_token(session);
     const unsigned char *at = wish->spki.data;
     EVP_PKEY *public = d2i_PUBKEY(NULL, &at, (long)wish->spki.len);
-    EVP_PKEY *private = PKCS11_get_private_key(key);
     X509 *cert = X509_new();
     pfx_result r = PFX_OK;
     char *pem = NULL;
     BIO *bio = BIO_new(BIO_s_mem());
-    if (!public || !private || !cert || !bio || !fill(cert, wish, public))
+    if (!public || !cert || !bio || !fill(cert, wish, public))
         r = fail(err, token, "The certificate can't be put together.");
-    else if (X509_sign(cert, private, EVP_sha256()) <= 0)
-        r = fail(err, token, "The token doesn't sign the certificate.");
-    else if (X509_verify(cert, public) != 1)
+    else
+        r = sign_by(session, client, key, cert, err);
+    if (pfx_ok(r) && X509_verify(cert, public) != 1)
         r = pfx_fail(err, PFX_CLASS_INTEGRITY, "make certificate", token->facts.label, "",
                      "The signature of the new certificate doesn't verify under the key's public "
                      "half.");
-    else if (PEM_write_bio_X509(bio, cert) != 1)
+    if (pfx_ok(r) && PEM_write_bio_X509(bio, cert) != 1)
         r = fail(err, token, "The certificate can't be written.");
     if (pfx_ok(r)) {
         long len = BIO_get_mem_data(bio, &pem);
@@ -176,21 +221,20 @@ static pfx_result sign(struct pfx_token *token, PKCS11_KEY *key, const struct wi
     }
     BIO_free(bio);
     X509_free(cert);
-    EVP_PKEY_free(private);
     EVP_PKEY_free(public);
     return r;
 }
 
-static pfx_result make(struct pfx_token *token, const struct pfx_key *client,
+static pfx_result make(struct pfx_session *session, struct pfx_key *client,
                        const struct wish *wish, struct pfx_buf *out, struct pfx_error *err)
 {
+    struct pfx_token *token = pfx_session_token(session);
     struct context *c = NULL;
     PFX_TRY(context_of(token, &c, err));
     PKCS11_TOKEN *there = find_token(c, token);
     PKCS11_KEY *key = there ? find_key(there, &client->id) : NULL;
-    if (!key)
-        return fail(err, token, "libp11 doesn't find exactly one private key with this CKA_ID.");
-    return sign(token, key, wish, out, err);
+    ERR_clear_error();
+    return sign(session, client, key, wish, out, err);
 }
 
 pfx_result pfx_client_certificate(struct pfx_session *session, struct pfx_key *client,
@@ -209,7 +253,7 @@ pfx_result pfx_client_certificate(struct pfx_session *session, struct pfx_key *c
     PFX_TRY(pfx_module_write_begin(token->module, err));
     pthread_mutex_lock(&libp11_lock);
     pfx_call_trace("libp11", true);
-    pfx_result r = make(token, client, &wish, out, err);
+    pfx_result r = make(session, client, &wish, out, err);
     pfx_call_trace("libp11", false);
     pthread_mutex_unlock(&libp11_lock);
     pfx_module_write_end(token->module);
