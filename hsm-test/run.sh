@@ -5,7 +5,7 @@
 #   hsm-test/run.sh [--long] [--only PART[,PART]] [--keep-going]
 #
 #   --long   also valgrind over the unit tests and repeated restarts
-#   --only   some of: packages gcc clang asan checks units e2e
+#   --only   some of: packages gcc clang asan checks units e2e quickstart
 #
 # Nothing outside the clone and the temporary folder is touched, but for the packages. Data files that
 # aren't part of the project are looked for in PFX_SHARED, or in ../shared beside the clone; what needs
@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 root=$PWD
 out=$root/build/test
 long=0
-only=packages,gcc,clang,asan,checks,units,e2e
+only=packages,gcc,clang,asan,checks,units,e2e,quickstart
 
 packages=(
     cmake ninja-build gcc libc6-dev clang pkg-config shellcheck binutils
@@ -47,6 +47,8 @@ if [[ -z ${PFX_SHARED:-} && -d $root/../shared ]]; then
     PFX_SHARED=$(cd "$root/../shared" && pwd)
 fi
 export PFX_SHARED=${PFX_SHARED:-}
+# In CI a tool that a test asks for has to be there.
+[[ ${CI:-} != true ]] || export PFX_TEST_REQUIRE_ALL=1
 
 rm -rf "$out"
 mkdir -p "$out"
@@ -175,6 +177,14 @@ e2e() {
         /usr/bin/python3 hsm-test/e2e/run.py --results "$results" --jobs 2 --log "$out/e2e.log"
 }
 
+daemons() { pgrep -x 'pfx-agentd|pfx-hsm|pfx-uploader' | sort; }
+# Daemons that run now and didn't before.
+nothing_left() {
+    local left
+    left=$(comm -13 <(printf '%s\n' "$1") <(daemons))
+    [[ -z $left ]] || { say "still running: $left" && return 1; }
+}
+
 ok=1
 if part packages; then
     heading packages
@@ -214,6 +224,14 @@ if ((ok)) && part e2e; then
     heading "end to end, sanitizers"
     sanitizer_environment
     e2e asan 3
+fi
+if ((ok)) && part quickstart; then
+    heading "quick start"
+    unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+    before=$(daemons)
+    step "quick start" deploy/quickstart.sh
+    step "the quick start leaves nothing running" nothing_left "$before"
+    step "install" env DESTDIR="$out/root" cmake --install build/gcc
 fi
 ((leaks)) || say "leaks weren't looked for: this process may not trace (CAP_SYS_PTRACE)"
 step "no sanitizer report" sanitizer_reports

@@ -32,6 +32,7 @@ struct uploader {
     struct pfx_apikey *apikey;
     int signals;
     bool online;
+    char told[700]; /* the last reason for being offline that was logged */
 };
 
 static const char usage[] =
@@ -72,9 +73,18 @@ static void on_online(void *ctx, bool online)
     struct uploader *u = ctx;
     if (online)
         pfx_log(PFX_LOG_INFO, "online: pfx-agentd on %s", u->conf->agent_socket);
-    else if (u->online)
-        pfx_log(PFX_LOG_WARN, "offline: %s", pfx_arm_trouble(u->up.arm));
     u->online = online;
+    u->told[0] = '\0';
+}
+
+/* Why there is no line: once for each reason, not at each try. */
+static void tell_trouble(struct uploader *u)
+{
+    const char *why = pfx_arm_trouble(u->up.arm);
+    if (u->online || !*why || strcmp(why, u->told) == 0)
+        return;
+    pfx_log(PFX_LOG_WARN, "offline: %s", why);
+    snprintf(u->told, sizeof u->told, "%s", why);
 }
 
 static void set_services(struct uploader *u)
@@ -204,6 +214,7 @@ static void run(struct uploader *u)
             return;
         }
         pfx_arm_step(u->up.arm);
+        tell_trouble(u);
         pfx_broker_step(u->broker);
         pfx_http_step(u->up.http);
         pfx_token_step(u->token);

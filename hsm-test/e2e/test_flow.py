@@ -59,6 +59,23 @@ class Flow(WorldCase):
             for record, _, _ in self.prove_all(world, 2):
                 self.assertEqual(record["intendedPurpose"], "smimeEncryption")
 
+    def test_the_larger_key_types(self):
+        kinds = ("rsa-3072", "rsa-4096", "ec-p384")
+        groups = {"9d0a6c1e-0003-4a00-9000-%012d" % n: [people.user(n)]
+                  for n in range(1, len(kinds) + 1)}
+        world = self.make(
+            tenant=people.tenant([], groups=groups),
+            rules=[people.rule(kind, group, key=kind) for kind, group in zip(kinds, groups)],
+            policy={"encryption_key": {"type": "rsa-4096", "oaep": "sha384"}})
+        with self.telling(world):
+            world.ready()
+            self.assertExit(world.run_once("120s", seconds=300), 0)
+            sizes = set()
+            for record, _, certificate in self.prove_all(world, len(kinds)):
+                self.assertEqual(record["paddingScheme"], "oaepSha384")
+                sizes.add(certificate.public_key().key_size)
+            self.assertEqual(sizes, {3072, 4096, 384})
+
     def test_two_rules_and_a_second_pass(self):
         members = [people.user(n) for n in (1, 2)]
         world = self.ready(members, rules=[

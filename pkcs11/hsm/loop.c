@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,6 +36,8 @@ struct loop {
     struct pfx_actor agentd;
     struct held *jobs; /* taken and not answered */
     size_t n_jobs, capacity;
+    bool online;
+    char told[700]; /* the last reason for having no line that was logged */
     bool opened; /* the roles were tried once: jobs may come */
     bool opening;
     int64_t retry_ms, retry_at_ms, beat_at_ms;
@@ -86,8 +89,18 @@ static void on_online(void *ctx, bool online)
     struct loop *loop = ctx;
     if (online)
         pfx_log(PFX_LOG_INFO, "connected to pfx-agentd");
-    else
-        pfx_log(PFX_LOG_WARN, "line to pfx-agentd lost: %s", pfx_arm_trouble(loop->arm));
+    loop->online = online;
+    loop->told[0] = '\0';
+}
+
+/* Why there is no line: once for each reason, not at each try. */
+static void tell_trouble(struct loop *loop)
+{
+    const char *why = pfx_arm_trouble(loop->arm);
+    if (loop->online || !*why || strcmp(why, loop->told) == 0)
+        return;
+    pfx_log(PFX_LOG_WARN, "no line to pfx-agentd: %s", why);
+    snprintf(loop->told, sizeof loop->told, "%s", why);
 }
 
 static void job_over(struct loop *loop, int64_t job, int64_t lease)
@@ -178,6 +191,7 @@ static bool turn(struct loop *loop, int signal_fd, int most_ms)
     answers(loop);
     if (loop->opened)
         pfx_arm_step(loop->arm);
+    tell_trouble(loop);
     pfx_server_step(loop->server);
     return ready > 0 && (fds[0].revents & POLLIN);
 }
