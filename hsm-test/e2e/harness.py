@@ -186,6 +186,7 @@ class World:
         self.tenant = tenant
         self.tenant_id = tenant["tenant_id"]
         self.client_id = tenant["apps"][0]["client_id"]
+        self.prefix = []  # what starts each daemon and simulator
         self.rules = rules or [{"name": "staff", "group": sorted(tenant["groups"])[0],
                                 "product": "secure_email_mailbox", "purpose": "signing"}]
         with open(self.path("tenant.json"), "w", encoding="utf-8") as stream:
@@ -346,7 +347,7 @@ class World:
     def spawn(self, name, *argv, environment=None):
         log = open(self.path("log", name), "ab")
         self.processes[name] = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+            [*self.prefix, *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
             env=environment or self.environment, start_new_session=True)
         log.close()
         return self.processes[name]

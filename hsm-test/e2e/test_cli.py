@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import subprocess
 import termios
 import threading
 import time
@@ -181,6 +182,47 @@ class Online(WorldCase):
                 text = world.log(name)
                 for secret in secrets:
                     self.assertNotIn(secret, text)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to give the right to trace away")
+    def test_nobody_looks_into_a_process(self):
+        """The same user opens what a debugger would; nobody here has the right to trace anything."""
+        plain = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
+
+        def closed(pid):
+            done = subprocess.run([*plain, "head", "-c1", "/proc/%d/mem" % pid],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE, env=dict(os.environ, LC_ALL="C"),
+                                  check=False, timeout=30)
+            return b"Permission denied" in done.stderr
+        world = self.make([people.user(1)])
+        world.prefix = plain
+        # The leak checker traces, too.
+        world.environment["ASAN_OPTIONS"] = ":".join(
+            o for o in (world.environment.get("ASAN_OPTIONS"), "detect_leaks=0") if o)
+        with self.telling(world):
+            world.ready()
+            reader, writer = os.pipe()
+            typing = subprocess.Popen(
+                [*plain, harness.program("pfx-agent"), "secret", "set", "digicert", "--fd",
+                 str(reader)], pass_fds=(reader,), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=world.environment)
+            os.close(reader)
+            try:
+                harness.wait_for("pfx-agent is closed", lambda: closed(typing.pid), 10)
+                pids = {n: world.processes[n].pid for n in ("agentd", "hsm", "uploader")}
+                pids["cli"] = typing.pid
+                for name, pid in pids.items():
+                    with self.subTest(process=name):
+                        self.assertTrue(closed(pid))
+                        with open("/proc/%d/limits" % pid, encoding="ascii") as stream:
+                            self.assertRegex(stream.read(), r"Max core file size +0 +0 ")
+                        with open("/proc/%d/status" % pid, encoding="ascii") as stream:
+                            self.assertIn("NoNewPrivs:\t1", stream.read())
+                # The test can fail: the simulator is an ordinary process.
+                self.assertFalse(closed(world.processes["sim"].pid))
+            finally:
+                os.close(writer)
+                typing.wait(30)
 
     def test_status_with_an_arm_away(self):
         world = self.ready([people.user(1)])
