@@ -128,8 +128,7 @@ if ((0x$(awk '/^CapEff/ {print $2}' /proc/self/status) >> 19 & 1)); then
 fi
 mkdir -p "$out/sanitizer"
 sanitizer_environment() {
-    # Only the slow unwinder sees through OpenSSL to the module whose leak it is (leaks.supp).
-    export ASAN_OPTIONS="detect_leaks=$leaks:fast_unwind_on_malloc=0:strict_string_checks=1"
+    export ASAN_OPTIONS="detect_leaks=$leaks:strict_string_checks=1"
     ASAN_OPTIONS+=":detect_stack_use_after_return=1"
     ASAN_OPTIONS+=":log_path=$out/sanitizer/report:log_exe_name=1:exitcode=99"
     export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$out/sanitizer/report"

@@ -159,8 +159,7 @@ pfx_result pfx_objects_by_id(struct pfx_session *session, CK_OBJECT_CLASS cls, s
 void pfx_temp_done(struct pfx_temp *temp)
 {
     if (temp->session && temp->handle != CK_INVALID_HANDLE)
-        (void)PFX_C(pfx_session_module(temp->session), C_DestroyObject, temp->session->handle,
-                    temp->handle);
+        pfx_session_object_destroy(temp->session->token, temp->session->serial, temp->handle);
     temp->handle = CK_INVALID_HANDLE;
 }
 

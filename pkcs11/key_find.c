@@ -165,12 +165,28 @@ static pfx_result locate(struct pfx_session *session, struct pfx_key *key,
     return read_public(session, key, expected, err);
 }
 
+/* Without the login private keys aren't shown, and public ones are: whoever took that for "no such
+ * key" would destroy a live key's public half as a lone one. */
+static pfx_result sees_private(struct pfx_session *session, struct pfx_error *err)
+{
+    CK_RV rv = CKR_OK;
+    if (!(pfx_session_token(session)->facts.flags & CKF_LOGIN_REQUIRED) ||
+        pfx_session_logged_in(session, &rv))
+        return PFX_OK;
+    if (rv == CKR_OK)
+        rv = CKR_USER_NOT_LOGGED_IN;
+    pfx_session_saw(session, rv);
+    return pfx_session_fail(session, err, rv, "C_GetSessionInfo",
+                            "Whether the key is there can't be seen without it.");
+}
+
 /* An empty answer may mean that there is no such key, or that the token was taken away under the
  * module (SoftHSM answers CKR_OK with nothing): it must still show its serial, and a key that it
  * showed in this epoch must still be there. */
 static pfx_result not_found(struct pfx_session *session, struct pfx_error *err)
 {
     PFX_TRY(pfx_token_present(session, err));
+    PFX_TRY(sees_private(session, err));
     struct pfx_token *token = pfx_session_token(session);
     pthread_mutex_lock(&token->module->lock);
     CK_OBJECT_HANDLE canary =

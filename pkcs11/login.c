@@ -73,7 +73,7 @@ static pfx_result log_in(struct pfx_session *session, struct pfx_pin_guard *guar
     return PFX_OK;
 }
 
-static bool is_logged_in(struct pfx_session *session, CK_RV *ret_rv)
+bool pfx_session_logged_in(struct pfx_session *session, CK_RV *ret_rv)
 {
     CK_SESSION_INFO info;
     memset(&info, 0, sizeof info);
@@ -96,7 +96,7 @@ pfx_result pfx_login_again(struct pfx_session *session, struct pfx_error *err)
     pthread_mutex_lock(&token->login_lock);
     CK_RV rv;
     pfx_result r = PFX_OK;
-    if (!is_logged_in(session, &rv)) {
+    if (!pfx_session_logged_in(session, &rv)) {
         r = log_in(session, token->guard, token->pin, err);
         if (pfx_ok(r)) {
             pthread_mutex_lock(&token->module->lock);
@@ -110,6 +110,16 @@ pfx_result pfx_login_again(struct pfx_session *session, struct pfx_error *err)
     }
     pthread_mutex_unlock(&token->login_lock);
     return r;
+}
+
+/* A second role on a token that is logged in: the token wouldn't look at its PIN any more, and a
+ * wrong one would pass, and be tried when the login is made again. */
+static pfx_result other_pin(const struct pfx_token *token, struct pfx_error *err)
+{
+    return pfx_fail(err, PFX_CLASS_USAGE, "C_Login", token->facts.label, "",
+                    "Another role is logged in to this token with another PIN, and a token has "
+                    "only one for all roles: give that one. If it was changed meanwhile, restart "
+                    "pfx-hsm.");
 }
 
 pfx_result pfx_token_login(struct pfx_token *token, struct pfx_pin_guard *guard,
@@ -126,14 +136,18 @@ pfx_result pfx_token_login(struct pfx_token *token, struct pfx_pin_guard *guard,
     pthread_mutex_lock(&token->login_lock);
     CK_RV rv;
     pfx_result r = PFX_OK;
-    if ((token->facts.flags & CKF_LOGIN_REQUIRED) && !is_logged_in(session, &rv))
+    bool tried = (token->facts.flags & CKF_LOGIN_REQUIRED) && !pfx_session_logged_in(session, &rv);
+    if (tried)
         r = log_in(session, guard, pin, err);
+    else if (pin && token->pin && token->pin_proven && !pfx_secret_equal(pin, token->pin))
+        r = other_pin(token, err);
     if (pfx_ok(r)) {
         mark_logged_in(token, true);
         token->guard = guard;
-        if (copy) {
+        if (copy && (tried || !token->pin)) {
             pfx_secret_free(token->pin);
             token->pin = PFX_TAKE(copy);
+            token->pin_proven = tried;
         }
     }
     pthread_mutex_unlock(&token->login_lock);

@@ -233,9 +233,9 @@ pfx_result pfx_module_reopen(struct pfx_module *module, int64_t deadline_ms, str
         alone = module->busy == 0;
     pfx_result r = PFX_OK;
     if (alone) {
+        module->initialised = false;
         pthread_mutex_unlock(&module->lock);
         (void)PFX_C(module->functions, C_Finalize, NULL); /* not initialised is fine too */
-        module->initialised = false;
         pfx_libp11_drop(module);
         r = initialize(module, err);
         pthread_mutex_lock(&module->lock);

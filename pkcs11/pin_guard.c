@@ -11,7 +11,8 @@
  * answered. Such a PIN gets one more try, and only because the caller has looked at the token's
  * flags first (COUNT_LOW, FINAL_TRY and LOCKED forbid any login). A second 'T' gets none until the
  * credential changes or a person deletes the file. An answer other than a refusal (a device error)
- * takes the line out again: the token has spoken, and not about the PIN.
+ * takes the line out again: the token has spoken, and not about the PIN. A vendor's own code isn't
+ * such an answer: it may be about the PIN, so its line stays a 'T'.
  *
  * What is kept of a PIN is scrypt (N = 2^15, r = 8, p = 1), readable for the owner only.
  */
@@ -269,9 +270,9 @@ static pfx_result begin(struct pfx_pin_guard *guard, const struct pfx_token_fact
     if (line && line->count >= MAX_TRIES)
         return pfx_fail(
             err, PFX_CLASS_REFUSED, "C_Login", facts->label, "",
-            "Two logins with this PIN ended without an answer (crash or time-out), so "
-            "it isn't tried again. Check the token with the HSM's own tool, then delete "
-            "%s/%s.",
+            "Two logins with this PIN ended without an answer that can be understood (crash, "
+            "time-out, or a vendor's own code), so it isn't tried again. Check the token with the "
+            "HSM's own tool, then delete %s/%s.",
             guard->folder, record.name);
     if (!line) {
         if (record.n == MAX_LINES)
@@ -313,6 +314,8 @@ static pfx_result end(struct pfx_pin_guard *guard, const struct pfx_token_facts 
         line->state = 'R';
         return write_record(guard, &record, true, err);
     }
+    if (verdict & CKR_VENDOR_DEFINED)
+        return PFX_OK;
     drop_line(&record, (size_t)(line - record.lines));
     return write_record(guard, &record, false, err);
 }

@@ -54,10 +54,12 @@ struct pfx_token {
     struct pfx_session **sessions;
     size_t n_sessions;   /* entries, up to max_sessions */
     size_t max_sessions;
+    unsigned granted[PFX_ROLE_COUNT]; /* of max_sessions, for each role that was ever opened */
     size_t session_limit; /* open sessions beyond which the token said CKR_SESSION_COUNT; 0: none */
     /* One login at a time, and the login's PIN: */
     pthread_mutex_t login_lock;
     struct pfx_secret *pin;
+    bool pin_proven; /* the token took it */
     struct pfx_pin_guard *guard;
 };
 
@@ -72,6 +74,8 @@ bool pfx_session_serial_alive(struct pfx_token *token, uint64_t serial);
 #define pfx_session_fail(session, err, rv, function, ...)                                          \
     pfx_ckr_fail(err, rv, function, pfx_session_token(session)->facts.label, __VA_ARGS__)
 
+/* As the token says now; *ret_rv is C_GetSessionInfo's answer. */
+bool pfx_session_logged_in(struct pfx_session *session, CK_RV *ret_rv);
 /* login.c: makes sure that the session is logged in, where the token is to be. */
 PFX_MUST_USE pfx_result pfx_login_again(struct pfx_session *session, struct pfx_error *err);
 /* C_GetTokenInfo as it is now. */

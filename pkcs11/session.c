@@ -133,12 +133,17 @@ static CK_RV replace(struct pfx_session *s)
     return CKR_OK;
 }
 
+static bool is_own(const struct pfx_session *s)
+{
+    return s->in_use && pthread_equal(s->owner, pthread_self());
+}
+
 /* A session of this module that the calling thread holds keeps C_Finalize from being called. */
 static bool holds_one(const struct pfx_module *module)
 {
     for (const struct pfx_token *t = module->tokens; t; t = t->next) {
         for (size_t i = 0; i < t->n_sessions; i++) {
-            if (t->sessions[i]->in_use && pthread_equal(t->sessions[i]->owner, pthread_self()))
+            if (is_own(t->sessions[i]))
                 return true;
         }
     }
@@ -405,23 +410,37 @@ bool pfx_session_serial_alive(struct pfx_token *token, uint64_t serial)
     return alive;
 }
 
+/* An object that won't go ends with its session: that one is replaced before its next use. */
+static void condemn(struct pfx_token *token, uint64_t serial)
+{
+    pthread_mutex_lock(&token->module->lock);
+    for (size_t i = 0; i < token->n_sessions; i++) {
+        struct pfx_session *s = token->sessions[i];
+        if (s->serial == serial && (!s->in_use || is_own(s)))
+            s->stale = true;
+    }
+    pthread_mutex_unlock(&token->module->lock);
+}
+
 void pfx_session_object_destroy(struct pfx_token *token, uint64_t serial, CK_OBJECT_HANDLE handle)
 {
     struct pfx_module *module = token->module;
     if (!pfx_session_serial_alive(token, serial))
         return; /* it ended with its session */
     /* Any session of the application may destroy it. Its own may be in another thread's hands, so
-     * it is used only by its holder or when it is idle. */
+     * it is used only by its holder or when it is idle; one that this thread holds comes first,
+     * since an idle one may have been dropped by the token meanwhile. */
     pthread_mutex_lock(&module->lock);
     struct pfx_session *use = NULL;
     bool borrowed = false;
-    for (size_t i = 0; i < token->n_sessions && !use; i++) {
-        struct pfx_session *s = token->sessions[i];
+    for (size_t i = 0; i < 2 * token->n_sessions && !use; i++) {
+        bool first = i < token->n_sessions;
+        struct pfx_session *s = token->sessions[i % token->n_sessions];
         if (s->handle == CK_INVALID_HANDLE || s->generation != module->generation)
             continue;
-        if (s->in_use && pthread_equal(s->owner, pthread_self())) {
+        if (first && is_own(s)) {
             use = s;
-        } else if (!s->in_use && !module->reopening) {
+        } else if (!first && !s->in_use && !module->reopening) {
             use = s;
             borrowed = s->in_use = true;
             s->owner = pthread_self();
@@ -433,11 +452,14 @@ void pfx_session_object_destroy(struct pfx_token *token, uint64_t serial, CK_OBJ
         module->busy++;
     pthread_mutex_unlock(&module->lock);
     CK_SESSION_HANDLE own = CK_INVALID_HANDLE;
+    CK_RV rv = CKR_SESSION_HANDLE_INVALID;
     if (use)
-        (void)PFX_C(module->functions, C_DestroyObject, use->handle, handle);
+        rv = PFX_C(module->functions, C_DestroyObject, use->handle, handle);
     else if (bare && pfx_session_open_raw(token, false, &own) == CKR_OK)
-        (void)PFX_C(module->functions, C_DestroyObject, own, handle);
+        rv = PFX_C(module->functions, C_DestroyObject, own, handle);
     close_handle(token, own);
+    if (rv != CKR_OK)
+        condemn(token, serial);
     if (borrowed || bare) {
         pthread_mutex_lock(&module->lock);
         if (borrowed)

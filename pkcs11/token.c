@@ -129,10 +129,14 @@ static pfx_result open_locked(enum pfx_role role, const struct pfx_role_conf *co
     token->roles |= 1u << role;
     if (token->logged_in)
         token->needs |= 1u << role;
-    /* Each role's workers get sessions of their own: one may hold two roles at once. */
-    token->sessions = pfx_grow(token->sessions, token->max_sessions + sessions,
-                               sizeof token->sessions[0]);
-    token->max_sessions += sessions;
+    /* Each role's workers get sessions of their own: one may hold two roles at once. A role that
+     * is opened again on a token that others kept open has its share already. */
+    if (sessions > token->granted[role]) {
+        size_t more = token->max_sessions + (sessions - token->granted[role]);
+        token->sessions = pfx_grow(token->sessions, more, sizeof token->sessions[0]);
+        token->max_sessions = more;
+        token->granted[role] = sessions;
+    }
     pthread_mutex_unlock(&module->lock);
     if (shared)
         pfx_module_close(module); /* the token holds it already */

@@ -9,6 +9,8 @@ import unittest
 import hsm_rig as rig
 from hsm_rig import Rig, unb64
 
+rig.LEAKS = False
+
 
 class Faults(unittest.TestCase):
     def not_ready(self, r, *words):

@@ -202,14 +202,19 @@ static void ids(void **state)
 
     /* Kept for ever: with another derivation no key would be found again. */
     struct pfx_key_id id;
-    pfx_user_key_id("host", 42, 1, &id);
-    static const uint8_t want[] = {0x4d, 0xa6, 0x9c, 0x4a, 0xf6, 0x57, 0x82, 0x49,
-                                   0xfc, 0xc6, 0x41, 0x43, 0x29, 0x90, 0xb5, 0xf4};
+    static const char user[] = "00000000-0000-4000-8000-00000000000a";
+    pfx_user_key_id("host", user, "signing", 42, 1, &id);
+    static const uint8_t want[] = {0x86, 0xca, 0x6c, 0x04, 0x0a, 0xa6, 0xba, 0xd4,
+                                   0xe8, 0x2d, 0x1c, 0xb5, 0xa3, 0x55, 0x51, 0xe5};
     assert_memory_equal(&id, want, sizeof want);
     struct pfx_key_id other;
-    pfx_user_key_id("host", 42, 2, &other);
+    pfx_user_key_id("host", user, "signing", 42, 2, &other);
     assert_memory_not_equal(&id, &other, sizeof id);
-    pfx_user_key_id("hos", 42, 1, &other);
+    pfx_user_key_id("hos", user, "signing", 42, 1, &other);
+    assert_memory_not_equal(&id, &other, sizeof id);
+    pfx_user_key_id("host", user, "dual", 42, 1, &other);
+    assert_memory_not_equal(&id, &other, sizeof id);
+    pfx_user_key_id("host", "00000000-0000-4000-8000-00000000000b", "signing", 42, 1, &other);
     assert_memory_not_equal(&id, &other, sizeof id);
 }
 

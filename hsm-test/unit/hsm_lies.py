@@ -66,6 +66,13 @@ class Lies(unittest.TestCase):
                 build("integrity", "", key_ref=".".join(bent))
             build("integrity", "", key_ref="t1." + ".".join(parts[1:3]))
 
+        # The same job again for another user or purpose: another key, never a ticket for this one.
+        for changes in ({"user": OTHER, "addresses": ["eva@example.test"]},
+                        {"purpose": "encryption"}):
+            stolen = r.key_csr(1, **changes)["body"]
+            self.assertNotEqual(stolen["spki"], keyed["spki"])
+            self.assertNotEqual(stolen["key_id"], keyed["key_id"])
+
         # Certificates.
         foreign = rsa.generate_private_key(65537, 2048).public_key()
         build("integrity", "key", leaf=b64(r.ca.issue(csr, key=foreign)))

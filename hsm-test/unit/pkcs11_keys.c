@@ -378,6 +378,55 @@ static void session_keys_end(void **state)
     }
 }
 
+/* An idle session that the token dropped must not keep a session key alive. */
+static void session_key_and_dropped_session(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    struct bench b = bench_open(ENV_SOFTHSM, PFX_ROLE_USERS);
+    ERROR(err);
+    size_t before = env_objects(b.session);
+    struct pfx_session *first = b.session;
+    assert_ok(pfx_session_acquire(b.token, true, &b.session, &err), &err);
+    struct pfx_key *key = make(&b, PFX_USE_USER, PFX_KEY_EC_P256, 510, false);
+    CK_FUNCTION_LIST *f = pfx_session_module(first);
+    assert_int_equal(f->C_CloseSession(pfx_session_handle(first)), CKR_OK);
+    pfx_session_release(first);
+    pfx_key_free(key);
+    assert_int_equal(env_objects(b.session), before);
+    bench_close(&b);
+}
+
+/* Without the login a token shows public keys only: that isn't "no such key". */
+static void not_seen_without_login(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    struct bench b = bench_open(ENV_SOFTHSM, PFX_ROLE_USERS);
+    ERROR(err);
+    struct pfx_key *key = make(&b, PFX_USE_USER, PFX_KEY_EC_P256, 520, true), *found = NULL;
+    struct pfx_key_id id = env_id(520);
+    struct pfx_bytes none = {NULL, 0};
+    pfx_session_release(b.session);
+    pfx_token_logout(b.token, PFX_ROLE_USERS);
+    assert_ok(pfx_session_acquire(b.token, true, &b.session, &err), &err);
+    assert_class(pfx_key_find(b.session, PFX_USE_USER, &id, true, none, &found, &err),
+                 PFX_CLASS_DEVICE);
+    assert_string_equal(err.code, "CKR_USER_NOT_LOGGED_IN");
+    assert_null(found);
+    pfx_session_release(b.session);
+    env_login(b.token);
+    err = PFX_ERROR_NONE;
+    assert_ok(pfx_session_acquire(b.token, true, &b.session, &err), &err);
+    assert_ok(pfx_key_find(b.session, PFX_USE_USER, &id, true, none, &found, &err), &err);
+    assert_non_null(found);
+    pfx_key_free(key);
+    destroy(&b, found);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +437,8 @@ int main(void)
         cmocka_unit_test(adopted),
         cmocka_unit_test(no_list_cut_off),
         cmocka_unit_test(session_keys_end),
+        cmocka_unit_test(session_key_and_dropped_session),
+        cmocka_unit_test(not_seen_without_login),
     };
     return cmocka_run_group_tests(tests, env_setup, env_teardown);
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pkcs11/pool.h"
 #include "pkcs11_env.h"
 
 static pfx_result try_pin(struct pfx_token *token, struct pfx_pin_guard *guard, const char *text,
@@ -132,7 +133,7 @@ static void crash_in_login(void **state)
             assert_ok(r, &err); /* once more, since the token's flags are clean */
         } else {
             assert_class(r, PFX_CLASS_REFUSED);
-            assert_text(&err, "without an answer");
+            assert_text(&err, "without an answer that can be understood");
             assert_int_equal(env_count("C_Login"), 0);
         }
         pfx_pin_guard_free(guard);
@@ -141,6 +142,31 @@ static void crash_in_login(void **state)
         copy_from = copy_to;
     }
     free(copy_from);
+}
+
+/* A code that only the vendor understands may say that the PIN is wrong: two tries at most. A
+ * device error says nothing about it, and a good login forgets both. */
+static void vendor_code(void **state)
+{
+    (void)state;
+    ERROR(err);
+    char *folder = pfx_asprintf("%s/guard-vendor", env_folder());
+    struct pfx_pin_guard *guard = NULL;
+    assert_ok(pfx_pin_guard_open(folder, &guard, &err), &err);
+    struct pfx_token_facts facts = {.label = "vendor", .serial = "1"};
+    PFX_AUTOSECRET struct pfx_secret *pin = env_secret("vendor-pin");
+    static const CK_RV verdicts[] = {CKR_VENDOR_DEFINED | 0x42, CKR_OK, CKR_DEVICE_ERROR,
+                                     CKR_DEVICE_ERROR, CKR_VENDOR_DEFINED | 0x42,
+                                     CKR_VENDOR_DEFINED | 0x42};
+    uint8_t hash[PFX_PIN_HASH_SIZE];
+    for (size_t i = 0; i < sizeof verdicts / sizeof *verdicts; i++) {
+        assert_ok(pfx_pin_guard_begin(guard, &facts, pin, hash, &err), &err);
+        assert_ok(pfx_pin_guard_end(guard, &facts, hash, verdicts[i], &err), &err);
+    }
+    assert_class(pfx_pin_guard_begin(guard, &facts, pin, hash, &err), PFX_CLASS_REFUSED);
+    assert_text(&err, "vendor's own code");
+    pfx_pin_guard_free(guard);
+    free(folder);
 }
 
 static void guard_folder(void **state)
@@ -184,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_pin),
         cmocka_unit_test(crash_in_login),
+        cmocka_unit_test(vendor_code),
         cmocka_unit_test(guard_folder),
     };
     return cmocka_run_group_tests(tests, env_setup, env_teardown);

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pkcs11/pool.h"
 #include "pkcs11_env.h"
 
 static pfx_result open_uri(enum env_module module, const char *uri, struct pfx_error *err)
@@ -126,6 +127,53 @@ static void shared(void **state)
     assert_ok(pfx_session_acquire(log, false, &session, &err), &err);
     pfx_session_release(session);
     pfx_token_close(log);
+}
+
+/* A ceremony opens and closes the encryption role on a token that other roles keep open. */
+static void opened_again(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    struct pfx_token *users = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 3), *again = NULL;
+    struct pfx_role_conf conf = env_conf(ENV_SOFTHSM, "pkcs11:token=one");
+    ERROR(err);
+    for (int i = 0; i < 4; i++) {
+        assert_ok(pfx_token_open(PFX_ROLE_ENCRYPTION, &conf, i < 3 ? 3 : 4, &again, &err), &err);
+        assert_true(pfx_token_same(users, again));
+        assert_int_equal(users->max_sessions, i < 3 ? 6 : 7);
+        pfx_token_close(again);
+    }
+    pfx_token_close(users);
+}
+
+/* The PIN of a second role isn't seen by a token that is logged in: another one than that which the
+ * token took is refused, isn't tried, and doesn't replace it. */
+static void second_pin(void **state)
+{
+    (void)state;
+    if (!env_has(ENV_SOFTHSM))
+        return;
+    struct pfx_token *users = env_open(ENV_SOFTHSM, PFX_ROLE_USERS, 1), *log = NULL;
+    struct pfx_role_conf conf = env_conf(ENV_SOFTHSM, "pkcs11:token=one");
+    PFX_AUTOSECRET struct pfx_secret *wrong = env_secret("wrong-second");
+    ERROR(err);
+    assert_ok(pfx_token_open(PFX_ROLE_LOG, &conf, 1, &log, &err), &err);
+    env_count_reset();
+    assert_class(pfx_token_login(log, env_guard(), wrong, true, &err), PFX_CLASS_USAGE);
+    assert_text(&err, "only one for all roles");
+    assert_int_equal(env_count("C_Login"), 0);
+    err = PFX_ERROR_NONE;
+    env_login(log);
+    struct pfx_session *session = NULL;
+    assert_ok(pfx_session_acquire(users, false, &session, &err), &err);
+    pfx_session_saw(session, CKR_DEVICE_REMOVED);
+    pfx_session_release(session);
+    assert_ok(pfx_session_acquire(users, false, &session, &err), &err);
+    assert_true(pfx_token_logged_in(users));
+    pfx_session_release(session);
+    pfx_token_close(log);
+    pfx_token_close(users);
 }
 
 static void side_by_side(void **state)
@@ -445,6 +493,8 @@ int main(void)
         cmocka_unit_test(modules),
         cmocka_unit_test(exactly_one),
         cmocka_unit_test(shared),
+        cmocka_unit_test(opened_again),
+        cmocka_unit_test(second_pin),
         cmocka_unit_test(side_by_side),
         cmocka_unit_test(no_session_without_login),
         cmocka_unit_test(exhaustion),

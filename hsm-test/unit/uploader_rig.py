@@ -1,5 +1,5 @@
 """What the tests of pfx-uploader share: the real program between a played pfx-agentd, a played
-pfx-hsm and the simulators. The framing is written here anew, from its description."""
+pfx-hsm and the simulators."""
 
 import base64
 import json
@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -19,49 +18,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "sim"))
 
 import simclient  # noqa: E402  (the line above must come first)
+from framing import Line, b64  # noqa: E402,F401
 
 PROGRAM = os.environ.get("PFX_UPLOADER", "")
 WAIT = 30
-
-
-def b64(data):
-    return base64.b64encode(data).decode("ascii")
-
-
-class Line:
-    """One framed connection: u32 big-endian length, one JSON object."""
-
-    def __init__(self, connection):
-        self.connection = connection
-        self.lock = threading.Lock()
-
-    def send(self, message_type, **members):
-        text = json.dumps(dict({"v": 1, "t": message_type}, **members)).encode("utf-8")
-        with self.lock:
-            self.connection.sendall(struct.pack(">I", len(text)) + text)
-
-    def _read(self, size):
-        data = b""
-        while len(data) < size:
-            part = self.connection.recv(min(size - len(data), 1 << 20))
-            if not part:
-                raise ConnectionError("closed")
-            data += part
-        return data
-
-    def receive(self):
-        size = struct.unpack(">I", self._read(4))[0]
-        assert size < 16 << 20, "frame too long"
-        message = json.loads(self._read(size))
-        assert message["v"] == 1
-        return message
-
-    def close(self):
-        try:
-            self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.connection.close()
 
 
 class Listener:

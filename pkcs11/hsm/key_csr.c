@@ -196,7 +196,8 @@ pfx_result pfx_do_key_csr(struct pfx_worker *worker, struct pfx_task *task, stru
     if (!pfx_key_type_parse(pfx_msg_str(task->args, "key_type"), &making.type))
         return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "key_type", "",
                         "This isn't a key type that pfx-hsm knows.");
-    pfx_user_key_id(hsm->policy->host_id, making.ask.enrolment, making.attempt, &making.id);
+    pfx_user_key_id(hsm->policy->host_id, making.ask.user, pfx_purpose_name(making.ask.purpose),
+                    making.ask.enrolment, making.attempt, &making.id);
     struct pfx_op op = {.event = PFX_EVENT_KEY_MAKE, .actor = task->actor};
     op.target.enrolment = making.ask.enrolment;
     op.target.attempt = making.attempt;

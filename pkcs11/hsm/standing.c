@@ -91,11 +91,12 @@ void pfx_standing_encryption(const struct pfx_hsm_policy *policy, unsigned gener
     fill(&row, row.name, generation, ret_key);
 }
 
-void pfx_user_key_id(const char *host_id, int64_t enrolment, int64_t attempt,
-                     struct pfx_key_id *ret_id)
+void pfx_user_key_id(const char *host_id, const char *user_id, const char *purpose,
+                     int64_t enrolment, int64_t attempt, struct pfx_key_id *ret_id)
 {
     char *text PFX_AUTOFREE =
-        pfx_asprintf("pfx-agent user key v1|%s|%" PRId64 "|%" PRId64, host_id, enrolment, attempt);
+        pfx_asprintf("pfx-agent user key v2|%s|%s|%s|%" PRId64 "|%" PRId64, host_id, user_id,
+                     purpose, enrolment, attempt);
     derive(text, ret_id);
 }
 

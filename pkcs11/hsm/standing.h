@@ -39,9 +39,11 @@ void pfx_standing_describe(const struct pfx_hsm_policy *policy, size_t index,
 /* A generation of the encryption key. */
 void pfx_standing_encryption(const struct pfx_hsm_policy *policy, unsigned generation,
                              struct pfx_standing_key *ret_key);
-/* CKA_ID of the user key of this enrolment and attempt on this host: a repeated job finds it. */
-void pfx_user_key_id(const char *host_id, int64_t enrolment, int64_t attempt,
-                     struct pfx_key_id *ret_id);
+/* CKA_ID of the user key of this enrolment and attempt on this host: a repeated job finds it. User
+ * and purpose are in it, so a pfx-agentd that repeats a job with another user's id finds nothing,
+ * and gets no second ticket for a key that is somebody else's. */
+void pfx_user_key_id(const char *host_id, const char *user_id, const char *purpose,
+                     int64_t enrolment, int64_t attempt, struct pfx_key_id *ret_id);
 #define PFX_USER_LABEL "pfx-agent user " /* every user key's CKA_LABEL starts so */
 /* "pfx-users (serial 0123...)" into buf, for people; returns buf. */
 const char *pfx_token_text(const struct pfx_token *token, char buf[128]);

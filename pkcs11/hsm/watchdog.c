@@ -28,6 +28,15 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake;
 static bool stopping;
 
+/* Not pfx_uptime_ms, which goes on while the host sleeps: a call that was under way then hangs no
+ * longer than any other. */
+static int64_t awake_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static void trace(const char *function, bool entering)
 {
     if (!own) {
@@ -39,7 +48,7 @@ static void trace(const char *function, bool entering)
     if (entering) {
         if (own->depth++ > 0)
             return;
-        atomic_store(&own->since_ms, pfx_uptime_ms());
+        atomic_store(&own->since_ms, awake_ms());
         atomic_store(&own->function, function);
     } else if (own->depth > 0 && --own->depth == 0) {
         atomic_store(&own->function, NULL);
@@ -52,7 +61,7 @@ static void look(void)
     for (unsigned i = 0; i < n && i < MARKS; i++) {
         const char *function = atomic_load(&marks[i].function);
         int64_t since = atomic_load(&marks[i].since_ms);
-        if (!function || pfx_uptime_ms() - since < deadline_ms)
+        if (!function || awake_ms() - since < deadline_ms)
             continue;
         /* It may have ended, and the next one begun, between the two loads. */
         if (atomic_load(&marks[i].function) != function || atomic_load(&marks[i].since_ms) != since)
@@ -61,7 +70,7 @@ static void look(void)
             PFX_LOG_ERROR,
             "the Cryptoki call %s hasn't come back for %lld s (call_deadline): the module or its "
             "HSM hangs; pfx-hsm ends and has to be started again",
-            function, (long long)((pfx_uptime_ms() - since) / 1000));
+            function, (long long)((awake_ms() - since) / 1000));
         _exit(PFX_WATCHDOG_EXIT); /* no handlers: they would wait for the thread that hangs */
     }
 }
