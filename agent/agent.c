@@ -67,10 +67,14 @@ static pfx_result orders_tick(struct pfx_agent *agent, int64_t now_ms, struct pf
 void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
+    struct pfx_error later = PFX_ERROR_NONE;
     pfx_result r = pfx_pass_tick(agent, now_ms, &err);
+    /* A pass that can't end must not keep the orders from being asked for. */
+    pfx_result orders = orders_tick(agent, now_ms, &later);
     if (pfx_ok(r))
-        r = orders_tick(agent, now_ms, &err);
-    pfx_agent_store_result(agent, r, &err);
+        pfx_agent_store_result(agent, orders, &later);
+    else
+        pfx_agent_store_result(agent, r, &err);
 }
 
 uint32_t pfx_dice(void)

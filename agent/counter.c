@@ -9,6 +9,7 @@
 #include "api/wire/conn.h"
 
 #define ROOM ((size_t)256 * 1024) /* a verb goes on while less than this is queued */
+#define NOBODIES 4                /* places for those who may ask nothing: they only get told so */
 #define IDLE_MS (60 * PFX_SECOND) /* without a request, or with a reader that doesn't read */
 
 struct pfx_counter {
@@ -146,6 +147,15 @@ void pfx_asker_fail(struct pfx_asker *asker, const struct pfx_error *err)
     pfx_asker_end(asker, pfx_class_exit(err->cls), err);
 }
 
+/* Whoever may open the socket could else take every place from those who may ask. */
+static bool crowded(const struct pfx_counter *counter)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < PFX_COUNTER_ASKERS; i++)
+        n += counter->askers[i].conn && counter->askers[i].role == PFX_ASKER_NOBODY;
+    return n > NOBODIES;
+}
+
 static void accept_all(struct pfx_counter *counter)
 {
     for (int n = 0; n < PFX_COUNTER_ASKERS; n++) {
@@ -172,7 +182,7 @@ static void accept_all(struct pfx_counter *counter)
         else if (counter->auditors != (gid_t)-1 &&
                  pfx_peer_allowed(peer, (uid_t)-1, counter->auditors))
             asker->role = PFX_ASKER_AUDITOR;
-        if (!place) {
+        if (!place || (asker->role == PFX_ASKER_NOBODY && crowded(counter))) {
             pfx_log(PFX_LOG_WARN, "socket cli: too many connections, pid %d is refused",
                     (int)peer->pid);
             leave(asker);

@@ -96,6 +96,11 @@ static bool addresses_ok(const struct pfx_case *c, struct pfx_verdict *v)
     return true;
 }
 
+bool pfx_case_data(struct pfx_names *names, const struct pfx_case *c, struct pfx_verdict *v)
+{
+    return addresses_ok(c, v) && names_ok(names, c, v);
+}
+
 void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
                 const struct pfx_case *c, int64_t now_ms, struct pfx_verdict *v)
 {
@@ -129,7 +134,7 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
         settle(v, PFX_DECIDE_WAIT, "ended without a certificate %u time%s; next attempt on %s",
                c->ended, c->ended == 1 ? "" : "s",
                day(pfx_reorder_at(c->ended, c->ended_at, conf->reorder_after_ms), when));
-    else if (!addresses_ok(c, v) || !names_ok(names, c, v))
+    else if (!pfx_case_data(names, c, v))
         return;
     else if (!pfx_budget_left(c->in_pass, conf->max_orders_per_pass, c->today,
                               conf->max_orders_per_day))

@@ -158,11 +158,6 @@ pfx_result pfx_enrolment_hold(struct pfx_store *store, struct pfx_enrolment *e, 
         PFX_PARAMS(P_TEXT(from), P_TEXT(kind), P_TEXT(why), P_INT(e->id)));
 }
 
-bool pfx_enrolment_ordered(const struct pfx_enrolment *e)
-{
-    return e->sent_first != 0 || e->order_id != 0;
-}
-
 void pfx_chain_add(struct pfx_buf *chain, struct pfx_bytes der)
 {
     uint32_t n = (uint32_t)der.len;

@@ -66,8 +66,6 @@ PFX_MUST_USE pfx_result pfx_enrolment_hold(struct pfx_store *store, struct pfx_e
 /* Remembers the last failure without moving. */
 PFX_MUST_USE pfx_result pfx_enrolment_failed(struct pfx_store *store, struct pfx_enrolment *e,
                                              const struct pfx_error *fail, struct pfx_error *err);
-/* Does an order exist, or may one? */
-bool pfx_enrolment_ordered(const struct pfx_enrolment *e);
 
 /* Chains are kept as one blob: length, then bytes, for each certificate. */
 void pfx_chain_add(struct pfx_buf *chain, struct pfx_bytes der);

@@ -81,7 +81,8 @@ static pfx_result fill_case(struct pfx_agent *agent, struct pfx_case *c, char *f
                        " WHERE user_hex = ? AND purpose = ? COLLATE NOCASE",
                        PFX_PARAMS(P_TEXT(c->user->hex), P_TEXT(intune))));
     PFX_TRY(pfx_db_select(db, err, &stmt,
-                          "SELECT id, state FROM enrolment WHERE user = ? AND intune = ?"
+                          "SELECT id, state, held_why IS '" PFX_HELD_LIMIT "' FROM enrolment"
+                          " WHERE user = ? AND intune = ?"
                           " AND state NOT IN ('ACTIVE', 'FAILED', 'ENDED')",
                           PFX_PARAMS(P_TEXT(user), P_TEXT(intune))));
     PFX_TRY(pfx_db_next(db, stmt, &row, err));
@@ -89,6 +90,7 @@ static pfx_result fill_case(struct pfx_agent *agent, struct pfx_case *c, char *f
         c->flight = sqlite3_column_int64(stmt, 0);
         snprintf(flight_state, flight_size, "%s", (const char *)sqlite3_column_text(stmt, 1));
         c->flight_state = flight_state;
+        c->flight_limit = sqlite3_column_int64(stmt, 2) != 0;
         return PFX_OK;
     }
     pfx_db_done(&stmt);
@@ -199,6 +201,30 @@ static pfx_result create(struct acting *a, const struct pfx_case *c, struct pfx_
     return pfx_outbox_put(a->agent->store, &e, "hsm.key_csr", a->now_ms, a->now_ms, err);
 }
 
+static pfx_result refuse(struct acting *a, const struct pfx_case *c, const struct pfx_verdict *v,
+                         struct pfx_error *err)
+{
+    return pfx_db_exec(a->agent->store->db, err, NULL,
+                       "UPDATE user SET trouble = ?, trouble_at = coalesce(trouble_at, ?)"
+                       " WHERE id = ?",
+                       PFX_PARAMS(P_TEXT(v->why), P_INT(a->now_ms), P_TEXT(c->user->id)));
+}
+
+/* What the limit holds may wait for weeks: it is ordered with the addresses and names of then. */
+static pfx_result refresh(struct acting *a, const struct pfx_case *c, struct pfx_verdict *v,
+                          struct pfx_error *err)
+{
+    if (!pfx_case_data(a->agent->names, c, v))
+        return refuse(a, c, v, err);
+    char *addresses PFX_AUTOFREE = pfx_strings_json(&v->addresses);
+    return pfx_db_exec(a->agent->store->db, err, NULL,
+                       "UPDATE enrolment SET addresses = ?1, first_name = ?2, last_name = ?3"
+                       " WHERE id = ?4 AND rule = ?5 AND (addresses IS NOT ?1"
+                       " OR first_name IS NOT ?2 OR last_name IS NOT ?3)",
+                       PFX_PARAMS(P_TEXT(addresses), P_TEXT(v->first_name), P_TEXT(v->last_name),
+                                  P_INT(c->flight), P_TEXT(c->rule->name)));
+}
+
 static pfx_result act(void *ctx, const struct pfx_case *c, struct pfx_verdict *v,
                       struct pfx_error *err)
 {
@@ -216,11 +242,9 @@ static pfx_result act(void *ctx, const struct pfx_case *c, struct pfx_verdict *v
                                   "its record is gone from Intune", err);
     }
     case PFX_DECIDE_REFUSE:
-        return pfx_db_exec(store->db, err, NULL,
-                           "UPDATE user SET trouble = ?, trouble_at = coalesce(trouble_at, ?)"
-                           " WHERE id = ?",
-                           PFX_PARAMS(P_TEXT(v->why), P_INT(a->now_ms), P_TEXT(c->user->id)));
+        return refuse(a, c, v, err);
     case PFX_DECIDE_SKIP:
+        return c->flight_limit && c->user->enabled ? refresh(a, c, v, err) : PFX_OK;
     case PFX_DECIDE_WAIT:
         break;
     }

@@ -74,7 +74,8 @@ pfx_result pfx_orders_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_e
         return PFX_OK;
     /* From the last poll on, or from the first order that none has covered. A time in the future is
      * that of a clock which was set back: poll rather than wait for it. */
-    int64_t from = facts.answered > facts.oldest ? facts.answered : facts.oldest;
+    int64_t oldest = facts.oldest > now_ms ? 0 : facts.oldest;
+    int64_t from = facts.answered > oldest ? facts.answered : oldest;
     if (!facts.polling &&
         (now_ms >= from + agent->conf->poll_every_ms || from > now_ms + PFX_MINUTE))
         PFX_TRY(pfx_orders_poll(agent, now_ms, err));

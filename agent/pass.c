@@ -29,6 +29,7 @@ pfx_result pfx_pass_load(struct pfx_store *store, struct pfx_pass *ret_pass, str
     PFX_TRY(pfx_meta_get(store, "pass_dry", &dry, err));
     PFX_TRY(pfx_meta_get(store, "pass_records", &records, err));
     PFX_TRY(pfx_meta_get(store, "pass_started", &ret_pass->started, err));
+    PFX_TRY(pfx_meta_get(store, "pass_scheduled", &ret_pass->scheduled, err));
     PFX_TRY(pfx_meta_get(store, "pass_finished", &ret_pass->finished, err));
     PFX_TRY(pfx_meta_get(store, "records_started", &ret_pass->records_started, err));
     PFX_TRY(pfx_meta_get(store, "records_pass", &ret_pass->records_pass, err));
@@ -67,6 +68,8 @@ pfx_result pfx_pass_start(struct pfx_agent *agent, bool records, bool dry, int64
     PFX_TRY(pfx_meta_set(agent->store, "pass_dry", dry, err));
     PFX_TRY(pfx_meta_set(agent->store, "pass_records", records, err));
     PFX_TRY(pfx_meta_set(agent->store, "pass_started", now_ms, err));
+    if (!dry) /* a dry run takes no real one's turn */
+        PFX_TRY(pfx_meta_set(agent->store, "pass_scheduled", now_ms, err));
     for (size_t i = 0; i < agent->conf->n_rules; i++) {
         const struct pfx_rule_conf *rule = &agent->conf->rules[i];
         char *scope PFX_AUTOFREE = pfx_asprintf("pass/rule/%s", rule->name);
@@ -113,7 +116,7 @@ pfx_result pfx_pass_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_err
         return left ? PFX_OK : finish(agent, &pass, now_ms, err);
     }
     int64_t every = agent->conf->pass_every_ms;
-    if (every == 0 || agent->run || (now_ms < pass.started + every && pass.started <= now_ms))
+    if (every == 0 || agent->run || (now_ms < pass.scheduled + every && pass.scheduled <= now_ms))
         return PFX_OK;
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));

@@ -11,6 +11,7 @@ struct pfx_pass {
     bool dry;     /* nothing is created at its end */
     bool records; /* Intune's list is read in it */
     int64_t started;
+    int64_t scheduled;       /* when the last one began that wasn't dry; the next is due from it */
     int64_t finished;        /* the last one that was evaluated */
     int64_t records_started; /* of the last full read of Intune's list; 0: never */
     int64_t records_pass;
@@ -48,7 +49,8 @@ struct pfx_case {
     int64_t record_expires; /* latest record of this user and purpose; INT64_MAX: without a date */
     int64_t flight;         /* enrolment in flight */
     const char *flight_state;
-    int64_t active; /* newest active enrolment */
+    bool flight_limit; /* held by the order limit: nothing was begun */
+    int64_t active;    /* newest active enrolment */
     int64_t active_expires;
     int64_t active_at;
     int64_t records_started; /* when the last full read of Intune's list began */
@@ -67,6 +69,9 @@ void pfx_verdict_done(struct pfx_verdict *verdict);
 /* Pure but for ICU. */
 void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
                 const struct pfx_case *c, int64_t now_ms, struct pfx_verdict *ret_verdict);
+/* Fills the verdict's addresses and names; false: a verdict of REFUSE that says why. */
+PFX_MUST_USE bool pfx_case_data(struct pfx_names *names, const struct pfx_case *c,
+                                struct pfx_verdict *verdict);
 /* Intune's word for the records of a rule. */
 const char *pfx_rule_intune(const struct pfx_rule_conf *rule);
 

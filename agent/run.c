@@ -17,6 +17,7 @@
 /* For a directory or a CA that answers "later". */
 #define READ_PATIENCE (60 * PFX_SECOND)
 #define PROGRESS_EVERY 300
+#define TELL_EVERY (30 * PFX_SECOND)
 #define STEP_EVERY 40
 #define POLL_STEP_MAX (60 * PFX_SECOND)
 #define PLAN_PAGE 100
@@ -39,7 +40,9 @@ struct pfx_run {
     struct pfx_sweep sweep;
     int64_t poll_step, poll_at_uptime;
     int64_t missing_since[PFX_ARM_ROLES]; /* 0: connected, or nothing to do for it */
-    int64_t next_uptime, shown_uptime;
+    int64_t next_uptime, shown_uptime, told_uptime;
+    int64_t pages, pages_uptime; /* what is left of the pass, and since when */
+    int64_t asked_uptime;        /* the last poll: since when it is waited for; 0: it isn't */
     struct progress shown;
 };
 
@@ -189,8 +192,11 @@ static pfx_result show_progress(struct pfx_agent *agent, const char *phase, stru
     struct progress p = {0};
     PFX_TRY(measure(agent, &p, err));
     snprintf(p.phase, sizeof(p.phase), "%s", phase);
-    if (memcmp(&p, &run->shown, sizeof(p)) != 0)
+    /* Unchanged for long, it is told again: the reader must see that somebody is there. */
+    if (memcmp(&p, &run->shown, sizeof(p)) != 0 || uptime > run->told_uptime + TELL_EVERY) {
         send_counts(run, "progress", &p);
+        run->told_uptime = uptime;
+    }
     if (agent->run)
         run->shown = p;
     return PFX_OK;
@@ -224,10 +230,12 @@ static pfx_result send_troubles(struct pfx_agent *agent, int64_t *ret_n, struct 
                      (const char *)sqlite3_column_text(stmt, 1),
                      (const char *)sqlite3_column_text(stmt, 2));
     }
-    if (agent->run && (agent->no_orders || agent->no_uploads))
+    if (agent->run && agent->no_orders)
         send_trouble(agent->run, NULL, "paused",
-                     agent->no_orders ? "orders are paused. Next: pfx-agent resume --orders"
-                                      : "uploads are paused. Next: pfx-agent resume --uploads");
+                     "orders are paused. Next: pfx-agent resume --orders");
+    if (agent->run && agent->no_uploads)
+        send_trouble(agent->run, NULL, "paused",
+                     "uploads are paused. Next: pfx-agent resume --uploads");
     return PFX_OK;
 }
 
@@ -304,13 +312,37 @@ static pfx_result give_up_reading(struct pfx_agent *agent, const char *what, str
     return PFX_OK;
 }
 
+/* A pass that only waits for its back-off, of this run or another's, doesn't hold the reader for
+ * ever. One "later" after a long reading isn't that: patience begins anew with each page. */
+static pfx_result watch_pass(struct pfx_agent *agent, const char *phase, int64_t now_ms,
+                             struct pfx_error *err)
+{
+    struct pfx_run *run = agent->run;
+    struct pfx_outbox_counts counts;
+    int64_t uptime = pfx_uptime_ms(), pages;
+    PFX_TRY(pfx_db_int(agent->store->db, err, 0, &pages,
+                       "SELECT max(id) * 1000 + count(*) FROM job WHERE scope LIKE 'pass/%'",
+                       PFX_NO_PARAMS));
+    if (pages != run->pages || run->pages_uptime == 0)
+        run->pages_uptime = uptime;
+    run->pages = pages;
+    PFX_TRY(pfx_outbox_count(agent->store, NULL, now_ms, true, true, &counts, err));
+    if (counts.out + counts.due > 0 || uptime <= run->pages_uptime + READ_PATIENCE ||
+        uptime <= run->until_uptime)
+        return show_progress(agent, phase, err);
+    return give_up_reading(agent,
+                           agent->store_trouble[0] ? agent->store_trouble
+                                                   : "the directory or Intune can't be read yet",
+                           err);
+}
+
 static pfx_result step_waiting(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
 {
     struct pfx_run *run = agent->run;
     struct pfx_pass pass;
     PFX_TRY(pfx_pass_load(agent->store, &pass, err));
     if (pass.active) /* of the schedule, or of a run whose reader left: a run reads for itself */
-        return show_progress(agent, "another pass is being read", err);
+        return watch_pass(agent, "another pass is being read", now_ms, err);
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
     PFX_TRY(pfx_pass_start(agent, true, run->dry, now_ms, err));
@@ -325,14 +357,8 @@ static pfx_result step_reading(struct pfx_agent *agent, int64_t now_ms, struct p
     struct pfx_run *run = agent->run;
     struct pfx_pass pass;
     PFX_TRY(pfx_pass_load(agent->store, &pass, err));
-    if (pass.no == run->pass && pass.active) {
-        struct pfx_outbox_counts counts;
-        PFX_TRY(pfx_outbox_count(agent->store, NULL, now_ms, true, true, &counts, err));
-        if (counts.out + counts.due == 0 && pfx_uptime_ms() > run->started_uptime + READ_PATIENCE &&
-            pfx_uptime_ms() > run->until_uptime)
-            return give_up_reading(agent, "the directory or Intune can't be read yet", err);
-        return show_progress(agent, "reading groups and records", err);
-    }
+    if (pass.no == run->pass && pass.active)
+        return watch_pass(agent, "reading groups and records", now_ms, err);
     run->phase = run->dry ? PHASE_PLANNING : PHASE_WORKING;
     return run->dry ? pfx_sweep_start(agent, now_ms, &run->sweep, err) : PFX_OK;
 }
@@ -376,14 +402,18 @@ static pfx_result step_working(struct pfx_agent *agent, int64_t now_ms, struct p
     if (!agent->run || counts.out + counts.due > 0)
         return PFX_OK;
     bool time_left = uptime < run->until_uptime;
-    if (orders.pending && orders.answered < orders.newest) {
+    /* An order from the future (the clock was set back) is covered by no poll of now. */
+    if (orders.pending && orders.newest <= now_ms && orders.answered < orders.newest) {
+        if (run->asked_uptime == 0)
+            run->asked_uptime = uptime;
         if (!orders.polling) /* once after the last order, or the run would end knowing nothing */
             return poll_now(agent, now_ms, err);
-        if (!time_left && uptime > run->started_uptime + READ_PATIENCE)
+        if (!time_left && uptime > run->asked_uptime + READ_PATIENCE)
             return give_up_reading(agent, "the CA couldn't be asked what became of the orders",
                                    err);
         return PFX_OK;
     }
+    run->asked_uptime = 0;
     if (!time_left || (orders.pending == 0 && counts.later == 0))
         return finish(agent, err);
     if (orders.pending && uptime >= run->poll_at_uptime && !orders.polling) {

@@ -54,7 +54,7 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
     fact(asker, "last pass", pass.finished ? "ok" : "warn", "%s%s", at(pass.finished, a),
          pass.active ? ", one is being read" : "");
     if (agent->conf->pass_every_ms)
-        fact(asker, "next pass", "ok", "%s", at(pass.started + agent->conf->pass_every_ms, a));
+        fact(asker, "next pass", "ok", "%s", at(pass.scheduled + agent->conf->pass_every_ms, a));
     else
         fact(asker, "next pass", "ok", "by command only");
     fact(asker, "records read", pass.records_started ? "ok" : "warn", "%s",

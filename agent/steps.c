@@ -333,12 +333,13 @@ static pfx_result repeat(struct step *st, const struct pfx_answer *answer, const
     return pfx_outbox_again(store, job, kind ? kind : job->kind, at, line, err);
 }
 
-/* Nothing was bought: it counts neither as sent nor against the day's budget. */
+/* Nothing was bought by this one: it counts neither as sent nor against the day's budget. An
+ * earlier one that a person gave up stays remembered. */
 static pfx_result not_sent(struct step *st, struct pfx_error *err)
 {
     return pfx_db_exec(st->agent->store->db, err, NULL,
-                       "UPDATE enrolment SET sent_first = NULL, sent_last = NULL"
-                       " WHERE id = ? AND settle_since IS NULL",
+                       "UPDATE enrolment SET sent_first = nullif(sent_first, sent_last),"
+                       " sent_last = NULL WHERE id = ? AND settle_since IS NULL",
                        PFX_PARAMS(P_INT(st->e->id)));
 }
 
@@ -349,8 +350,15 @@ static pfx_result follow(struct step *st, const struct pfx_answer *answer, struc
     enum pfx_class cls = st->bad.cls;
     struct pfx_outcome out = pfx_flow_outcome(row, cls);
     if (strcmp(row->job, "up.order") == 0 &&
-        (cls == PFX_CLASS_TRANSIENT || cls == PFX_CLASS_DEVICE || cls == PFX_CLASS_REFUSED))
+        (cls == PFX_CLASS_TRANSIENT || cls == PFX_CLASS_DEVICE || cls == PFX_CLASS_REFUSED ||
+         cls == PFX_CLASS_USAGE))
         PFX_TRY(not_sent(st, err));
+    /* A read-back that the service refuses counts like one that differs, or it went on for ever. */
+    if (out.to == PFX_SEALED && answer->fail.cls == PFX_CLASS_REFUSED) {
+        out = ++st->e->bounces >= MOST_BOUNCES ? row->held : out;
+        PFX_TRY(pfx_db_exec(store->db, err, NULL, "UPDATE enrolment SET bounces = ? WHERE id = ?",
+                            PFX_PARAMS(P_INT(st->e->bounces), P_INT(st->e->id))));
+    }
     if (out.again)
         return repeat(st, answer, out.job, err);
     if (out.to == PFX_HELD)

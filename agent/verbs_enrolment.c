@@ -289,6 +289,18 @@ static pfx_result release(struct pfx_agent *agent, struct pfx_enrolment *e, int6
                               "an operator orders again, the lost order is given up", err);
 }
 
+/* Of several at once only what the limit holds: a lost order may have been bought, so each of those
+ * is a decision of its own. */
+static pfx_result release_limit(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
+                                struct pfx_error *err)
+{
+    if (e->at == PFX_HELD && (!e->held_why || strcmp(e->held_why, PFX_HELD_LIMIT) != 0))
+        return no(err, e, "release",
+                  "isn't held by the order limit; a lost order is ordered again only by the "
+                  "enrolment's number");
+    return release(agent, e, now_ms, err);
+}
+
 typedef pfx_result (*act_fn)(struct pfx_agent *, struct pfx_enrolment *, int64_t,
                              struct pfx_error *);
 
@@ -322,8 +334,9 @@ static void step_act(struct pfx_asker *asker, act_fn act, int64_t now_ms)
             }
             r = pfx_fail(
                 &err, PFX_CLASS_REFUSED, asker->verb->name, "selection", "",
-                "no enrolment fits, or none of those that do is in a state for it; pfx-agent "
-                "enrolment list shows them");
+                "no enrolment fits, or none of those that do is in a state for it%s; pfx-agent "
+                "enrolment list shows them",
+                act == release_limit ? " (a lost order goes by the enrolment's number only)" : "");
         }
         if (pfx_ok(r))
             r = act_once(asker, act, e.id, now_ms, &err);
@@ -352,7 +365,7 @@ static void step_retry(struct pfx_asker *asker, int64_t now_ms)
 
 static void step_release(struct pfx_asker *asker, int64_t now_ms)
 {
-    step_act(asker, release, now_ms);
+    step_act(asker, asker->select.enrolment ? release : release_limit, now_ms);
 }
 
 void pfx_verb_cancel(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,

@@ -15,7 +15,7 @@ void pfx_words_held(const char *held_why, const char *held_job, const char *whic
             out, size,
             "look at the CA whether the order is there, then: pfx-agent enrolment retry %s looks "
             "for it again, pfx-agent enrolment release %s orders again",
-            which, which);
+            which, *which == '-' ? "NUMBER" : which);
     else
         snprintf(out, size, "put right what it says, then: pfx-agent enrolment retry %s", which);
 }

@@ -22,7 +22,7 @@
 #define CLI_EXIT_REFUSED 4
 #define CLI_EXIT_INTERNAL 70
 
-/* Every option of every verb; option_table in options.c has a row for each. */
+/* Every option of every verb; cli_options in verbs.c has a row for each. */
 enum cli_option_id {
     CLI_JSON,
     CLI_CONFIG,

@@ -206,7 +206,8 @@ int cli_do_enrolment_list(struct cli *cli)
         cli_table_print(table, stdout);
     else if (code == CLI_EXIT_OK && view.n == 0)
         cli_say("no enrolment%s",
-                cli->given[CLI_ALL] ? "" : "; with --all ended ones are shown too");
+                cli->n_operands > 0 || cli->given[CLI_USER] || cli->given[CLI_STATE] ? " fits"
+                                                                                     : " yet");
     return code;
 }
 

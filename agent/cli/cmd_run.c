@@ -47,10 +47,9 @@ static void run_item(void *ctx, const struct pfx_msg *item)
     else if (strcmp(kind, "trouble") == 0) {
         cli_progress_clear(&view->progress);
         const char *why = pfx_msg_has(item, "why") ? pfx_msg_str(item, "why") : "";
-        if (pfx_msg_has(item, "user"))
-            cli_say("%s: %s", pfx_msg_str(item, "user"), why);
-        else
-            cli_say("%s", why);
+        bool user = pfx_msg_has(item, "user"), next = pfx_msg_has(item, "next");
+        cli_say("%s%s%s%s%s", user ? pfx_msg_str(item, "user") : "", user ? ": " : "", why,
+                next ? "; next: " : "", next ? pfx_msg_str(item, "next") : "");
     } else {
         long long total = number(item, "total");
         long long settled =

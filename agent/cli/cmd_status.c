@@ -17,6 +17,7 @@
 
 struct status_view {
     bool json;
+    bool unwell; /* something is bad */
     struct cli_table *facts, *waits;
     struct pfx_buf *out; /* JSON array's inside */
     char counts[1024];
@@ -85,6 +86,7 @@ static void fact(struct status_view *view, const char *name, const char *value, 
         flow(view, name, value);
         return;
     }
+    view->unwell = view->unwell || tone == CLI_BAD;
     if (tone != CLI_GOOD && !view->all && said_before(view, value))
         return;
     cli_table_add(view->facts, mark, tone);
@@ -124,8 +126,10 @@ static void agent_item(void *ctx, const struct pfx_msg *item)
         cli_table_add(view->waits, next, CLI_WARN);
     } else if (strcmp(kind, "trouble") == 0) {
         const char *what = pfx_msg_has(item, "what") ? pfx_msg_str(item, "what") : value;
-        fact(view, "trouble", what, pfx_msg_has(item, "level") ? pfx_msg_str(item, "level") : "bad",
-             next);
+        /* One of a user says what is wrong, not with whom. */
+        char *whose PFX_AUTOFREE = strchr(name, '@') ? pfx_asprintf("%s: %s", name, what) : NULL;
+        fact(view, "trouble", whose ? whose : what,
+             pfx_msg_has(item, "level") ? pfx_msg_str(item, "level") : "bad", next);
     } else
         fact(view, name, value, pfx_msg_str(item, "level"), next);
 }
@@ -230,7 +234,7 @@ int cli_do_status(struct cli *cli)
     if (cli_table_rows(waits) > 0) {
         (void)fputc('\n', stdout);
         cli_table_print(waits, stdout);
-    } else if (agent_code == CLI_EXIT_OK && hsm_code == CLI_EXIT_OK)
+    } else if (agent_code == CLI_EXIT_OK && hsm_code == CLI_EXIT_OK && !view.unwell)
         (void)printf("nothing waits for a person\n");
     return agent_code != CLI_EXIT_OK ? agent_code : hsm_code;
 }

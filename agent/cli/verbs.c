@@ -56,7 +56,9 @@ const struct cli_verb cli_verbs[] = {
     {"enrolment", "retry", "[NUMBER|USER]...", 0, 1000, SELECT, "operators", false,
      "take a held or failed enrolment up again", NULL, cli_do_enrolment_change},
     {"enrolment", "release", "[NUMBER|USER]...", 0, 1000, SELECT, "operators", false,
-     "let orders go out that max_orders_per_pass or max_orders_per_day hold", NULL,
+     "let orders go out that max_orders_per_pass or max_orders_per_day hold",
+     "By its number it also orders again what is held for a lost order, which may then be bought "
+     "twice: look at the CA first. Users, --user, --state and --all leave those alone.",
      cli_do_enrolment_change},
     {"key", "list", "", 0, 0, 0, "admins", false, "the keys in the tokens", NULL, cli_do_key_list},
     {"key", "show", "NAME", 1, 1, 0, "admins", false,

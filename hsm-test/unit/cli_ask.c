@@ -1,4 +1,5 @@
 /* Asking a daemon: a child plays it on a real path socket, well-behaved and not. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -221,6 +222,63 @@ static void sockets_by_option_and_environment(void **state)
     (void)unsetenv("PFX_HSM_SOCKET");
 }
 
+/* What a verb prints on one of the two streams. */
+static char *printed(FILE *stream, int (*verb)(struct cli *), struct cli *cli)
+{
+    static char text[8192];
+    char file[120];
+    (void)snprintf(file, sizeof(file), "%s/printed", dir);
+    (void)fflush(stream);
+    int before = dup(fileno(stream)), fd = open(file, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_true(before >= 0 && fd >= 0);
+    (void)dup2(fd, fileno(stream));
+    (void)verb(cli);
+    (void)fflush(stream);
+    (void)dup2(before, fileno(stream));
+    (void)close(before);
+    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+    (void)close(fd);
+    (void)unlink(file);
+    text[n > 0 ? n : 0] = '\0';
+    return text;
+}
+
+/* Two users with the same trouble are two, each by name, and nobody is told that all is well. */
+static void troubles_name_the_user(void **state)
+{
+    (void)state;
+    static const char *const frames[] = {
+        "{\"v\":1,\"t\":\"item\",\"id\":1,\"body\":{\"kind\":\"trouble\",\"name\":\"a@x.test\","
+        "\"what\":\"no address\",\"next\":\"set mail\"}}",
+        "{\"v\":1,\"t\":\"item\",\"id\":1,\"body\":{\"kind\":\"trouble\",\"name\":\"b@x.test\","
+        "\"what\":\"no address\",\"next\":\"set mail\"}}",
+        "{\"v\":1,\"t\":\"end\",\"id\":1,\"exit\":0}", NULL};
+    struct cli cli = {.given = {[CLI_CLI_SOCKET] = true, [CLI_ADMIN_SOCKET] = true},
+                      .values = {[CLI_CLI_SOCKET] = path, [CLI_ADMIN_SOCKET] = "/x/none"}};
+    pid_t child = serve(frames);
+    const char *text = printed(stdout, cli_do_status, &cli);
+    reap(child);
+    assert_non_null(strstr(text, "a@x.test: no address"));
+    assert_non_null(strstr(text, "b@x.test: no address"));
+    assert_non_null(strstr(text, "next: set mail"));
+    assert_null(strstr(text, "nothing waits"));
+}
+
+static void a_run_says_the_next_step(void **state)
+{
+    (void)state;
+    static const char *const frames[] = {
+        "{\"v\":1,\"t\":\"item\",\"id\":1,\"body\":{\"kind\":\"trouble\",\"user\":\"a@x.test\","
+        "\"why\":\"no address\",\"next\":\"set mail\"}}",
+        "{\"v\":1,\"t\":\"end\",\"id\":1,\"exit\":1}", NULL};
+    struct cli cli = {.given = {[CLI_CLI_SOCKET] = true, [CLI_ONCE] = true},
+                      .values = {[CLI_CLI_SOCKET] = path}};
+    pid_t child = serve(frames);
+    const char *text = printed(stderr, cli_do_run, &cli);
+    reap(child);
+    assert_non_null(strstr(text, "a@x.test: no address; next: set mail"));
+}
+
 int main(void)
 {
     (void)signal(SIGPIPE, SIG_IGN);
@@ -230,6 +288,8 @@ int main(void)
         cmocka_unit_test(answers_that_cannot_be_read),
         cmocka_unit_test(unreachable_says_which_and_why),
         cmocka_unit_test(sockets_by_option_and_environment),
+        cmocka_unit_test(troubles_name_the_user),
+        cmocka_unit_test(a_run_says_the_next_step),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
