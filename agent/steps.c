@@ -79,7 +79,7 @@ static pfx_result take_order(struct step *st, struct pfx_error *err)
             "at both orders at the CA",
             (long long)order, (long long)owner);
     snprintf(st->note, sizeof(st->note), "order %lld", (long long)order);
-    /* One that is issued at once isn't waited for: it is asked for now. */
+    /* One that is issued at once isn't waited for: the CA is asked at once. */
     return pfx_db_exec(st->agent->store->db, err, NULL,
                        "UPDATE enrolment SET order_id = ?, certificate_id = ?, ordered_at = ?,"
                        " covered = 0, ca_status = ?, info_at = ?, validation_at = NULL,"
