@@ -2,11 +2,12 @@
 
 #include <string.h>
 
+#include "api/conf/product.h"
 #include "api/conf/table.h"
 
 #define AT(field) offsetof(struct pfx_agent_conf, field)
 #define IN_RULE(field) offsetof(struct pfx_rule_conf, field)
-#define PRODUCTS "secure_email_mailbox|secure_email_sponsor|secure_email_organization"
+#define IN_FIELD(field) offsetof(struct pfx_field_conf, field)
 
 static const struct pfx_option rows[] = {
     {.path = "state_dir", .type = PFX_O_PATH, .offset = AT(state_dir), .max = 1000,
@@ -23,12 +24,13 @@ static const struct pfx_option rows[] = {
      .sample = "00000000-0000-4000-8000-000000000001",
      .help = "object id of the Entra ID group; members of groups in it count too"},
     {.path = "rules[].product", .type = PFX_O_WORD, .offset = IN_RULE(product),
-     .choices = PRODUCTS, .required = true, .sample = "secure_email_mailbox",
-     .help = "what is ordered at DigiCert"},
+     .choices = PFX_PRODUCTS, .required = true, .sample = "secure_email_mailbox",
+     .help = "what is ordered: a product of DigiCert, or internal for a CA of one's own (ca: cmp "
+             "in uploader.yaml)"},
     {.path = "rules[].organization", .type = PFX_O_NUMBER, .offset = IN_RULE(organization),
      .min = 1, .max = (int64_t)1 << 52, .sample = "112233",
-     .help = "id of the organization at DigiCert; for _sponsor and _organization only, required "
-             "there"},
+     .help = "id of the organization at DigiCert; required for secure_email_sponsor, "
+             "secure_email_organization and the client_ products, for no other"},
     {.path = "rules[].purpose", .type = PFX_O_ENUM, .offset = IN_RULE(purpose),
      .min = PFX_PURPOSE_SIGNING, .choices = "signing|encryption|dual", .def = "signing",
      .help = "what the certificate is for"},
@@ -42,18 +44,46 @@ static const struct pfx_option rows[] = {
      .min = PFX_KEY_RSA_2048, .choices = "rsa-2048|rsa-3072|rsa-4096|ec-p256|ec-p384",
      .def = "rsa-2048", .help = "type of the user's key"},
     {.path = "rules[].profile", .type = PFX_O_ENUM, .offset = IN_RULE(profile),
-     .min = PFX_PROFILE_MODERN, .choices = "modern", .def = "modern",
-     .help = "algorithms of the PFX file"},
+     .min = PFX_PROFILE_MODERN, .choices = "modern|compat", .def = "modern",
+     .help = "algorithms of the PFX file; users.profiles of hsm-policy.yaml has to allow it"},
     {.path = "rules[].profile_type", .type = PFX_O_WORD, .offset = IN_RULE(profile_type),
-     .choices = "strict|multipurpose", .def = "strict",
-     .help = "profile of the S/MIME Baseline Requirements"},
+     .choices = "strict|multipurpose", .sample = "strict",
+     .help = "profile of the S/MIME Baseline Requirements (default strict; the older products are "
+             "multipurpose; internal has none)"},
     {.path = "rules[].common_name", .type = PFX_O_WORD, .offset = IN_RULE(common_name_indicator),
      .choices = "email_address|given_name_surname|pseudonym|organization_name",
      .sample = "given_name_surname",
-     .help = "what DigiCert makes the common name of; not for _mailbox (default "
-             "given_name_surname for _sponsor, organization_name for _organization)"},
+     .help = "what DigiCert makes the common name of, where the product leaves a choice: "
+             "email_address or organization_name for secure_email_organization (default "
+             "organization_name), given_name_surname, pseudonym or, for secure_email_sponsor, "
+             "email_address for a person (default given_name_surname)"},
     {.path = "rules[].client_auth", .type = PFX_O_BOOL, .offset = IN_RULE(client_auth),
      .def = "false", .help = "asks for the key usage client authentication too"},
+    {.path = "rules[].non_repudiation", .type = PFX_O_BOOL, .offset = IN_RULE(non_repudiation),
+     .def = "false",
+     .help = "asks for the key usage non-repudiation too; think twice, the company keeps the key"},
+    {.path = "rules[].custom_fields", .type = PFX_O_LIST, .offset = IN_RULE(fields),
+     .count_offset = IN_RULE(n_fields), .size = sizeof(struct pfx_field_conf), .min = 1, .max = 16,
+     .help = "custom fields of the order, as DigiCert's account has them (default: none)"},
+    {.path = "rules[].custom_fields[].id", .type = PFX_O_NUMBER, .offset = IN_FIELD(id), .min = 1,
+     .max = (int64_t)1 << 52, .required = true, .sample = "11",
+     .help = "DigiCert's metadata_id of the field"},
+    {.path = "rules[].custom_fields[].value", .type = PFX_O_TEXT, .offset = IN_FIELD(value),
+     .min = 1, .max = 255, .required = true, .sample = "cost centre 4711",
+     .help = "what stands in it"},
+    {.path = "rules[].comment", .type = PFX_O_TEXT, .offset = IN_RULE(comment), .min = 1,
+     .max = 200, .sample = "S/MIME for managed devices",
+     .help = "goes into the order's comments, behind the mark by which a lost order is found"},
+    {.path = "rules[].renewal", .type = PFX_O_BOOL, .offset = IN_RULE(renewal), .def = "false",
+     .help = "tells DigiCert which order is renewed (renewal_of_order_id), where that is known"},
+    {.path = "rules[].on_revoked", .type = PFX_O_ENUM, .offset = IN_RULE(on_revoked),
+     .min = PFX_REVOKED_TELL, .choices = "tell|remove|enrol_again", .def = "tell",
+     .help = "what follows when the CA revoked a delivered certificate: tell only; remove it from "
+             "Intune; or enrol again, and remove the old one unless it opens old mail"},
+    {.path = "rules[].shared_mailboxes", .type = PFX_O_BOOL, .offset = IN_RULE(shared_mailboxes),
+     .def = "false",
+     .help = "addresses of the shared mailboxes that the user may open stand in the certificate "
+             "too (Exchange Online)"},
     {.path = "rules[].payment", .type = PFX_O_WORD, .offset = IN_RULE(payment_method),
      .choices = "profile|balance", .sample = "balance",
      .help = "how DigiCert is paid (default: as the account has it)"},
@@ -75,6 +105,13 @@ static const struct pfx_option rows[] = {
      .help = "how often Intune's list is read"},
     {.path = "schedule.poll_every", .type = PFX_O_DURATION, .offset = AT(poll_every_ms),
      .min = 100, .max = PFX_DAYS(1), .def = "5m", .help = "how often the CA is asked for news"},
+    {.path = "schedule.sweep_every", .type = PFX_O_DURATION, .offset = AT(sweep_every_ms),
+     .min = 100, .max = PFX_DAYS(6), .def = "1d",
+     .help = "how often the CA is asked, while no order is pending, whether it revoked a delivered "
+             "certificate; its news reach back 7 days"},
+    {.path = "schedule.mailboxes_every", .type = PFX_O_DURATION, .offset = AT(mailboxes_every_ms),
+     .min = PFX_SECONDS(1), .max = PFX_DAYS(30), .def = "1d",
+     .help = "how often shared mailboxes are read, where a rule uses them"},
     {.path = "schedule.validation_every", .type = PFX_O_DURATION,
      .offset = AT(validation_every_ms), .min = 100, .max = PFX_DAYS(7), .def = "30m",
      .help = "how often the unvalidated addresses of an order are looked up"},
@@ -104,32 +141,111 @@ static const struct pfx_option rows[] = {
      .sample = "pfx-uploader", .help = "user of pfx-uploader (default: the daemon's own user)"},
 };
 
-static void check_organization(struct pfx_conf_reader *reader, const struct pfx_rule_conf *rule)
+static void check_organization(struct pfx_conf_reader *reader, const struct pfx_rule_conf *rule,
+                               const struct pfx_product *product)
 {
     unsigned line = pfx_reader_line(reader, rule, "rules[].organization");
-    bool mailbox = strcmp(rule->product, "secure_email_mailbox") == 0;
-    if (mailbox && line > 0)
+    if (product->organization == PFX_NEED_NO && line > 0)
         pfx_reader_mistake(reader, line, "rules[].organization",
-                           "secure_email_mailbox has no organization; expected no such line, or "
-                           "another product");
-    else if (!mailbox && line == 0)
+                           "%s has no organization; expected no such line, or another product",
+                           product->name);
+    else if (product->organization == PFX_NEED_MUST && line == 0)
         pfx_reader_mistake(reader, rule->line, "rules[].organization",
                            "it is missing; expected the organization's id at DigiCert for %s",
-                           rule->product);
+                           product->name);
 }
 
-static void finish_common_name(struct pfx_conf_reader *reader, struct pfx_rule_conf *rule)
+static void finish_common_name(struct pfx_conf_reader *reader, struct pfx_rule_conf *rule,
+                               const struct pfx_product *product)
 {
     unsigned line = pfx_reader_line(reader, rule, "rules[].common_name");
-    if (strcmp(rule->product, "secure_email_mailbox") == 0) {
-        if (line > 0)
-            pfx_reader_mistake(reader, line, "rules[].common_name",
-                               "secure_email_mailbox has always the address; expected no such "
-                               "line, or another product");
-    } else if (line == 0) {
-        rule->common_name_indicator = pfx_strdup(
-            strcmp(rule->product, "secure_email_sponsor") == 0 ? "given_name_surname"
-                                                               : "organization_name");
+    if (product->indicator == PFX_NEED_NO && line > 0)
+        pfx_reader_mistake(reader, line, "rules[].common_name",
+                           "%s leaves no choice of the common name; expected no such line, or "
+                           "another product",
+                           product->name);
+    else if (line == 0 && product->default_indicator)
+        rule->common_name_indicator = pfx_strdup(product->default_indicator);
+    else if (line > 0 && rule->common_name_indicator &&
+             !pfx_product_allows(product->indicators, rule->common_name_indicator))
+        pfx_reader_mistake(reader, line, "rules[].common_name",
+                           "%s doesn't take %s; expected one of %s", product->name,
+                           rule->common_name_indicator, product->indicators);
+}
+
+static void finish_profile_type(struct pfx_conf_reader *reader, struct pfx_rule_conf *rule,
+                                const struct pfx_product *product)
+{
+    unsigned line = pfx_reader_line(reader, rule, "rules[].profile_type");
+    if (line == 0 && product->profile_types)
+        rule->profile_type = pfx_strndup(product->profile_types,
+                                         strcspn(product->profile_types, "|"));
+    else if (line > 0 && !product->profile_types)
+        pfx_reader_mistake(reader, line, "rules[].profile_type",
+                           "%s has no profile type; expected no such line", product->name);
+    else if (line > 0 && rule->profile_type &&
+             !pfx_product_allows(product->profile_types, rule->profile_type))
+        pfx_reader_mistake(reader, line, "rules[].profile_type", "%s is always %s; expected that",
+                           product->name, product->profile_types);
+}
+
+/* S/MIME Baseline Requirements, 7.1.2.3: a strict certificate is for mail alone, and a key that
+ * only decrypts signs nothing. */
+static void check_usages(struct pfx_conf_reader *reader, const struct pfx_rule_conf *rule)
+{
+    if (rule->client_auth && rule->profile_type && strcmp(rule->profile_type, "strict") == 0)
+        pfx_reader_mistake(reader, pfx_reader_line(reader, rule, "rules[].client_auth"),
+                           "rules[].client_auth",
+                           "a certificate of the profile strict is for mail alone; expected "
+                           "profile_type: multipurpose in this rule, or client_auth: false");
+    if (rule->non_repudiation && rule->purpose == PFX_PURPOSE_ENCRYPTION)
+        pfx_reader_mistake(reader, pfx_reader_line(reader, rule, "rules[].non_repudiation"),
+                           "rules[].non_repudiation",
+                           "a certificate for encryption signs nothing; expected false, or another "
+                           "purpose");
+}
+
+/* What only DigiCert's orders have. */
+static void check_order(struct pfx_conf_reader *reader, const struct pfx_rule_conf *rule,
+                        const struct pfx_product *product)
+{
+    const struct {
+        const char *path;
+        bool harmless; /* it says no, as the example file does */
+    } only[] = {
+        {"rules[].custom_fields", false},
+        {"rules[].comment", false},
+        {"rules[].payment", false},
+        {"rules[].renewal", !rule->renewal},
+        {"rules[].client_auth", !rule->client_auth},
+        {"rules[].non_repudiation", !rule->non_repudiation},
+    };
+    if (strcmp(product->ca, "digicert") == 0)
+        return;
+    for (size_t i = 0; i < sizeof(only) / sizeof(only[0]); i++) {
+        unsigned line = pfx_reader_line(reader, rule, only[i].path);
+        if (line > 0 && !only[i].harmless)
+            pfx_reader_mistake(reader, line, only[i].path,
+                               "%s isn't ordered at DigiCert; expected no such line, or another "
+                               "product",
+                               product->name);
+    }
+}
+
+static void check_fields(struct pfx_conf_reader *reader, const struct pfx_rule_conf *rule)
+{
+    for (size_t i = 1; i < rule->n_fields; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (rule->fields[i].id == 0 || rule->fields[j].id != rule->fields[i].id)
+                continue;
+            pfx_reader_mistake(
+                reader, pfx_reader_line(reader, &rule->fields[i], "rules[].custom_fields[].id"),
+                "rules[].custom_fields[].id",
+                "%lld stands on line %u already; expected each field once",
+                (long long)rule->fields[i].id,
+                pfx_reader_line(reader, &rule->fields[j], "rules[].custom_fields[].id"));
+            break;
+        }
     }
 }
 
@@ -160,6 +276,24 @@ static void check_unique(struct pfx_conf_reader *reader, const struct pfx_agent_
     }
 }
 
+/* Of two rules for one group and Intune purpose the second would never hold: not what was meant. */
+static void check_group(struct pfx_conf_reader *reader, const struct pfx_agent_conf *conf, size_t i)
+{
+    const struct pfx_rule_conf *rule = &conf->rules[i];
+    for (size_t j = 0; j < i; j++) {
+        const struct pfx_rule_conf *other = &conf->rules[j];
+        if (!other->group || strcmp(other->group, rule->group) != 0 ||
+            other->intune != rule->intune)
+            continue;
+        pfx_reader_mistake(reader, pfx_reader_line(reader, rule, "rules[].group"), "rules[].group",
+                           "the rule on line %u has this group and Intune's purpose %s already, so "
+                           "that this one would never hold; expected another group, another "
+                           "purpose (intune), or one rule",
+                           other->line, pfx_purpose_name(rule->intune));
+        return;
+    }
+}
+
 /* Fields that hold a mistake are NULL or 0 here. */
 static void finish(struct pfx_conf_reader *reader, void *base)
 {
@@ -169,11 +303,18 @@ static void finish(struct pfx_conf_reader *reader, void *base)
         rule->line = pfx_reader_line(reader, rule, "rules[]");
         if (rule->name)
             check_unique(reader, conf, i);
-        if (rule->product) {
-            check_organization(reader, rule);
-            finish_common_name(reader, rule);
+        const struct pfx_product *product = rule->product ? pfx_product_find(rule->product) : NULL;
+        if (product) {
+            check_organization(reader, rule, product);
+            finish_common_name(reader, rule, product);
+            finish_profile_type(reader, rule, product);
+            check_order(reader, rule, product);
         }
+        check_usages(reader, rule);
+        check_fields(reader, rule);
         finish_intune(reader, rule);
+        if (rule->group)
+            check_group(reader, conf, i);
     }
     if (conf->retry_max_ms > 0 && conf->retry_min_ms > conf->retry_max_ms) {
         unsigned max = pfx_reader_line(reader, conf, "schedule.retry_max");

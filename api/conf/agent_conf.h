@@ -7,10 +7,16 @@
 #include "crypto/pfx.h"
 #include "crypto/result.h"
 
+enum pfx_on_revoked { PFX_REVOKED_TELL, PFX_REVOKED_REMOVE, PFX_REVOKED_ENROL_AGAIN };
+
+struct pfx_field_conf { /* rules[].custom_fields[] */
+    int64_t id;         /* DigiCert's metadata_id */
+    char *value;
+};
 struct pfx_rule_conf {       /* rules[] */
     char *name;              /* rules[].name: [a-z0-9-], unique */
     char *group;             /* rules[].group: object id */
-    char *product;           /* rules[].product: secure_email_mailbox, _sponsor, _organization */
+    char *product;           /* rules[].product: see api/conf/product.h */
     int64_t organization;    /* rules[].organization: id at DigiCert; 0: none */
     enum pfx_purpose purpose; /* rules[].purpose: signing, encryption, dual (default signing) */
     enum pfx_purpose intune; /* rules[].intune: signing or encryption, what Intune's record says; a
@@ -19,11 +25,18 @@ struct pfx_rule_conf {       /* rules[] */
     int years, days;         /* rules[].validity: 1y, 2y or 1d to 824d (default 1y); one of both is 0 */
     enum pfx_key_type key_type; /* rules[].key (default rsa-2048) */
     enum pfx_profile profile;   /* rules[].profile (default modern) */
-    char *profile_type;      /* rules[].profile_type: strict, multipurpose (default strict) */
+    char *profile_type;      /* rules[].profile_type: strict, multipurpose; default by product; NULL
+                              * where the product has none */
     char *common_name_indicator; /* rules[].common_name: email_address, given_name_surname, pseudonym,
-                                  * organization_name; default given_name_surname for _sponsor,
-                                  * organization_name for _organization; NULL for _mailbox */
+                                  * organization_name; default by product; NULL: none */
     bool client_auth;        /* rules[].client_auth (default false): additional usage */
+    bool non_repudiation;    /* rules[].non_repudiation (default false): additional usage */
+    struct pfx_field_conf *fields; /* rules[].custom_fields */
+    size_t n_fields;
+    char *comment;           /* rules[].comment; NULL: none */
+    bool renewal;            /* rules[].renewal (default false): renewal_of_order_id is sent */
+    enum pfx_on_revoked on_revoked; /* rules[].on_revoked: tell, remove, enrol_again (tell) */
+    bool shared_mailboxes;   /* rules[].shared_mailboxes (default false) */
     char *payment_method;    /* rules[].payment: profile, balance (default: NULL, the account's own) */
     unsigned line;           /* in the file */
 };
@@ -39,6 +52,8 @@ struct pfx_agent_conf {
     int64_t pass_every_ms;           /* schedule.pass_every: 6h; 0 ("never"): by command only */
     int64_t records_every_ms;        /* schedule.records_every: 1d; Intune's list is read this often */
     int64_t poll_every_ms;           /* schedule.poll_every: 5m */
+    int64_t sweep_every_ms;          /* schedule.sweep_every: 1d; the same while nothing is pending */
+    int64_t mailboxes_every_ms;      /* schedule.mailboxes_every: 1d */
     int64_t validation_every_ms;     /* schedule.validation_every: 30m: unvalidated addresses of an order */
     int64_t settle_grace_ms;         /* schedule.settle_grace: 15m: a lost order is looked for this long */
     int64_t retry_min_ms;            /* schedule.retry_min: 5s: first back-off, doubles */

@@ -48,7 +48,9 @@ static const struct pfx_option rows[] = {
     PIN_FILE("log", PFX_ROLE_LOG),
 
     {.path = "entra.url", .type = PFX_O_URL, .offset = AT(login_url),
-     .def = "https://login.microsoftonline.com", .help = "host in the audience of assertions"},
+     .def = "https://login.microsoftonline.com",
+     .help = "host in the audience of assertions; US Government: https://login.microsoftonline.us; "
+             "21Vianet: https://login.partner.microsoftonline.cn"},
     {.path = "entra.tenant", .type = PFX_O_GUID, .offset = AT(tenant), .required = true,
      .sample = "00000000-0000-4000-8000-000000000002", .help = "tenant id"},
     {.path = "entra.algorithm", .type = PFX_O_FLAG, .offset = AT(rs256),
@@ -69,6 +71,10 @@ static const struct pfx_option rows[] = {
     {.path = "users.keys", .type = PFX_O_FLAG, .offset = AT(wrapped_keys),
      .choices = "token|wrapped", .def = "token",
      .help = "user keys as objects in the token, or as blobs under the wrapping key (many users)"},
+    {.path = "users.profiles", .type = PFX_O_SET, .offset = AT(profiles),
+     .choices = "modern|compat", .def = "modern",
+     .help = "profiles of PFX files that are built; compat (triple DES, SHA-1) is for readers that "
+             "know nothing newer"},
     {.path = "users.lowest_tier", .type = PFX_O_ENUM, .offset = AT(lowest_tier),
      .min = PFX_TIER_TRANSIT, .choices = "transit|direct", .def = "transit",
      .help = "lowest export tier that a PFX may be built by"},

@@ -38,6 +38,7 @@ struct pfx_hsm_policy {
     size_t n_apps;
     bool key_types[PFX_KEY_TYPE_COUNT]; /* users.key_types: list (default rsa-2048, rsa-3072,
                                          * rsa-4096, ec-p256, ec-p384) */
+    bool profiles[PFX_PROFILE_COUNT]; /* users.profiles: list of modern, compat (default modern) */
     bool wrapped_keys;         /* users.keys: token (default) or wrapped */
     enum pfx_tier lowest_tier; /* users.lowest_tier: direct or transit (default transit) */
     char *ca_roots;            /* users.ca_roots: PEM file */

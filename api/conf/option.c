@@ -33,14 +33,27 @@ const char *pfx_conf_path(enum pfx_conf_file file)
     return "/etc/pfx-agent/hsm-policy.yaml";
 }
 
+/* Is an option written without a comment sign? Not within a list that may be left out. */
+static bool is_live_row(const struct pfx_option_table *table, const struct pfx_option *row)
+{
+    if (!row->def && !row->required)
+        return false;
+    for (size_t i = 0; i < table->n_rows; i++) {
+        const struct pfx_option *list = &table->rows[i];
+        size_t len = strlen(list->path);
+        if (list->type == PFX_O_LIST && !list->required &&
+            strncmp(row->path, list->path, len) == 0 && strncmp(row->path + len, "[].", 3) == 0)
+            return false;
+    }
+    return true;
+}
+
 /* Is an option below this section ("access.") written without a comment sign? */
 static bool is_live(const struct pfx_option_table *table, const char *section, size_t len)
 {
-    for (size_t i = 0; i < table->n_rows; i++) {
-        const struct pfx_option *row = &table->rows[i];
-        if (strncmp(row->path, section, len) == 0 && (row->def || row->required))
+    for (size_t i = 0; i < table->n_rows; i++)
+        if (strncmp(table->rows[i].path, section, len) == 0 && is_live_row(table, &table->rows[i]))
             return true;
-    }
     return false;
 }
 
@@ -74,7 +87,7 @@ void pfx_conf_example(enum pfx_conf_file file, struct pfx_buf *out)
         const struct pfx_option *row = &table->rows[i];
         if (row->type == PFX_O_NEVER || row->type == PFX_O_LIST)
             continue;
-        bool live = row->def || row->required, first = false;
+        bool live = is_live_row(table, row), first = false;
         int indent = 0;
         const char *name = row->path;
         pfx_buf_add_str(out, "\n");
@@ -82,12 +95,12 @@ void pfx_conf_example(enum pfx_conf_file file, struct pfx_buf *out)
             size_t upto = (size_t)(dot - row->path) + 1, len = (size_t)(dot - name);
             bool list = len > 2 && dot[-1] == ']';
             if (strncmp(last, row->path, upto) != 0) {
+                first = list;
                 if (list) { /* the row of the list itself says what it is */
                     char *path PFX_AUTOFREE = pfx_strndup(row->path, upto - 3);
                     for (size_t j = 0; j < table->n_rows; j++)
                         if (strcmp(table->rows[j].path, path) == 0)
                             put_comment(&table->rows[j], indent, out);
-                    first = true;
                 }
                 pfx_buf_addf(out, "%*s%s%.*s:\n", indent, "",
                              is_live(table, row->path, upto) ? "" : "# ",
@@ -99,7 +112,7 @@ void pfx_conf_example(enum pfx_conf_file file, struct pfx_buf *out)
         bool brackets = row->type == PFX_O_SET;
         const char *value = row->def ? row->def : row->sample ? row->sample : "";
         pfx_buf_addf(out, "%*s%s%s%s: %s%s%s\n", first ? indent - 2 : indent, "",
-                     first ? "- " : "", live ? "" : "# ", name, brackets ? "[" : "", value,
+                     live ? "" : "# ", first ? "- " : "", name, brackets ? "[" : "", value,
                      brackets ? "]" : "");
         last = row->path;
     }

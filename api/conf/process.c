@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -61,6 +62,14 @@ void pfx_process_harden(const char *name)
         fprintf(stderr, "%s: %s\n", name, pfx_error_line(&err, line, sizeof(line)));
         _exit(70);
     }
+}
+
+void pfx_process_lock(void)
+{
+    /* A failure costs only what swap may show. */
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
+        (void)mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 }
 
 pfx_result pfx_process_signals(int *ret_fd, struct pfx_error *err)

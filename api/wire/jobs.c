@@ -14,7 +14,8 @@
 /* pfx-hsm */
 LOCAL_SCHEMA(key_csr, "hsm.key_csr", 64 * KIB, ENROLMENT,
        INT("attempt", 1, 1000000, 0, "CKA_ID follows from enrolment and attempt"), USER, SALT,
-       ADDRESSES, PURPOSE, STR("key_type", 1, 16, 0, "rsa-2048 ... ec-p384"));
+       ADDRESSES, PURPOSE, STR("key_type", 1, 16, 0, "rsa-2048 ... ec-p384"),
+       STR("profile", 1, 16, 0, "of the PFX to come: no key where it couldn't be built"));
 LOCAL_SCHEMA(key_csr_result, "hsm.key_csr.result", 64 * KIB,
        STR("key_ref", 1, 16384, 0, "where the key is: opaque to pfx-agentd"),
        BLOB("key_id", 8, 64, 0, "CKA_ID"),
@@ -28,7 +29,7 @@ LOCAL_SCHEMA(build_seal, "hsm.build_seal", MIB, ENROLMENT,
        BLOB("leaf", 64, 32768, 0, "DER certificate"),
        BLOBS("chain", 8, 64, 32768, 0, "intermediates, issuer of the leaf first"),
        STR("friendly_name", 1, 256, 0, "shown by the device"),
-       STR("profile", 1, 16, 0, "modern"));
+       STR("profile", 1, 16, 0, "modern or compat"));
 LOCAL_SCHEMA(build_seal_result, "hsm.build_seal.result", MIB,
        BLOB("pfx", 64, 512 * KIB, 0, "PKCS#12 file"),
        BLOB("pfx_sha256", 32, 32, 0, "its hash"),
@@ -49,6 +50,8 @@ LOCAL_SCHEMA(hsm_report_result, "hsm.report.result", 64 * KIB,
        STR("user_keys", 1, 16, 0, "token or wrapped"),
        STR("tier_rsa", 1, 16, 0, "direct, transit or none"),
        STR("tier_ec", 1, 16, 0, "direct, transit or none"),
+       STR("compat_tier_rsa", 1, 16, OPT, "the same for the profile compat, where it is allowed"),
+       STR("compat_tier_ec", 1, 16, OPT, "the same for the profile compat, where it is allowed"),
        STRS("notes", 32, 1, 639, 0, "what an operator should know: encryption not separated, ..."));
 
 /* pfx-uploader: the directory and Intune */
@@ -91,31 +94,85 @@ LOCAL_SCHEMA(up_readback, "up.readback", 4 * KIB, STR("record_id", 1, 128, 0, "I
 LOCAL_SCHEMA(up_readback_result, "up.readback.result", 32 * KIB, BOOL("present", 0, "found by id"),
        OBJ("record", &pfx_s_record, OPT, "if present"));
 
+/* Removes a record and looks whether it is gone; Intune may keep it for a while: again later. */
+LOCAL_SCHEMA(up_remove, "up.remove", 4 * KIB, STR("record_id", 1, 128, 0, "Intune's id"));
+LOCAL_SCHEMA(up_remove_result, "up.remove.result", KIB, BOOL("gone", 0, "not found by id any more"));
+
+/* Exchange: shared mailboxes, and who may open them. */
+LOCAL_SCHEMA(up_mailboxes, "up.mailboxes", 16 * KIB, PAGE);
+LOCAL_SCHEMA(pfx_s_mailbox, "mailbox", 256 * KIB, STR("id", 1, 320, 0, "its identity at Exchange"),
+       STRS("addresses", 400, 3, 320, 0, "as they stand, with SMTP: or smtp:"));
+LOCAL_SCHEMA(up_mailboxes_result, "up.mailboxes.result", 10 * MIB,
+       OBJS("mailboxes", 1000, &pfx_s_mailbox, 0, "one page"), PAGE);
+LOCAL_SCHEMA(up_mailbox_rights, "up.mailbox_rights", 16 * KIB, STR("id", 1, 320, 0, "of the mailbox"),
+       PAGE);
+LOCAL_SCHEMA(up_mailbox_rights_result, "up.mailbox_rights.result", 4 * MIB,
+       STRS("users", 5000, 1, 1024, 0, "UPNs with full access, neither inherited nor denied"), PAGE);
+
+/* Setup: looks whether the accounts are ready, and orders and changes nothing. */
+LOCAL_SCHEMA(pfx_s_finding, "finding", 16 * KIB, STR("what", 1, 200, 0, "was looked at"),
+       STR("level", 1, 8, 0, "ok, warn or bad"), STR("text", 1, 639, 0, "what is so"),
+       STR("next", 1, 639, OPT, "what mends it: a click path or a sentence"),
+       STR("command", 1, 4000, OPT, "what mends it: a command for a shell"));
+LOCAL_SCHEMA(setup_product, "setup_product", 4 * KIB, STR("rule", 1, 64, 0, "of agent.yaml"),
+       STR("product", 1, 64, 0, "name id"), INT("organization", 1, PFX_MAX_INT, OPT, "id at the CA"),
+       STR("payment_method", 1, 16, OPT, "profile or balance"),
+       STRS("custom_fields", 16, 1, 20, 0, "ids, decimal"));
+LOCAL_SCHEMA(up_setup_ca, "up.setup_ca", MIB,
+       OBJS("products", 1000, &setup_product, 0, "of the rules"));
+LOCAL_SCHEMA(up_setup_entra, "up.setup_entra", 256 * KIB,
+       STRS("groups", 1000, 36, 36, 0, "object ids of the rules' groups"),
+       BOOL("mailboxes", 0, "a rule wants shared mailboxes"),
+       BOOL("mail", 0, "mail is to be sent"));
+LOCAL_SCHEMA(up_setup_result, "up.setup.result", 2 * MIB,
+       OBJS("findings", 2000, &pfx_s_finding, 0, "in the order of the checks"));
+
 /* pfx-uploader: the CA */
+LOCAL_SCHEMA(custom_field, "custom_field", 2 * KIB, INT("id", 1, PFX_MAX_INT, 0, "metadata_id"),
+       STR("value", 1, 255, 0, "what stands in it"));
 LOCAL_SCHEMA(up_order, "up.order", 128 * KIB, ENROLMENT, STR("product", 1, 64, 0, "name id"), ADDRESSES,
        BLOB("csr", 64, 32768, 0, "DER PKCS#10 request"),
        STR("token", 36, 36, 0, "GUID that goes into the comments"),
        INT("organization", 1, PFX_MAX_INT, OPT, "id at the CA"),
        INT("years", 1, 3, OPT, "validity"), INT("days", 1, 824, OPT, "validity"),
-       STR("profile_type", 1, 16, 0, "strict or multipurpose"), PURPOSE,
+       STR("profile_type", 1, 16, OPT, "strict or multipurpose; for products that have it"), PURPOSE,
        STRS("additional_usages", 4, 1, 32, 0, "non_repudiation, client_auth"),
-       STR("common_name_indicator", 1, 32, OPT, "sponsor and organization"),
+       STR("common_name_indicator", 1, 32, OPT, "products with an organization"),
        STR("common_name", 1, 64, OPT, "legacy products"),
-       STR("first_name", 1, 64, OPT, "sponsor"), STR("last_name", 1, 64, OPT, "sponsor"),
+       STR("first_name", 1, 64, OPT, "products for a person"),
+       STR("last_name", 1, 64, OPT, "products for a person"),
+       STR("pseudonym", 1, 64, OPT, "indicator pseudonym"),
        STR("payment_method", 1, 16, OPT, "profile or balance"),
+       OBJS("custom_fields", 16, &custom_field, 0, "as the account has them"),
+       STR("comment", 1, 200, OPT, "behind the token in the comments"),
        INT("renewal_of", 1, PFX_MAX_INT, OPT, "order that this one renews"));
-LOCAL_SCHEMA(up_order_result, "up.order.result", 4 * KIB, ORDER, CERT_ID,
-       STR("status", 1, 32, OPT, "of its request"));
-LOCAL_SCHEMA(up_order_settle, "up.order_settle", 64 * KIB, STR("product", 1, 64, 0, "name id"), ADDRESSES,
+/* A CA that issues at once may send the certificate in its answer: then both leaf and chain stand. */
+LOCAL_SCHEMA(up_order_result, "up.order.result", MIB, ORDER, CERT_ID,
+       STR("status", 1, 32, OPT, "of its request"), BLOB("leaf", 64, 32768, OPT, "DER certificate"),
+       BLOBS("chain", 8, 64, 32768, 0, "intermediates, issuer of the leaf first"));
+/* A CA of one's own sells nothing: it is sent the same request again, so it needs the CSR. */
+LOCAL_SCHEMA(up_order_settle, "up.order_settle", 128 * KIB, STR("product", 1, 64, 0, "name id"), ADDRESSES,
        BLOB("spki", 32, 2048, 0, "public key of the request"),
+       BLOB("csr", 64, 32768, OPT, "DER PKCS#10 request"),
        STR("token", 36, 36, 0, "GUID in the comments"), TIME("since", 0, "when the order was sent"));
-LOCAL_SCHEMA(up_order_settle_result, "up.order_settle.result", 4 * KIB, BOOL("found", 0, "same CSR key"),
+LOCAL_SCHEMA(up_order_settle_result, "up.order_settle.result", MIB, BOOL("found", 0, "same CSR key"),
        INT("order_id", 1, PFX_MAX_INT, OPT, "if found"), CERT_ID,
-       STR("status", 1, 32, OPT, "if found"));
+       STR("status", 1, 32, OPT, "if found"), BLOB("leaf", 64, 32768, OPT, "as in up.order.result"),
+       BLOBS("chain", 8, 64, 32768, OPT, "as in up.order.result"));
 LOCAL_SCHEMA(up_order_changes, "up.order_changes", KIB, INT("minutes", 1, 10080, 0, "how far back"));
 LOCAL_SCHEMA(pfx_s_order_change, "order_change", KIB, ORDER, CERT_ID, STR("status", 1, 64, 0, "new status"));
 LOCAL_SCHEMA(up_order_changes_result, "up.order_changes.result", 10 * MIB,
        OBJS("orders", 60000, &pfx_s_order_change, 0, "orders of the whole account"));
+/* Every order of the account, newest first: when status changes don't reach back far enough. */
+LOCAL_SCHEMA(up_orders, "up.orders", 16 * KIB, PAGE);
+LOCAL_SCHEMA(up_orders_result, "up.orders.result", 10 * MIB,
+       OBJS("orders", 5000, &pfx_s_order_change, 0, "one page"), PAGE);
+LOCAL_SCHEMA(up_order_resend, "up.order_resend", KIB, ORDER);
+LOCAL_SCHEMA(up_order_resend_result, "up.order_resend.result", KIB, ORDER);
+LOCAL_SCHEMA(up_order_revoke, "up.order_revoke", 4 * KIB, ORDER, CERT_ID,
+       STR("comment", 1, 255, 0, "why"));
+LOCAL_SCHEMA(up_order_revoke_result, "up.order_revoke.result", KIB, ORDER,
+       BOOL("pending", 0, "the CA's account has to approve it first"));
 LOCAL_SCHEMA(up_order_info, "up.order_info", KIB, ORDER);
 LOCAL_SCHEMA(up_order_info_result, "up.order_info.result", 4 * KIB, ORDER, CERT_ID,
        STR("status", 1, 64, 0, "pending, issued, ..."));
@@ -124,7 +181,10 @@ LOCAL_SCHEMA(up_order_validation_result, "up.order_validation.result", 64 * KIB,
        STRS("validated", 64, 1, 254, 0, "addresses"), STRS("unvalidated", 64, 1, 254, 0, "addresses"));
 LOCAL_SCHEMA(up_order_cancel, "up.order_cancel", 4 * KIB, ORDER, STR("note", 1, 255, 0, "required by the CA"));
 LOCAL_SCHEMA(up_order_cancel_result, "up.order_cancel.result", KIB, ORDER);
-LOCAL_SCHEMA(up_download, "up.download", 8 * KIB, ORDER, BLOB("spki", 32, 2048, 0, "of the leaf"));
+/* A CA that keeps no orders issues again: for it csr and token stand. */
+LOCAL_SCHEMA(up_download, "up.download", 64 * KIB, ORDER, BLOB("spki", 32, 2048, 0, "of the leaf"),
+       BLOB("csr", 64, 32768, OPT, "DER PKCS#10 request"),
+       STR("token", 36, 36, OPT, "GUID of the order"));
 LOCAL_SCHEMA(up_download_result, "up.download.result", MIB, BLOB("leaf", 64, 32768, 0, "DER certificate"),
        BLOBS("chain", 8, 64, 32768, 0, "intermediates, issuer of the leaf first"));
 
@@ -144,5 +204,13 @@ const struct pfx_wire_pair pfx_wire_jobs[] = {
     {"up.order_validation", &up_order_validation, &up_order_validation_result},
     {"up.order_cancel", &up_order_cancel, &up_order_cancel_result},
     {"up.download", &up_download, &up_download_result},
+    {"up.orders", &up_orders, &up_orders_result},
+    {"up.order_resend", &up_order_resend, &up_order_resend_result},
+    {"up.order_revoke", &up_order_revoke, &up_order_revoke_result},
+    {"up.remove", &up_remove, &up_remove_result},
+    {"up.mailboxes", &up_mailboxes, &up_mailboxes_result},
+    {"up.mailbox_rights", &up_mailbox_rights, &up_mailbox_rights_result},
+    {"up.setup_ca", &up_setup_ca, &up_setup_result},
+    {"up.setup_entra", &up_setup_entra, &up_setup_result},
     {NULL, NULL, NULL},
 };

@@ -15,7 +15,7 @@ LOCAL_SCHEMA(init_item, "init.item", 64 * KIB,
 LOCAL_SCHEMA(test_args, "hsm.test", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT, "to try the encryption token too"));
 LOCAL_SCHEMA(test_item, "hsm.test.item", 16 * KIB,
-       STR("kind", 1, 16, 0, "token, mechanism, tier, conflict or note"),
+       STR("kind", 1, 16, 0, "token, mechanism, tier, conflict, refused or note"),
        STR("role", 1, 16, OPT, "encryption, users, service or log"),
        STR("token", 1, 128, OPT, "label and serial"), STR("mechanism", 1, 48, OPT, "CKM name"),
        BOOL("advertised", OPT, "mechanism: C_GetMechanismInfo has it for this use"),
@@ -36,10 +36,10 @@ LOCAL_SCHEMA(key_item, "key.item", 64 * KIB, STR("role", 1, 16, 0, "encryption, 
        STR("pem", 1, 32768, OPT, "export-public: SPKI PEM"),
        STR("certificate", 1, 32768, OPT, "client key: certificate PEM"));
 
-LOCAL_SCHEMA(secret_set_args, "secret.set", 8 * KIB, STR("name", 1, 32, 0, "digicert"),
+LOCAL_SCHEMA(secret_set_args, "secret.set", 8 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
        STR("value", 1, 4096, SECRET, "sealed to the secrets key at once"));
 LOCAL_SCHEMA(no_admin_args, "none", 256, BOOL("unused", OPT, "nothing is asked"));
-LOCAL_SCHEMA(secret_item, "secret.item", 2 * KIB, STR("name", 1, 32, 0, "digicert"),
+LOCAL_SCHEMA(secret_item, "secret.item", 2 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
        BOOL("set", 0, "stored"), INT("changed", 0, PFX_MAX_INT, OPT, "ms UTC"),
        STR("sealed_to", 64, 64, OPT, "SHA-256 of the secrets key's public key"));
 LOCAL_SCHEMA(hsm_status_item, "hsm.status.item", 4 * KIB, STR("name", 1, 64, 0, "of what"),
@@ -62,7 +62,7 @@ LOCAL_SCHEMA(assertion_args, "assertion", KIB, STR("app", 1, 32, 0, "app registr
 LOCAL_SCHEMA(assertion_item, "assertion.item", 16 * KIB, STR("client_id", 36, 36, 0, "of the policy"),
        STR("assertion", 1, 8192, SECRET, "signed JWT"),
        INT("expires", 0, PFX_MAX_INT, 0, "ms UTC"));
-LOCAL_SCHEMA(service_secret_args, "secret", KIB, STR("name", 1, 32, 0, "digicert"));
+LOCAL_SCHEMA(service_secret_args, "secret", KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"));
 LOCAL_SCHEMA(service_secret_item, "secret.item", 8 * KIB, STR("value", 1, 4096, SECRET, "opened"));
 
 const struct pfx_wire_pair pfx_wire_broker[] = {

@@ -54,8 +54,25 @@ LOCAL_SCHEMA(enrolment_item, "enrolment.item", 256 * KIB, INT("enrolment", 1, PF
        STR("pfx_sha256", 64, 64, OPT, "hash of the PFX"),
        INT("expires", 0, PFX_MAX_INT, OPT, "notAfter, ms UTC"),
        STRS("history", 200, 1, 1000, OPT, "show: a line each step, oldest first"));
+LOCAL_SCHEMA(revoke_args, "revoke", 4 * KIB, INT("enrolment", 1, PFX_MAX_INT, 0, "this one"),
+       STR("reason", 1, 200, 0, "goes to the CA"));
+LOCAL_SCHEMA(setup_item, "setup.item", 16 * KIB, STR("what", 1, 200, 0, "was looked at"),
+       STR("level", 1, 8, 0, "ok, warn or bad"), STR("text", 1, 639, 0, "what is so"),
+       STR("next", 1, 639, OPT, "what mends it: a click path or a sentence"),
+       STR("command", 1, 4000, OPT, "what mends it: a command for a shell"));
+LOCAL_SCHEMA(record_args, "record", 4 * KIB, STR("user", 1, 1024, OPT, "object id or UPN"),
+       STR("id", 1, 128, OPT, "Intune's id of a record"), BOOL("all", OPT, "every one"));
+LOCAL_SCHEMA(record_item, "record.item", 16 * KIB, STR("id", 1, 128, 0, "Intune's id"),
+       STR("upn", 0, 1024, 0, "as Intune has it"), STR("thumbprint", 0, 128, 0, "hex SHA-1"),
+       STR("purpose", 1, 32, 0, "Intune's intendedPurpose"),
+       INT("starts", 0, PFX_MAX_INT, OPT, "ms UTC"), INT("expires", 0, PFX_MAX_INT, OPT, "ms UTC"),
+       STR("key_name", 0, 256, OPT, "encryption key of its password"),
+       STR("provider_name", 0, 256, OPT, "provider of that key"),
+       INT("enrolment", 1, PFX_MAX_INT, OPT, "ours"),
+       STR("state", 1, 16, 0, "there, removing or gone"),
+       INT("read", 0, PFX_MAX_INT, OPT, "when Intune's list was last read, ms UTC"));
 LOCAL_SCHEMA(pause_args, "pause", 256, BOOL("orders", OPT, "no new orders"),
-       BOOL("uploads", OPT, "no imports to Intune"));
+       BOOL("uploads", OPT, "no imports to Intune, no removals"));
 
 const struct pfx_wire_pair pfx_wire_agent[] = {
     {"run", &run_args, &run_item},
@@ -65,6 +82,12 @@ const struct pfx_wire_pair pfx_wire_agent[] = {
     {"enrolment.cancel", &enrolment_args, &enrolment_item},
     {"enrolment.retry", &enrolment_args, &enrolment_item},
     {"enrolment.release", &enrolment_args, &enrolment_item},
+    {"enrolment.resend", &enrolment_args, &enrolment_item},
+    {"enrolment.revoke", &revoke_args, &enrolment_item},
+    {"record.list", &record_args, &record_item},
+    {"record.remove", &record_args, &record_item},
+    {"setup.digicert", &no_args, &setup_item},
+    {"setup.entra", &no_args, &setup_item},
     {"pause", &pause_args, NULL},
     {"resume", &pause_args, NULL},
     {NULL, NULL, NULL},
