@@ -14,6 +14,13 @@ PFX_OSSL_CLEANUP(X509_REQ, X509_REQ_free)
 PFX_OSSL_CLEANUP(GENERAL_NAMES, GENERAL_NAMES_free)
 PFX_OSSL_CLEANUP(X509_ALGOR, X509_ALGOR_free)
 
+typedef STACK_OF(X509_EXTENSION) x509_extensions;
+
+static void x509_extensions_free_p(x509_extensions **pp)
+{
+    sk_X509_EXTENSION_pop_free(*pp, X509_EXTENSION_free);
+}
+
 #define MAX_NAME 64   /* ub-common-name, RFC 5280 appendix A.1 */
 #define MAX_EMAILS 64
 #define MAX_CSR_BYTES (64 * 1024)
@@ -91,21 +98,49 @@ static bool push_email(GENERAL_NAMES *names, const char *email)
     return false;
 }
 
-static bool add_sans(X509_REQ *req, const struct pfx_csr_spec *spec)
+/* Takes ext over; false also for NULL. */
+static bool push_extension(x509_extensions *list, X509_EXTENSION *ext)
+{
+    if (list && ext && sk_X509_EXTENSION_push(list, ext) > 0)
+        return true;
+    X509_EXTENSION_free(ext);
+    return false;
+}
+
+static X509_EXTENSION *sans(const struct pfx_csr_spec *spec)
 {
     PFX_CLEANUP(GENERAL_NAMES_free_p) GENERAL_NAMES *names = GENERAL_NAMES_new();
     for (size_t i = 0; names && i < spec->n_emails; i++) {
         if (!push_email(names, spec->emails[i]))
-            return false;
+            return NULL;
     }
-    X509_EXTENSION *ext = names ? X509V3_EXT_i2d(NID_subject_alt_name, 0, names) : NULL;
-    STACK_OF(X509_EXTENSION) *exts = ext ? sk_X509_EXTENSION_new_null() : NULL;
-    bool pushed = exts && sk_X509_EXTENSION_push(exts, ext) > 0;
-    bool ok = pushed && X509_REQ_add_extensions(req, exts) == 1;
-    if (!pushed)
-        X509_EXTENSION_free(ext);
-    sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
-    return ok;
+    return names ? X509V3_EXT_i2d(NID_subject_alt_name, 0, names) : NULL;
+}
+
+/* What pfx_cert_check wants to see in the certificate. */
+static const char *key_usage(enum pfx_purpose purpose, bool rsa)
+{
+    switch (purpose) {
+    case PFX_PURPOSE_SIGNING:
+        return "critical,digitalSignature";
+    case PFX_PURPOSE_ENCRYPTION:
+        return rsa ? "critical,keyEncipherment" : "critical,keyAgreement";
+    default:
+        return rsa ? "critical,digitalSignature,keyEncipherment"
+                   : "critical,digitalSignature,keyAgreement";
+    }
+}
+
+/* The extensions that a CA of one's own copies; DigiCert takes nothing but the key. */
+static bool add_extensions(X509_REQ *req, const struct pfx_csr_spec *spec, bool rsa)
+{
+    PFX_CLEANUP(x509_extensions_free_p) x509_extensions *list = sk_X509_EXTENSION_new_null();
+    return push_extension(list, sans(spec)) &&
+           push_extension(list, X509V3_EXT_conf_nid(NULL, NULL, NID_key_usage,
+                                                    key_usage(spec->purpose, rsa))) &&
+           push_extension(list, X509V3_EXT_conf_nid(NULL, NULL, NID_ext_key_usage,
+                                                    "emailProtection")) &&
+           X509_REQ_add_extensions(req, list) == 1;
 }
 
 /* Signature algorithm, signature and all: req is complete after it. */
@@ -154,7 +189,7 @@ pfx_result pfx_csr_build(const struct pfx_csr_spec *spec, pfx_digest_sign_fn sig
         X509_REQ_set_pubkey(req, pkey) != 1 ||
         X509_NAME_add_entry_by_NID(X509_REQ_get_subject_name(req), NID_commonName, MBSTRING_UTF8,
                                    (const unsigned char *)spec->common_name, -1, -1, 0) != 1 ||
-        !add_sans(req, spec))
+        !add_extensions(req, spec, pfx_key_type_is_rsa(type)))
         return fail_ossl(err, "The request can't be made.");
     PFX_TRY(sign_request(req, type, sign, ctx, err));
     if (X509_REQ_verify(req, pkey) != 1)

@@ -15,6 +15,7 @@ struct pfx_csr_spec {
     const char *common_name;   /* UTF-8, 1 to 64 characters */
     const char *const *emails; /* rfc822Name SANs in this order; ASCII (RFC 5280 4.2.1.6) */
     size_t n_emails;           /* 1 to 64 */
+    enum pfx_purpose purpose;  /* key usages asked for, besides emailProtection */
 };
 /* Appends the DER request. SHA-256 for RSA and P-256, SHA-384 for P-384. USAGE for what can't stand
  * in a request; the signature is verified before it is handed out (INTEGRITY). */

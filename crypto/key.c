@@ -179,6 +179,7 @@ static pfx_result spki_from_params(const char *algorithm, OSSL_PARAM_BLD *bld, s
     return PFX_OK;
 }
 
+#define CNG_RSA_PUBLIC 0x31415352 /* "RSA1" */
 #define MAX_RSA_BYTES 2048 /* 16,384 bits, OpenSSL's own limit */
 
 pfx_result pfx_spki_from_rsa(struct pfx_bytes modulus, struct pfx_bytes exponent,
@@ -293,6 +294,35 @@ pfx_result pfx_spki_rsa_parts(struct pfx_bytes spki, struct pfx_buf *modulus,
                              "Modulus and exponent can't be read.");
     }
     return PFX_OK;
+}
+
+static bool add_ulong(struct pfx_buf *out, size_t value)
+{
+    uint8_t bytes[4];
+    for (size_t i = 0; i < 4; i++)
+        bytes[i] = (uint8_t)(value >> (8 * i));
+    return pfx_buf_add(out, bytes, sizeof bytes);
+}
+
+pfx_result pfx_spki_cng(struct pfx_bytes spki, struct pfx_buf *out, struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf modulus = pfx_buf_make(MAX_RSA_BYTES);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf exponent = pfx_buf_make(MAX_RSA_BYTES);
+    PFX_TRY(pfx_spki_rsa_parts(spki, &modulus, &exponent, err));
+    if (modulus.len == 0 || modulus.data[0] == 0)
+        return pfx_fail(err, PFX_CLASS_USAGE, "write public key", "CNG", "",
+                        "Its modulus is zero.");
+    size_t bits = modulus.len * 8, start = out->len;
+    for (uint8_t top = modulus.data[0]; !(top & 0x80); top = (uint8_t)(top << 1))
+        bits--;
+    if (add_ulong(out, CNG_RSA_PUBLIC) && add_ulong(out, bits) && add_ulong(out, exponent.len) &&
+        add_ulong(out, modulus.len) && add_ulong(out, 0) && add_ulong(out, 0) &&
+        pfx_buf_add(out, exponent.data, exponent.len) &&
+        pfx_buf_add(out, modulus.data, modulus.len))
+        return PFX_OK;
+    pfx_buf_cut(out, start);
+    return pfx_fail(err, PFX_CLASS_INTERNAL, "write public key", "CNG", "",
+                    "The buffer's ceiling of %zu bytes is too low.", out->max);
 }
 
 pfx_result pfx_ecdsa_to_der(struct pfx_bytes rs, struct pfx_buf *out, struct pfx_error *err)

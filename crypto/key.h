@@ -56,6 +56,10 @@ PFX_MUST_USE pfx_result pfx_spki_rsa_parts(struct pfx_bytes spki, struct pfx_buf
                                            struct pfx_buf *exponent, struct pfx_error *err);
 /* "BEGIN PUBLIC KEY" PEM. */
 PFX_MUST_USE bool pfx_spki_pem(struct pfx_bytes spki, struct pfx_buf *out);
+/* BCRYPT_RSAPUBLIC_BLOB, as Windows' CNG imports it (BCRYPT_RSAKEY_BLOB in bcrypt.h): six ULONGs,
+ * little-endian, then exponent and modulus, big-endian. USAGE for a key that isn't RSA. */
+PFX_MUST_USE pfx_result pfx_spki_cng(struct pfx_bytes spki, struct pfx_buf *out,
+                                     struct pfx_error *err);
 /* r || s (CKM_ECDSA) to DER ECDSA-Sig-Value. */
 PFX_MUST_USE pfx_result pfx_ecdsa_to_der(struct pfx_bytes rs, struct pfx_buf *out,
                                          struct pfx_error *err);

@@ -65,20 +65,38 @@ static bool name_bag(PKCS12_SAFEBAG *bag, const char *friendly_name,
            PKCS12_add_localkeyid(bag, copy, sizeof copy) == 1;
 }
 
-/* EncryptedPrivateKeyInfo (RFC 5208 section 6) around a ciphertext that is there already. */
-static X509_SIG *shroud(const struct pfx_pbes2 *params, struct pfx_bytes ciphertext)
+/* Which schemes stand in the file. */
+static const struct scheme {
+    int cert_nid; /* as PKCS12_pack_p7encdata_ex wants it: a cipher means PBES2 with it,
+                   * HMAC-SHA-256 and an IV of its own */
+    const EVP_MD *(*mac)(void);
+} schemes[PFX_PROFILE_COUNT] = {
+    [PFX_PROFILE_MODERN] = {NID_aes_256_cbc, EVP_sha256},
+    [PFX_PROFILE_COMPAT] = {NID_pbe_WithSHA1And3_Key_TripleDES_CBC, EVP_sha1},
+};
+
+static X509_ALGOR *key_algorithm(const struct pfx_pbe *pbe)
 {
-    struct pfx_pbes2 copy = *params; /* salt and iv aren't const there */
-    PFX_CLEANUP(X509_ALGOR_free_p)
-    X509_ALGOR *pbe = PKCS5_pbe2_set_iv(EVP_aes_256_cbc(), (int)copy.iterations, copy.salt,
-                                        sizeof copy.salt, copy.iv, NID_hmacWithSHA256);
+    struct pfx_pbe copy = *pbe; /* salt and iv aren't const there */
+    int salt_len = (int)pfx_pbe_salt_len(pbe->profile);
+    if (pbe->profile == PFX_PROFILE_COMPAT)
+        return PKCS5_pbe_set(NID_pbe_WithSHA1And3_Key_TripleDES_CBC, (int)copy.iterations,
+                             copy.salt, salt_len);
+    return PKCS5_pbe2_set_iv(EVP_aes_256_cbc(), (int)copy.iterations, copy.salt, salt_len, copy.iv,
+                             NID_hmacWithSHA256);
+}
+
+/* EncryptedPrivateKeyInfo (RFC 5208 section 6) around a ciphertext that is there already. */
+static X509_SIG *shroud(const struct pfx_pbe *pbe, struct pfx_bytes ciphertext)
+{
+    PFX_CLEANUP(X509_ALGOR_free_p) X509_ALGOR *algorithm = key_algorithm(pbe);
     PFX_CLEANUP(X509_SIG_free_p) X509_SIG *sig = X509_SIG_new();
-    if (!pbe || !sig)
+    if (!algorithm || !sig)
         return NULL;
     X509_ALGOR *alg;
     ASN1_OCTET_STRING *octets;
     X509_SIG_getm(sig, &alg, &octets);
-    if (X509_ALGOR_copy(alg, pbe) != 1 ||
+    if (X509_ALGOR_copy(alg, algorithm) != 1 ||
         ASN1_OCTET_STRING_set(octets, ciphertext.data, (int)ciphertext.len) != 1)
         return NULL;
     return PFX_TAKE(sig);
@@ -88,7 +106,7 @@ static bool add_key_safe(const struct pfx_pfx_spec *spec, const unsigned char id
                          safe_list *safes)
 {
     PFX_CLEANUP(bags_free_p) bag_list *bags = sk_PKCS12_SAFEBAG_new_null();
-    PFX_CLEANUP(X509_SIG_free_p) X509_SIG *sig = shroud(spec->key_params, spec->key_ciphertext);
+    PFX_CLEANUP(X509_SIG_free_p) X509_SIG *sig = shroud(spec->pbe, spec->key_ciphertext);
     if (!bags || !sig)
         return false;
     PKCS12_SAFEBAG *bag = PKCS12_SAFEBAG_create0_pkcs8(sig);
@@ -127,41 +145,55 @@ static pfx_result add_cert_safe(const struct pfx_pfx_spec *spec,
     for (size_t i = 0; i < spec->n_chain; i++)
         PFX_TRY(add_cert(bags, spec->chain[i], &bag, err));
     unsigned char salt[16];
-    if (RAND_bytes(salt, sizeof salt) != 1)
+    size_t salt_len = pfx_pbe_salt_len(spec->pbe->profile);
+    if (RAND_bytes(salt, (int)salt_len) != 1)
         return fail_ossl(err, "OpenSSL has no random bytes.");
-    /* A cipher in place of a PBE scheme means PBES2 with it, HMAC-SHA-256 and an IV of its own. */
     PKCS7 *safe = PKCS12_pack_p7encdata_ex(
-        NID_aes_256_cbc, (const char *)pfx_secret_bytes(password), (int)pfx_secret_len(password),
-        salt, sizeof salt, PFX_PBES2_ITERATIONS, bags, NULL, NULL);
+        schemes[spec->pbe->profile].cert_nid, (const char *)pfx_secret_bytes(password),
+        (int)pfx_secret_len(password), salt, (int)salt_len, PFX_PBE_ITERATIONS, bags, NULL, NULL);
     if (!push_safe(safes, safe))
         return fail_ossl(err, "The certificates can't be encrypted.");
     return PFX_OK;
 }
 
+/* friendlyName is a BMPString (RFC 2985 section 5.5.1): what needs four bytes of UTF-8 has no place
+ * in it. */
+static bool is_bmp(const char *text, size_t len)
+{
+    if (!pfx_utf8_valid(text, len))
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if ((uint8_t)text[i] >= 0xF0)
+            return false;
+    }
+    return true;
+}
+
 static pfx_result check_spec(const struct pfx_pfx_spec *spec, const struct pfx_secret *password,
                              struct pfx_error *err)
 {
-    if (spec->profile != PFX_PROFILE_MODERN)
+    size_t block = pfx_kek_block(spec->pbe->profile);
+    if (block == 0)
         return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "profile", "",
-                        "This profile isn't known: \"modern\" is.");
+                        "This profile isn't known: \"modern\" and \"compat\" are.");
     size_t len = pfx_secret_len(password);
     const char *text = (const char *)pfx_secret_bytes(password);
     if (len == 0 || len > 512 || !pfx_ascii_printable(text, len))
         return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "password", "",
                         "A PFX password is 1 to 512 printable ASCII characters: the connector and "
                         "keytool take no others.");
-    if (spec->key_ciphertext.len == 0 || spec->key_ciphertext.len % 16 != 0 ||
+    if (spec->key_ciphertext.len == 0 || spec->key_ciphertext.len % block != 0 ||
         spec->key_ciphertext.len > MAX_PART)
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "build PFX", "private key", "",
-                        "A ciphertext of %zu bytes isn't one of AES-256-CBC with padding.",
-                        spec->key_ciphertext.len);
-    if (spec->key_params->iterations < 1 || spec->key_params->iterations > INT_MAX)
+                        "A ciphertext of %zu bytes isn't one in blocks of %zu.",
+                        spec->key_ciphertext.len, block);
+    if (spec->pbe->iterations < 1 || spec->pbe->iterations > INT_MAX)
         return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "iterations", "",
-                        "%u iterations can't be.", spec->key_params->iterations);
+                        "%u iterations can't be.", spec->pbe->iterations);
     size_t name_len = spec->friendly_name ? strlen(spec->friendly_name) : 0;
-    if (name_len == 0 || name_len > 512 || !pfx_utf8_valid(spec->friendly_name, name_len))
+    if (name_len == 0 || name_len > 512 || !is_bmp(spec->friendly_name, name_len))
         return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "friendly name", "",
-                        "It must be 1 to 512 bytes of UTF-8.");
+                        "It must be 1 to 512 bytes of UTF-8 without characters beyond U+FFFF.");
     return PFX_OK;
 }
 
@@ -203,7 +235,23 @@ pfx_result pfx_pfx_build(const struct pfx_pfx_spec *spec, const struct pfx_secre
     unsigned char salt[MAC_SALT];
     if (!p12 || RAND_bytes(salt, sizeof salt) != 1 ||
         PKCS12_set_mac(p12, (const char *)pfx_secret_bytes(password), (int)pfx_secret_len(password),
-                       salt, sizeof salt, PFX_PBES2_ITERATIONS, EVP_sha256()) != 1)
+                       salt, sizeof salt, PFX_PBE_ITERATIONS,
+                       schemes[spec->pbe->profile].mac()) != 1)
         return fail_ossl(err, "The MAC of the PFX can't be made.");
     return write_checked(p12, password, out, err);
+}
+
+void pfx_password_from_random(struct pfx_secret *random)
+{
+    /* Arithmetic in place of a table: no index that depends on the password touches the cache. */
+    uint8_t *data = pfx_secret_data(random);
+    for (size_t i = 0; i < pfx_secret_len(random); i++) {
+        unsigned v = data[i] & 0x3F;
+        unsigned c = v + 'A';
+        c += (v >= 26 ? 1u : 0u) * ('a' - 'A' - 26u);
+        c -= (v >= 52 ? 1u : 0u) * ('a' + 26u - '0');
+        c += (v >= 62 ? 1u : 0u) * ('-' - ('0' + 10u));
+        c += (v >= 63 ? 1u : 0u) * ('_' - ('-' + 1u));
+        data[i] = (uint8_t)c;
+    }
 }
