@@ -212,6 +212,14 @@ const char *pfx_ckr_name(CK_RV rv)
     return unknown;
 }
 
+bool pfx_ckr_passes(CK_RV rv)
+{
+    const struct row *row = find_row(rv);
+    if (rv == CKR_OK)
+        return false;
+    return !row || row->cls == PFX_CLASS_TRANSIENT || row->cls == PFX_CLASS_DEVICE;
+}
+
 CK_RV pfx_ckr_parse(const char *name)
 {
     if (strcmp(name, "CKR_OK") == 0)

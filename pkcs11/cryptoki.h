@@ -19,5 +19,8 @@ PFX_MUST_USE PFX_PRINTF(5, 6) pfx_result
 const char *pfx_ckr_name(CK_RV rv); /* "CKR_DEVICE_ERROR"; "0x..." if unknown (static buffer per thread) */
 /* The reverse; CK_UNAVAILABLE_INFORMATION for what isn't the name of a CKR. */
 CK_RV pfx_ckr_parse(const char *name);
+/* Does it stand for trouble that may pass (a full disk, a lost device), not for what the token can't
+ * do? By the table's class; true for a vendor's own codes, false for CKR_OK. */
+bool pfx_ckr_passes(CK_RV rv);
 
 #endif

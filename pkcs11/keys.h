@@ -7,6 +7,7 @@
 
 #include "crypto/key.h"
 #include "crypto/mem.h"
+#include "crypto/pbe.h"
 #include "pkcs11/token.h"
 
 enum pfx_key_use {           /* one template each: attributes of design.md */
@@ -113,15 +114,16 @@ PFX_MUST_USE pfx_result pfx_key_unwrap_blob(struct pfx_session *session, struct 
 /*
  * The private key out of the token, for a PFX, by an export tier.
  *   direct:  kek goes in (C_UnwrapKey under the transport key, or C_CreateObject), the token wraps with
- *            CKM_AES_CBC_PAD under iv: *ret_ciphertext is the encryptedData of PBES2.
+ *            CKM_AES_CBC_PAD or, in the profile compat, CKM_DES3_CBC_PAD: *ret_ciphertext is the
+ *            encryptedData of the PFX's key bag.
  *   transit: a fresh AES key goes in the same way, RFC 5649 wrap, unwrapped in locked memory, encrypted
- *            under kek and iv, wiped.
+ *            under kek, wiped.
  * The ciphertext is proven: it has the length of a PKCS#8 of this key type.
  */
 PFX_MUST_USE pfx_result pfx_key_export(struct pfx_session *session, struct pfx_key *transport,
                                        struct pfx_key *user, enum pfx_tier tier,
-                                       const struct pfx_secret *kek, const uint8_t iv[16],
-                                       struct pfx_buf *ret_ciphertext, struct pfx_error *err);
+                                       const struct pfx_kek *kek, struct pfx_buf *ret_ciphertext,
+                                       struct pfx_error *err);
 /* X.509 certificate of a client key (self-signed, sha256WithRSAEncryption), by libp11. PEM. */
 PFX_MUST_USE pfx_result pfx_client_certificate(struct pfx_session *session, struct pfx_key *client,
                                                const char *common_name, int64_t not_before_ms,

@@ -122,6 +122,22 @@ static pfx_result other_pin(const struct pfx_token *token, struct pfx_error *err
                     "pfx-hsm.");
 }
 
+/* Some modules know one login for all their tokens (opencryptoki's soft tokens): who logs in to one
+ * finds itself logged in to the next one without its PIN, keys are written that can't be read again,
+ * and a logout ends both. True with the label of the token whose login it is. */
+static bool other_login(struct pfx_token *token, char label[33])
+{
+    bool found = false;
+    pthread_mutex_lock(&token->module->lock);
+    for (const struct pfx_token *t = token->module->tokens; t && !found; t = t->next) {
+        found = t != token && t->logged_in && !token->logged_in;
+        if (found)
+            memcpy(label, t->facts.label, 33);
+    }
+    pthread_mutex_unlock(&token->module->lock);
+    return found;
+}
+
 pfx_result pfx_token_login(struct pfx_token *token, struct pfx_pin_guard *guard,
                            const struct pfx_secret *pin, bool keep, struct pfx_error *err)
 {
@@ -136,9 +152,17 @@ pfx_result pfx_token_login(struct pfx_token *token, struct pfx_pin_guard *guard,
     pthread_mutex_lock(&token->login_lock);
     CK_RV rv;
     pfx_result r = PFX_OK;
-    bool tried = (token->facts.flags & CKF_LOGIN_REQUIRED) && !pfx_session_logged_in(session, &rv);
+    char other[33];
+    bool needed = (token->facts.flags & CKF_LOGIN_REQUIRED) != 0;
+    bool tried = needed && !pfx_session_logged_in(session, &rv);
     if (tried)
         r = log_in(session, guard, pin, err);
+    else if (needed && other_login(token, other))
+        r = pfx_fail(err, PFX_CLASS_REFUSED, "C_Login", token->facts.label, "",
+                     "The login to the token %s counts for this one too: the module doesn't keep "
+                     "its tokens apart. Put all roles of this module on one token, or give them "
+                     "different modules.",
+                     other);
     else if (pin && token->pin && token->pin_proven && !pfx_secret_equal(pin, token->pin))
         r = other_pin(token, err);
     if (pfx_ok(r)) {

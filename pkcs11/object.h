@@ -144,11 +144,20 @@ PFX_MUST_USE pfx_result pfx_public_in(struct pfx_session *session, struct pfx_by
 /* A copy of what the probes found. */
 struct pfx_caps pfx_token_caps(struct pfx_token *token);
 
-/* --- the way in (way_in.c): an AES key of the host as a session object that can only wrap --- */
+/* --- the way in (way_in.c): a key of the host (CKK_AES, CKK_DES3) as a session object that can only
+ * wrap --- */
 PFX_MUST_USE pfx_result pfx_kek_in(struct pfx_session *session, struct pfx_key *transport,
-                                   enum pfx_way_in way, enum pfx_hash hash,
+                                   enum pfx_way_in way, enum pfx_hash hash, CK_KEY_TYPE type,
                                    const struct pfx_secret *kek, struct pfx_temp *ret_object,
                                    struct pfx_error *err);
+/* What a key-encryption key of this profile is in the token, and the mechanism that wraps under it
+ * straight into the PFX. */
+CK_KEY_TYPE pfx_kek_type(enum pfx_profile profile);
+CK_MECHANISM_TYPE pfx_kek_mechanism(enum pfx_profile profile);
+/* C_WrapKey by that mechanism, with the kek's iv. */
+PFX_MUST_USE CK_RV pfx_kek_wrap(struct pfx_session *session, const struct pfx_kek *kek,
+                                CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key,
+                                struct pfx_buf *out);
 /* RSA-OAEP on the host, SHA-1 too. */
 PFX_MUST_USE pfx_result pfx_oaep_host(struct pfx_bytes spki, enum pfx_hash hash,
                                       const struct pfx_secret *plain, struct pfx_buf *out,

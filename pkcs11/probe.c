@@ -124,14 +124,68 @@ static void prefer(CK_MECHANISM_TYPE *into, CK_MECHANISM_TYPE found)
         *into = found;
 }
 
+static enum pfx_tier better(enum pfx_tier a, enum pfx_tier b)
+{
+    return a > b ? a : b;
+}
+
+/* What only the users role finds, as this probe says. */
+static void replace(struct pfx_probe *m, struct pfx_caps *caps, const struct pfx_try *t)
+{
+    const struct pfx_probe *p = t->probe;
+    m->seal_sha256 = p->seal_sha256;
+    m->seal_sha384 = p->seal_sha384;
+    m->seal_sha512 = p->seal_sha512;
+    m->way_in = p->way_in;
+    m->kwp = p->kwp;
+    m->blob_rsa = p->blob_rsa;
+    m->blob_ec = p->blob_ec;
+    memcpy(m->tier, p->tier, sizeof m->tier);
+    memcpy(m->key_types, p->key_types, sizeof m->key_types);
+    caps->kek_hash = t->kek_hash;
+    caps->tampered_rv = t->tampered_rv;
+}
+
+static void fill(CK_MECHANISM_TYPE *into, CK_MECHANISM_TYPE found)
+{
+    if (*into == CK_UNAVAILABLE_INFORMATION)
+        *into = found;
+}
+
+/* The same after a probe that was disturbed: what an earlier one has proven stays, and isn't
+ * replaced by what this one fell back to. */
+static void add(struct pfx_probe *m, struct pfx_caps *caps, const struct pfx_try *t)
+{
+    const struct pfx_probe *p = t->probe;
+    m->seal_sha256 |= p->seal_sha256;
+    m->seal_sha384 |= p->seal_sha384;
+    m->seal_sha512 |= p->seal_sha512;
+    if (m->way_in == PFX_WAY_NONE) {
+        m->way_in = p->way_in;
+        caps->kek_hash = t->kek_hash;
+    }
+    fill(&m->kwp, p->kwp);
+    fill(&m->blob_rsa, p->blob_rsa);
+    fill(&m->blob_ec, p->blob_ec);
+    fill(&caps->tampered_rv, t->tampered_rv);
+    for (int i = 0; i < PFX_PROFILE_COUNT; i++) {
+        m->tier[i].rsa = better(m->tier[i].rsa, p->tier[i].rsa);
+        m->tier[i].ec = better(m->tier[i].ec, p->tier[i].ec);
+    }
+    for (int i = 0; i < PFX_KEY_TYPE_COUNT; i++)
+        m->key_types[i] |= p->key_types[i];
+}
+
 /* Roles that share a token see what any of them found; a later probe of a role replaces what only
- * it finds. */
-static void keep(struct pfx_try *t, enum pfx_role role)
+ * it finds. before: as it was when the probe began, which tries its finds through the same place. */
+static void keep(struct pfx_try *t, enum pfx_role role, const struct pfx_caps *before)
 {
     struct pfx_token *token = t->token;
     const struct pfx_probe *p = t->probe;
     pthread_mutex_lock(&token->caps_lock);
     struct pfx_probe *m = &token->caps.merged;
+    *m = before->merged;
+    token->caps.tampered_rv = before->tampered_rv;
     m->oaep_sha256 |= p->oaep_sha256;
     m->oaep_sha384 |= p->oaep_sha384;
     m->oaep_sha512 |= p->oaep_sha512;
@@ -143,21 +197,26 @@ static void keep(struct pfx_try *t, enum pfx_role role)
     prefer(&m->sign_pss, p->sign_pss);
     m->modifiable_kept = p->modifiable_kept;
     m->allowed_mechanisms_kept = p->allowed_mechanisms_kept;
-    if (role == PFX_ROLE_USERS) {
-        m->seal_sha256 = p->seal_sha256;
-        m->seal_sha384 = p->seal_sha384;
-        m->seal_sha512 = p->seal_sha512;
-        m->way_in = p->way_in;
-        m->kwp = p->kwp;
-        m->blob_rsa = p->blob_rsa;
-        m->blob_ec = p->blob_ec;
-        m->tier_rsa = p->tier_rsa;
-        m->tier_ec = p->tier_ec;
-        memcpy(m->key_types, p->key_types, sizeof m->key_types);
-        token->caps.kek_hash = t->kek_hash;
-        token->caps.tampered_rv = t->tampered_rv;
-    }
+    if (role == PFX_ROLE_USERS && p->passing && before->probed[role])
+        add(m, &token->caps, t);
+    else if (role == PFX_ROLE_USERS)
+        replace(m, &token->caps, t);
     token->caps.probed[role] = true;
+    pthread_mutex_unlock(&token->caps_lock);
+}
+
+enum pfx_tier pfx_probe_tier(const struct pfx_probe *probe, enum pfx_profile profile,
+                             enum pfx_key_type type)
+{
+    if ((unsigned)profile >= PFX_PROFILE_COUNT)
+        return PFX_TIER_NONE;
+    return pfx_key_type_is_rsa(type) ? probe->tier[profile].rsa : probe->tier[profile].ec;
+}
+
+void pfx_token_proven(struct pfx_token *token, struct pfx_probe *ret_proven)
+{
+    pthread_mutex_lock(&token->caps_lock);
+    *ret_proven = token->caps.merged;
     pthread_mutex_unlock(&token->caps_lock);
 }
 
@@ -178,6 +237,7 @@ pfx_result pfx_probe_run(struct pfx_token *token, enum pfx_role role, struct pfx
     probe->role = role;
     probe->sign_rsa = probe->sign_pss = probe->kwp = CK_UNAVAILABLE_INFORMATION;
     probe->blob_rsa = probe->blob_ec = CK_UNAVAILABLE_INFORMATION;
+    const struct pfx_caps before = pfx_token_caps(token);
     struct pfx_try t = {
         .session = session,
         .token = token,
@@ -191,11 +251,18 @@ pfx_result pfx_probe_run(struct pfx_token *token, enum pfx_role role, struct pfx
     bool lost = token->lost;
     session->stale = true; /* replaced before its next use: whatever session object is left dies */
     pthread_mutex_unlock(&token->module->lock);
-    if (lost)
+    for (size_t i = 0; i < probe->n_rows; i++)
+        probe->passing |= probe->rows[i].passing;
+    if (lost) {
+        pthread_mutex_lock(&token->caps_lock);
+        token->caps.merged = before.merged;
+        token->caps.tampered_rv = before.tampered_rv;
+        pthread_mutex_unlock(&token->caps_lock);
         return pfx_fail(err, PFX_CLASS_DEVICE, "probe", token->facts.label, "",
                         "The token was lost during the probe, so its answers count for nothing. It "
                         "is opened anew at the next call.");
-    keep(&t, role);
+    }
+    keep(&t, role, &before);
     *ret_probe = *probe;
     return PFX_OK;
 }

@@ -36,6 +36,7 @@ bool pfx_try_done(struct pfx_probe_row *row, CK_RV rv, bool works, const char *w
     row->tried = true;
     row->rv = rv;
     row->works = rv == CKR_OK && works;
+    row->passing = pfx_ckr_passes(rv);
     size_t len = strlen(row->use);
     if (!row->works && why && *why)
         snprintf(row->use + len, sizeof row->use - len, "; %s", why);
@@ -48,8 +49,11 @@ bool pfx_try_result(struct pfx_probe_row *row, pfx_result r, const struct pfx_er
         return pfx_try_done(row, CKR_OK, true, "");
     CK_RV rv = pfx_ckr_parse(err->code);
     /* No CKR in it: the token said CKR_OK and the result was wrong. */
-    if (rv == CK_UNAVAILABLE_INFORMATION || rv == PFX_CKR_NONSENSE)
-        return pfx_try_done(row, CKR_OK, false, err->text);
+    if (rv == CK_UNAVAILABLE_INFORMATION || rv == PFX_CKR_NONSENSE) {
+        (void)pfx_try_done(row, CKR_OK, false, err->text);
+        row->passing = r.cls == PFX_CLASS_TRANSIENT || r.cls == PFX_CLASS_DEVICE;
+        return false;
+    }
     return pfx_try_done(row, rv, false, "");
 }
 

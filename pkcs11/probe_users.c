@@ -114,14 +114,33 @@ static void try_pairs(struct pfx_try *t, struct pfx_try_keys *keys)
         pfx_try_missing(t, "key pairs for users, neither RSA nor EC");
 }
 
+static void judge_tiers(struct pfx_try *t)
+{
+    bool any = false;
+    for (int i = 0; i < PFX_PROFILE_COUNT; i++) {
+        const char *profile = pfx_profile_name((enum pfx_profile)i);
+        bool rsa = t->probe->tier[i].rsa != PFX_TIER_NONE;
+        bool ec = t->probe->tier[i].ec != PFX_TIER_NONE;
+        any = any || rsa || ec;
+        if (rsa != ec)
+            pfx_try_conflict(t, "%s keys can't be exported in the profile %s, %s keys can.",
+                             rsa ? "EC" : "RSA", profile, rsa ? "RSA" : "EC");
+    }
+    if (!any)
+        pfx_try_missing(t, "an export tier: no wrapping of private keys works");
+}
+
 void pfx_try_users(struct pfx_try *t)
 {
     struct pfx_probe *p = t->probe;
     struct pfx_try_keys keys = {0};
     uint8_t random[32];
     struct pfx_error err = PFX_ERROR_NONE;
-    if (pfx_failed(pfx_token_random(t->session, random, sizeof random, &err)))
+    pfx_result drawn = pfx_token_random(t->session, random, sizeof random, &err);
+    if (pfx_failed(drawn)) {
         pfx_try_missing(t, "random numbers (C_GenerateRandom) for PFX passwords");
+        p->passing = drawn.cls == PFX_CLASS_TRANSIENT || drawn.cls == PFX_CLASS_DEVICE;
+    }
     try_pairs(t, &keys);
     p->hmac = try_mac(t);
     if (!p->hmac)
@@ -132,13 +151,12 @@ void pfx_try_users(struct pfx_try *t)
     if (p->way_in == PFX_WAY_NONE)
         pfx_try_missing(t, "a way in for key-encryption keys");
     pfx_try_tiers(t, &keys);
-    if (p->tier_rsa == PFX_TIER_NONE && p->tier_ec == PFX_TIER_NONE)
-        pfx_try_missing(t, "an export tier: no wrapping of private keys works");
-    else if (p->tier_rsa == PFX_TIER_NONE)
-        pfx_try_conflict(t, "RSA keys can't be exported, EC keys can.");
-    else if (p->tier_ec == PFX_TIER_NONE)
-        pfx_try_conflict(t, "EC keys can't be exported, RSA keys can.");
+    judge_tiers(t);
     pfx_try_blobs(t, &keys);
+    if (keys.rsa && p->blob_rsa == CK_UNAVAILABLE_INFORMATION)
+        pfx_try_conflict(t, "RSA keys can't be kept as wrapped keys (users.keys: wrapped).");
+    if (keys.ec && p->blob_ec == CK_UNAVAILABLE_INFORMATION)
+        pfx_try_conflict(t, "EC keys can't be kept as wrapped keys (users.keys: wrapped).");
     try_seals(t);
     pfx_key_free(keys.rsa);
     pfx_key_free(keys.ec);

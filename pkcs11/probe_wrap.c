@@ -4,17 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include "crypto/mem.h"
 #include "pkcs11/try.h"
 
-static bool fresh_kek(struct pfx_secret **ret_kek)
+static bool fresh_aes(struct pfx_secret **ret_key)
 {
     struct pfx_error ignored = PFX_ERROR_NONE;
-    return pfx_ok(pfx_secret_new(32, ret_kek, &ignored)) &&
-           RAND_bytes(pfx_secret_data(*ret_kek), 32) == 1;
+    return pfx_ok(pfx_secret_new(32, ret_key, &ignored)) &&
+           RAND_bytes(pfx_secret_data(*ret_key), 32) == 1;
 }
 
 static bool way_works(struct pfx_try *t, const struct pfx_try_keys *keys, enum pfx_way_in way,
@@ -32,10 +31,10 @@ static bool way_works(struct pfx_try *t, const struct pfx_try_keys *keys, enum p
     PFX_AUTOSECRET struct pfx_secret *kek = NULL;
     PFX_AUTOTEMP struct pfx_temp object = {0};
     struct pfx_error err = PFX_ERROR_NONE;
-    if (!fresh_kek(&kek))
+    if (!fresh_aes(&kek))
         return pfx_try_done(row, CKR_OK, false, "no memory or no random bytes");
     return pfx_try_result(
-        row, pfx_kek_in(t->session, keys->transport, way, hash, kek, &object, &err), &err);
+        row, pfx_kek_in(t->session, keys->transport, way, hash, CKK_AES, kek, &object, &err), &err);
 }
 
 void pfx_try_way_in(struct pfx_try *t, const struct pfx_try_keys *keys)
@@ -56,80 +55,85 @@ void pfx_try_way_in(struct pfx_try *t, const struct pfx_try_keys *keys)
                      "module; an HSM in FIPS mode may bar that.");
 }
 
-/* Does the host, who knows the key, find the right PKCS#8 in what the token wrapped? */
-static bool opens_cbc(const struct pfx_secret *kek, const uint8_t iv[16],
-                      const struct pfx_buf *wrapped, struct pfx_bytes spki)
+static pfx_result bring_in(struct pfx_try *t, const struct pfx_try_keys *keys, CK_KEY_TYPE type,
+                           const struct pfx_secret *key, struct pfx_temp *ret_object,
+                           struct pfx_error *err)
 {
-    struct pfx_error ignored = PFX_ERROR_NONE;
-    PFX_AUTOSECRET struct pfx_secret *plain = NULL;
-    if (pfx_failed(pfx_secret_new(wrapped->len + 16, &plain, &ignored)))
-        return false;
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    int len = 0, last = 0;
-    bool ok = ctx &&
-              EVP_DecryptInit_ex2(ctx, EVP_aes_256_cbc(), pfx_secret_bytes(kek), iv, NULL) == 1 &&
-              EVP_DecryptUpdate(ctx, pfx_secret_data(plain), &len, wrapped->data,
-                                (int)wrapped->len) == 1 &&
-              EVP_DecryptFinal_ex(ctx, pfx_secret_data(plain) + len, &last) == 1;
-    EVP_CIPHER_CTX_free(ctx);
-    if (!ok)
-        return false;
-    pfx_secret_truncate(plain, (size_t)(len + last));
-    return pfx_pkcs8_fits(plain, spki);
+    return pfx_kek_in(t->session, keys->transport, t->probe->way_in, t->kek_hash, type, key,
+                      ret_object, err);
 }
 
-static bool tier_works(struct pfx_try *t, const struct pfx_try_keys *keys, struct pfx_key *user,
-                       CK_MECHANISM_TYPE mechanism, const char *tier)
+static bool direct_works(struct pfx_try *t, const struct pfx_try_keys *keys, struct pfx_key *user,
+                         enum pfx_profile profile)
 {
-    bool cbc = mechanism == CKM_AES_CBC_PAD;
-    struct pfx_probe_row *row = pfx_try_row(t, mechanism, CKF_WRAP, "tier %s, %s", tier,
-                                            pfx_key_type_name(user->type));
-    PFX_AUTOSECRET struct pfx_secret *kek = NULL, *pkcs8 = NULL;
+    struct pfx_probe_row *row =
+        pfx_try_row(t, pfx_kek_mechanism(profile), CKF_WRAP, "tier direct, %s, profile %s",
+                    pfx_key_type_name(user->type), pfx_profile_name(profile));
+    PFX_AUTOKEK struct pfx_kek kek = {.key = NULL};
+    PFX_AUTOSECRET struct pfx_secret *pkcs8 = NULL;
     PFX_AUTOTEMP struct pfx_temp object = {0};
     struct pfx_error err = PFX_ERROR_NONE;
-    uint8_t iv[16];
-    if (!fresh_kek(&kek) || RAND_bytes(iv, sizeof iv) != 1)
+    if (pfx_failed(pfx_kek_draw(profile, &kek, &err)))
         return pfx_try_done(row, CKR_OK, false, "no memory or no random bytes");
-    pfx_result r = pfx_kek_in(t->session, keys->transport, t->probe->way_in, t->kek_hash, kek,
-                              &object, &err);
+    pfx_result r = bring_in(t, keys, pfx_kek_type(profile), kek.key, &object, &err);
     if (pfx_failed(r))
         return pfx_try_result(row, r, &err);
-    uint8_t copy[16];
-    memcpy(copy, iv, sizeof copy);
-    CK_MECHANISM m = {mechanism, cbc ? copy : NULL, cbc ? sizeof copy : 0};
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf wrapped = pfx_buf_make(16 * 1024);
+    CK_RV rv = pfx_kek_wrap(t->session, &kek, object.handle, user->handle, &wrapped);
+    if (rv != CKR_OK)
+        return pfx_try_done(row, rv, false, row->advertised ? "advertised all the same" : "");
+    /* Does the host, who knows the key, find the right PKCS#8 in what the token wrapped? */
+    bool right = pfx_ok(pfx_p8_decrypt(&kek, (struct pfx_bytes){wrapped.data, wrapped.len}, &pkcs8,
+                                       &err)) &&
+                 pfx_pkcs8_fits(pkcs8, pfx_key_spki(user));
+    return pfx_try_done(row, rv, right, "the result isn't the key's PKCS#8");
+}
+
+/* The same for every profile: they differ in what the host does afterwards. */
+static bool transit_works(struct pfx_try *t, const struct pfx_try_keys *keys, struct pfx_key *user,
+                          CK_MECHANISM_TYPE mechanism)
+{
+    struct pfx_probe_row *row =
+        pfx_try_row(t, mechanism, CKF_WRAP, "tier transit, %s", pfx_key_type_name(user->type));
+    PFX_AUTOSECRET struct pfx_secret *passing = NULL, *pkcs8 = NULL;
+    PFX_AUTOTEMP struct pfx_temp object = {0};
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (!fresh_aes(&passing))
+        return pfx_try_done(row, CKR_OK, false, "no memory or no random bytes");
+    pfx_result r = bring_in(t, keys, CKK_AES, passing, &object, &err);
+    if (pfx_failed(r))
+        return pfx_try_result(row, r, &err);
+    CK_MECHANISM m = {mechanism, NULL, 0};
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf wrapped = pfx_buf_make(16 * 1024);
     CK_RV rv = pfx_wrap(t->session, &m, object.handle, user->handle, &wrapped);
     if (rv != CKR_OK)
-        return pfx_try_done(row, rv, false,
-                            row->advertised ? "advertised all the same" : "");
-    if (cbc)
-        return pfx_try_done(row, rv, opens_cbc(kek, iv, &wrapped, pfx_key_spki(user)),
-                            "the result isn't the key's PKCS#8");
-    bool right = pfx_ok(pfx_kwp_host_unwrap(kek, (struct pfx_bytes){wrapped.data, wrapped.len},
+        return pfx_try_done(row, rv, false, row->advertised ? "advertised all the same" : "");
+    bool right = pfx_ok(pfx_kwp_host_unwrap(passing, (struct pfx_bytes){wrapped.data, wrapped.len},
                                             &pkcs8, &err)) &&
                  pfx_pkcs8_fits(pkcs8, pfx_key_spki(user));
     return pfx_try_done(row, rv, right, "the result isn't RFC 5649");
 }
 
-/* A token may wrap what it was told never to let out: then that control isn't one here. */
+/* A token may wrap what it was told never to let out: then that control isn't one here. profile:
+ * one whose wrapping works; PFX_PROFILE_COUNT: none does, but transit. */
 static void try_unextractable(struct pfx_try *t, const struct pfx_try_keys *keys,
-                              CK_MECHANISM_TYPE mechanism)
+                              enum pfx_profile profile)
 {
+    bool direct = profile < PFX_PROFILE_COUNT;
     PFX_AUTOKEY struct pfx_key *locked = NULL;
     struct pfx_error err = PFX_ERROR_NONE;
-    PFX_AUTOSECRET struct pfx_secret *kek = NULL;
+    PFX_AUTOKEK struct pfx_kek kek = {.key = NULL};
     PFX_AUTOTEMP struct pfx_temp object = {0};
-    if (!fresh_kek(&kek) ||
+    if (pfx_failed(pfx_kek_draw(direct ? profile : PFX_PROFILE_MODERN, &kek, &err)) ||
         pfx_failed(
             pfx_key_make_throwaway(t->session, PFX_USE_LOG, PFX_KEY_EC_P256, &locked, &err)) ||
-        pfx_failed(pfx_kek_in(t->session, keys->transport, t->probe->way_in, t->kek_hash, kek,
-                              &object, &err)))
+        pfx_failed(bring_in(t, keys, pfx_kek_type(kek.profile), kek.key, &object, &err)))
         return;
-    uint8_t iv[16] = {0};
-    bool cbc = mechanism == CKM_AES_CBC_PAD;
-    CK_MECHANISM m = {mechanism, cbc ? iv : NULL, cbc ? sizeof iv : 0};
+    CK_MECHANISM kwp = {t->probe->kwp, NULL, 0};
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf wrapped = pfx_buf_make(16 * 1024);
-    if (pfx_wrap(t->session, &m, object.handle, locked->handle, &wrapped) == CKR_OK)
+    CK_RV rv = direct ? pfx_kek_wrap(t->session, &kek, object.handle, locked->handle, &wrapped)
+                      : pfx_wrap(t->session, &kwp, object.handle, locked->handle, &wrapped);
+    if (rv == CKR_OK)
         pfx_try_conflict(t, "This token wraps keys that aren't extractable: CKA_EXTRACTABLE=false "
                             "protects nothing here from who has the PIN. For tests only.");
 }
@@ -138,25 +142,33 @@ void pfx_try_tiers(struct pfx_try *t, const struct pfx_try_keys *keys)
 {
     static const CK_MECHANISM_TYPE kwps[] = {CKM_AES_KEY_WRAP_KWP, CKM_AES_KEY_WRAP_PAD};
     struct pfx_probe *p = t->probe;
-    p->tier_rsa = p->tier_ec = PFX_TIER_NONE;
-    if (p->way_in == PFX_WAY_NONE)
-        return;
-    for (size_t i = 0; i < 2 && p->kwp == CK_UNAVAILABLE_INFORMATION; i++) {
-        bool rsa = keys->rsa && tier_works(t, keys, keys->rsa, kwps[i], "transit");
-        bool ec = keys->ec && tier_works(t, keys, keys->ec, kwps[i], "transit");
-        if (!rsa && !ec)
-            continue;
-        p->kwp = kwps[i];
-        p->tier_rsa = rsa ? PFX_TIER_TRANSIT : PFX_TIER_NONE;
-        p->tier_ec = ec ? PFX_TIER_TRANSIT : PFX_TIER_NONE;
+    enum pfx_tier rsa = PFX_TIER_NONE, ec = PFX_TIER_NONE;
+    for (size_t i = 0; i < 2 && p->way_in != PFX_WAY_NONE && p->kwp == CK_UNAVAILABLE_INFORMATION;
+         i++) {
+        if (keys->rsa && transit_works(t, keys, keys->rsa, kwps[i]))
+            rsa = PFX_TIER_TRANSIT;
+        if (keys->ec && transit_works(t, keys, keys->ec, kwps[i]))
+            ec = PFX_TIER_TRANSIT;
+        if (rsa != PFX_TIER_NONE || ec != PFX_TIER_NONE)
+            p->kwp = kwps[i];
     }
-    if (keys->rsa && tier_works(t, keys, keys->rsa, CKM_AES_CBC_PAD, "direct"))
-        p->tier_rsa = PFX_TIER_DIRECT;
-    if (keys->ec && tier_works(t, keys, keys->ec, CKM_AES_CBC_PAD, "direct"))
-        p->tier_ec = PFX_TIER_DIRECT;
-    bool direct = p->tier_rsa == PFX_TIER_DIRECT || p->tier_ec == PFX_TIER_DIRECT;
-    if (direct || p->kwp != CK_UNAVAILABLE_INFORMATION)
-        try_unextractable(t, keys, direct ? CKM_AES_CBC_PAD : p->kwp);
+    enum pfx_profile wraps = PFX_PROFILE_COUNT;
+    for (int i = 0; i < PFX_PROFILE_COUNT; i++) {
+        enum pfx_profile profile = (enum pfx_profile)i;
+        p->tier[i].rsa = rsa;
+        p->tier[i].ec = ec;
+        if (p->way_in == PFX_WAY_NONE)
+            continue;
+        if (keys->rsa && direct_works(t, keys, keys->rsa, profile))
+            p->tier[i].rsa = PFX_TIER_DIRECT;
+        if (keys->ec && direct_works(t, keys, keys->ec, profile))
+            p->tier[i].ec = PFX_TIER_DIRECT;
+        if (wraps == PFX_PROFILE_COUNT &&
+            (p->tier[i].rsa == PFX_TIER_DIRECT || p->tier[i].ec == PFX_TIER_DIRECT))
+            wraps = profile;
+    }
+    if (wraps < PFX_PROFILE_COUNT || p->kwp != CK_UNAVAILABLE_INFORMATION)
+        try_unextractable(t, keys, wraps);
 }
 
 static CK_RV unwrap_as(struct pfx_try *t, const struct pfx_try_keys *keys, struct pfx_key *user,

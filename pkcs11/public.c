@@ -198,8 +198,8 @@ static pfx_result prove_unwrapping(struct pfx_session *session, struct pfx_key *
         return PFX_OK; /* nothing will ever be unwrapped under it here */
     PFX_AUTOTEMP struct pfx_temp object = {0};
     return pfx_kek_in(session, key, PFX_WAY_UNWRAP,
-                      caps.probed[PFX_ROLE_USERS] ? caps.kek_hash : PFX_HASH_SHA1, kek, &object,
-                      err);
+                      caps.probed[PFX_ROLE_USERS] ? caps.kek_hash : PFX_HASH_SHA1, CKK_AES, kek,
+                      &object, err);
 }
 
 pfx_result pfx_key_prove(struct pfx_session *session, struct pfx_key *key, struct pfx_error *err)

@@ -1,17 +1,16 @@
-/* The way in: an AES key of the host becomes a session object that can wrap and nothing else. */
+/* The way in: a key of the host becomes a session object that can wrap and nothing else. */
 #include <string.h>
 
 #include "crypto/mem.h"
 #include "pkcs11/object.h"
 
-static void kek_template(struct pfx_template *t, struct pfx_token *token)
+static void kek_template(struct pfx_template *t, struct pfx_token *token, const CK_ULONG *type)
 {
     static const CK_OBJECT_CLASS cls = CKO_SECRET_KEY;
-    static const CK_ULONG type = CKK_AES;
     static const CK_ATTRIBUTE_TYPE off[] = {CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN,  CKA_VERIFY,
                                             CKA_UNWRAP,  CKA_DERIVE,  CKA_TOKEN, CKA_EXTRACTABLE};
     pfx_template_add(t, CKA_CLASS, &cls, sizeof cls);
-    pfx_template_ulong(t, CKA_KEY_TYPE, &type);
+    pfx_template_ulong(t, CKA_KEY_TYPE, type);
     for (size_t i = 0; i < sizeof off / sizeof off[0]; i++)
         pfx_template_bool(t, off[i], false);
     pfx_template_bool(t, CKA_PRIVATE, true);
@@ -55,11 +54,11 @@ static pfx_result check_kek(struct pfx_session *session, CK_OBJECT_HANDLE object
 }
 
 pfx_result pfx_kek_in(struct pfx_session *session, struct pfx_key *transport, enum pfx_way_in way,
-                      enum pfx_hash hash, const struct pfx_secret *kek,
+                      enum pfx_hash hash, CK_KEY_TYPE type, const struct pfx_secret *kek,
                       struct pfx_temp *ret_object, struct pfx_error *err)
 {
     struct pfx_template t = {.n = 0};
-    kek_template(&t, pfx_session_token(session));
+    kek_template(&t, pfx_session_token(session), &type);
     PFX_AUTOTEMP struct pfx_temp object = {session, CK_INVALID_HANDLE};
     CK_RV rv;
     if (way == PFX_WAY_UNWRAP) {

@@ -30,6 +30,33 @@ CK_RV pfx_wrap(struct pfx_session *session, CK_MECHANISM *mechanism, CK_OBJECT_H
     return rv;
 }
 
+static const struct {
+    CK_KEY_TYPE type;
+    CK_MECHANISM_TYPE mechanism;
+} kek_kinds[PFX_PROFILE_COUNT] = {
+    [PFX_PROFILE_MODERN] = {CKK_AES, CKM_AES_CBC_PAD},
+    [PFX_PROFILE_COMPAT] = {CKK_DES3, CKM_DES3_CBC_PAD},
+};
+
+CK_KEY_TYPE pfx_kek_type(enum pfx_profile profile)
+{
+    return kek_kinds[profile].type;
+}
+
+CK_MECHANISM_TYPE pfx_kek_mechanism(enum pfx_profile profile)
+{
+    return kek_kinds[profile].mechanism;
+}
+
+CK_RV pfx_kek_wrap(struct pfx_session *session, const struct pfx_kek *kek,
+                   CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, struct pfx_buf *out)
+{
+    uint8_t iv[sizeof kek->iv]; /* the parameter isn't const */
+    memcpy(iv, kek->iv, sizeof iv);
+    CK_MECHANISM mechanism = {pfx_kek_mechanism(kek->profile), iv, pfx_kek_block(kek->profile)};
+    return pfx_wrap(session, &mechanism, wrapping, key, out);
+}
+
 pfx_result pfx_kwp_host_unwrap(const struct pfx_secret *kek, struct pfx_bytes wrapped,
                                struct pfx_secret **ret_pkcs8, struct pfx_error *err)
 {

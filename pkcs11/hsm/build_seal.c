@@ -17,6 +17,7 @@
 #include "pkcs11/hsm/ask.h"
 #include "pkcs11/hsm/keyref.h"
 #include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/tier.h"
 #include "pkcs11/hsm/verbs.h"
 
 #define PASSWORD_SIZE 32
@@ -130,42 +131,27 @@ static pfx_result draw_password(struct pfx_session *session, struct pfx_secret *
     return PFX_OK;
 }
 
-static pfx_result pick_tier(const struct pfx_hsm *hsm, enum pfx_key_type type,
-                            enum pfx_tier *ret_tier, struct pfx_error *err)
-{
-    const struct pfx_probe *probe = hsm->roles[PFX_ROLE_USERS].probe;
-    enum pfx_tier tier = pfx_key_type_is_rsa(type) ? probe->tier_rsa : probe->tier_ec;
-    if (tier == PFX_TIER_NONE || tier < hsm->policy->lowest_tier)
-        return pfx_fail(err, PFX_CLASS_REFUSED, "export key", pfx_key_type_name(type), "",
-                        "For keys of this type the users token reaches the tier %s, and "
-                        "users.lowest_tier of the policy is %s.",
-                        pfx_tier_name(tier), pfx_tier_name(hsm->policy->lowest_tier));
-    *ret_tier = tier;
-    return PFX_OK;
-}
-
 static pfx_result build(struct pfx_worker *worker, struct pfx_session *session,
                         const struct building *building, const struct pfx_certs *chain,
                         struct pfx_key *key, enum pfx_tier tier, const struct pfx_secret *password,
                         struct pfx_buf *out, struct pfx_error *err)
 {
     struct pfx_key *transport;
-    struct pfx_pbes2 params;
-    struct pfx_secret *kek PFX_AUTOSECRET = NULL;
+    struct pfx_pbe pbe;
+    PFX_AUTOKEK struct pfx_kek kek = {.key = NULL};
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf ciphertext = pfx_buf_make(MAX_KEY_CIPHERTEXT);
     PFX_TRY(
         pfx_ring_key(worker->hsm, &worker->ring, session, PFX_STANDING_TRANSPORT, &transport, err));
-    PFX_TRY(pfx_pbes2_draw(&params, err));
-    PFX_TRY(pfx_pbes2_kek(&params, password, &kek, err));
-    PFX_TRY(pfx_key_export(session, transport, key, tier, kek, params.iv, &ciphertext, err));
+    PFX_TRY(pfx_pbe_draw(building->profile, &pbe, err));
+    PFX_TRY(pfx_pbe_kek(&pbe, password, &kek, err));
+    PFX_TRY(pfx_key_export(session, transport, key, tier, &kek, &ciphertext, err));
     struct pfx_bytes list[MAX_CHAIN];
     size_t n = pfx_certs_count(chain);
     if (n > MAX_CHAIN)
         return mismatch(err, "order chain", "The chain is longer than any real one.");
     for (size_t i = 0; i < n; i++)
         list[i] = pfx_certs_at(chain, i);
-    struct pfx_pfx_spec spec = {.profile = building->profile,
-                                .key_params = &params,
+    struct pfx_pfx_spec spec = {.pbe = &pbe,
                                 .key_ciphertext = pfx_buf_bytes(&ciphertext),
                                 .leaf = pfx_msg_blob(building->task->args, "leaf"),
                                 .chain = list,
@@ -176,16 +162,16 @@ static pfx_result build(struct pfx_worker *worker, struct pfx_session *session,
 }
 
 static pfx_result seal(const struct pfx_hsm *hsm, struct pfx_session *session,
-                       const struct pfx_pinned *pin, const struct pfx_secret *password,
-                       struct pfx_buf *out, const char **ret_by, struct pfx_error *err)
+                       const struct pfx_probe *proven, const struct pfx_pinned *pin,
+                       const struct pfx_secret *password, struct pfx_buf *out, const char **ret_by,
+                       struct pfx_error *err)
 {
-    const struct pfx_probe *probe = hsm->roles[PFX_ROLE_USERS].probe;
     enum pfx_hash hash = hsm->policy->seal_hash;
-    bool proven = hash == PFX_HASH_SHA256   ? probe->seal_sha256
-                  : hash == PFX_HASH_SHA384 ? probe->seal_sha384
-                                            : probe->seal_sha512;
+    bool token_seals = hash == PFX_HASH_SHA256   ? proven->seal_sha256
+                       : hash == PFX_HASH_SHA384 ? proven->seal_sha384
+                                                 : proven->seal_sha512;
     struct pfx_bytes spki = pfx_buf_bytes(&pin->spki);
-    if (proven) {
+    if (token_seals) {
         PFX_TRY(pfx_token_seal_oaep(session, spki, hash, password, out, err));
         *ret_by = "token";
     } else {
@@ -225,7 +211,9 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     struct pfx_key *mac;
     pfx_op_token(op, token);
     enum pfx_tier tier = PFX_TIER_NONE;
-    PFX_TRY(pick_tier(hsm, building->type, &tier, err));
+    struct pfx_probe *proven PFX_AUTOFREE = pfx_alloc(sizeof *proven);
+    pfx_token_proven(token, proven);
+    PFX_TRY(pfx_tier_pick(hsm, building->profile, building->type, &tier, err));
     op->out.tier = pfx_tier_name(tier);
     PFX_TRY(pfx_session_acquire(token, false, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
@@ -248,7 +236,7 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     PFX_TRY(user_key(worker, session, building, &key, err));
     PFX_TRY(draw_password(session, &password, err));
     PFX_TRY(build(worker, session, building, chain, key, tier, password, &pfx, err));
-    PFX_TRY(seal(hsm, session, pin, password, &sealed, &op->out.sealed_by, err));
+    PFX_TRY(seal(hsm, session, proven, pin, password, &sealed, &op->out.sealed_by, err));
     pfx_op_out(op, pfx_buf_bytes(&pfx));
     *ret_reply = reply_of(hsm, op, building, pin, &pfx, &sealed);
     return PFX_OK;
@@ -263,9 +251,8 @@ pfx_result pfx_do_build_seal(struct pfx_worker *worker, struct pfx_task *task,
     PFX_TRY(pfx_keyref_parse(pfx_msg_str(task->args, "key_ref"), &building.ref, err));
     PFX_TRY(pfx_reclass(pfx_spki_type(pfx_buf_bytes(&building.ref.spki), &building.type, err),
                         PFX_CLASS_USAGE, PFX_CLASS_INTEGRITY, err));
-    if (!pfx_profile_parse(pfx_msg_str(task->args, "profile"), &building.profile))
-        return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "profile", "",
-                        "This isn't a profile that pfx-hsm builds: correct the rule.");
+    PFX_TRY(
+        pfx_profile_pick(worker->hsm, pfx_msg_str(task->args, "profile"), &building.profile, err));
     struct pfx_op op = {.event = PFX_EVENT_PFX_BUILD, .actor = task->actor};
     op.target.enrolment = building.ask.enrolment;
     pfx_op_target_user(&op, building.ask.user, building.ask.salt);

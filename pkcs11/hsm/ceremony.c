@@ -271,13 +271,6 @@ static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pi
 {
     struct pfx_hsm *hsm = ceremony->hsm;
     PFX_TRY(look(ceremony, pin, err));
-    const struct pfx_probe *users = hsm->roles[PFX_ROLE_USERS].probe;
-    if (users->tier_rsa < hsm->policy->lowest_tier && users->tier_ec < hsm->policy->lowest_tier)
-        return pfx_fail(err, PFX_CLASS_REFUSED, "init", "export tier", "",
-                        "The users token reaches the tier %s for RSA and %s for EC keys, and "
-                        "users.lowest_tier of the policy is %s: nothing was made.",
-                        pfx_tier_name(users->tier_rsa), pfx_tier_name(users->tier_ec),
-                        pfx_tier_name(hsm->policy->lowest_tier));
     PFX_TRY(stock(ceremony, err));
     PFX_TRY(standing_keys(ceremony, err));
     PFX_TRY(certificates(ceremony, err));

@@ -25,7 +25,10 @@ struct pfx_role_state {
     bool no_keys;            /* `init` has not been run for this role */
     uint64_t opening;        /* rises each time the role is opened */
     struct pfx_probe *probe; /* NULL until it was run */
+    bool lacking;            /* it, or the policy, has something against the role */
     uint64_t probe_epoch;
+    unsigned disturbed;  /* probes in a row that found less for a reason that may pass */
+    int64_t probe_at_ms; /* uptime; such a probe isn't repeated by itself before */
 };
 
 struct pfx_app {

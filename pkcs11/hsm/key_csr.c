@@ -11,6 +11,7 @@
 #include "pkcs11/hsm/ask.h"
 #include "pkcs11/hsm/halves.h"
 #include "pkcs11/hsm/keyref.h"
+#include "pkcs11/hsm/tier.h"
 #include "pkcs11/hsm/verbs.h"
 
 #define MAX_CSR 32768
@@ -127,7 +128,8 @@ static pfx_result request(struct pfx_session *session, const struct making *maki
     struct pfx_csr_spec spec = {.spki = pfx_key_spki(key),
                                 .common_name = name,
                                 .emails = making->ask.addresses,
-                                .n_emails = making->ask.n_addresses};
+                                .n_emails = making->ask.n_addresses,
+                                .purpose = making->ask.purpose};
     /* What can't stand in a request is this user's trouble, and stays so. */
     return pfx_reclass(pfx_csr_build(&spec, sign_digest, &signer, csr, err), PFX_CLASS_USAGE,
                        PFX_CLASS_REFUSED, err);
@@ -140,15 +142,12 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     struct pfx_hsm *hsm = worker->hsm;
     const struct pfx_role_state *users = &hsm->roles[PFX_ROLE_USERS];
     bool wrapped = hsm->policy->wrapped_keys;
-    if (!hsm->policy->key_types[making->type])
-        return pfx_fail(
-            err, PFX_CLASS_REFUSED, "make key", pfx_key_type_name(making->type), "",
-            "users.key_types of the policy doesn't allow this key type: correct the rule "
-            "or the policy.");
-    if (!users->probe->key_types[making->type])
-        return pfx_fail(err, PFX_CLASS_REFUSED, "make key", pfx_key_type_name(making->type), "",
-                        "The probe shows that the users token can't make such keys: "
-                        "pfx-agent hsm test shows which it can.");
+    /* Before a certificate is bought for a key that could never be packed. */
+    enum pfx_profile profile;
+    enum pfx_tier tier;
+    PFX_TRY(pfx_key_type_check(hsm, making->type, err));
+    PFX_TRY(pfx_profile_pick(hsm, pfx_msg_str(making->task->args, "profile"), &profile, err));
+    PFX_TRY(pfx_tier_pick(hsm, profile, making->type, &tier, err));
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *key PFX_AUTOKEY = NULL;
     struct pfx_key *mac;

@@ -91,6 +91,7 @@ int main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
+    pfx_process_lock(); /* OpenSSL and the modules have copies of secrets, too */
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_result result = run(policy, &err);
     if (pfx_failed(result)) {

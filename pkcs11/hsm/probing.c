@@ -43,11 +43,13 @@ static void say_row(struct pfx_task *task, enum pfx_role role, const char *token
 }
 
 static void say_tier(struct pfx_task *task, const char *token, const char *which,
-                     enum pfx_tier tier)
+                     enum pfx_profile profile, enum pfx_tier tier)
 {
-    char text[128];
+    char text[160];
     struct pfx_msg *item = item_of(task, "tier", PFX_ROLE_USERS, token);
-    snprintf(text, sizeof text, "private keys of type %s leave the token by this tier", which);
+    snprintf(text, sizeof text,
+             "private keys of type %s leave the token by this tier in the profile %s", which,
+             pfx_profile_name(profile));
     pfx_msg_set_str(item, "tier", pfx_tier_name(tier));
     pfx_msg_set_str(item, "text", text);
     pfx_task_emit(task, item);
@@ -58,14 +60,21 @@ static void say_probe(struct pfx_task *task, enum pfx_role role, const char *tok
 {
     for (size_t i = 0; i < probe->n_rows; i++)
         say_row(task, role, token, &probe->rows[i]);
-    if (role == PFX_ROLE_USERS) {
-        say_tier(task, token, "RSA", probe->tier_rsa);
-        say_tier(task, token, "EC", probe->tier_ec);
+    for (int i = 0; role == PFX_ROLE_USERS && i < PFX_PROFILE_COUNT; i++) {
+        say_tier(task, token, "RSA", (enum pfx_profile)i, probe->tier[i].rsa);
+        say_tier(task, token, "EC", (enum pfx_profile)i, probe->tier[i].ec);
     }
     for (size_t i = 0; i < probe->n_conflicts; i++)
         say(task, "conflict", role, token, probe->conflicts[i]);
+    if (probe->passing)
+        say(task, "note", role, token,
+            "some tries failed for a reason that may pass (a full disk, a device that is gone): "
+            "they are repeated by themselves; until then what an earlier probe has shown holds");
     if (probe->missing_any) {
-        say(task, "conflict", role, token, probe->missing);
+        char text[800];
+        snprintf(text, sizeof text, "This token can't play the role %s: it lacks %s.",
+                 pfx_role_name(role), probe->missing);
+        say(task, "refused", role, token, text);
         task->finding = true;
     }
 }
@@ -88,10 +97,14 @@ static void test_role(struct pfx_worker *worker, struct pfx_task *task, enum pfx
              facts->model, facts->firmware, facts->module, facts->module_version);
     say(task, "token", role, token, text);
     pfx_result result = pfx_role_probe(worker, role, true, &task->actor, &why);
-    if (state->probe && (pfx_ok(result) || state->probe->missing_any))
+    bool tried = state->probe && (pfx_ok(result) || result.cls == PFX_CLASS_REFUSED ||
+                                  state->probe->missing_any);
+    if (tried)
         say_probe(task, role, token, state->probe);
-    else
-        say(task, "conflict", role, token, pfx_error_line(&why, text, sizeof text));
+    /* What it lacks is said already; this is what the policy asks for besides. */
+    if (pfx_failed(result) && !(tried && state->probe->missing_any))
+        say(task, tried ? "refused" : "conflict", role, token,
+            pfx_error_line(&why, text, sizeof text));
     if (pfx_failed(result))
         task->finding = true;
 }

@@ -4,6 +4,11 @@
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/tier.h"
+
+#define PROBE_MIN_MS INT64_C(2000)
+#define PROBE_MAX_MS (INT64_C(10) * 60 * 1000)
+#define PROBE_MAX_READY_MS (INT64_C(60) * 60 * 1000)
 
 /* One session for each worker, one for the worker of urgent tasks. */
 static unsigned sessions_of(const struct pfx_hsm *hsm)
@@ -75,6 +80,17 @@ void pfx_role_close(struct pfx_hsm *hsm, enum pfx_role role)
     state->phase = PFX_ROLE_CLOSED;
 }
 
+/* How long a probe that was disturbed isn't repeated: a token with a full disk is left alone, and
+ * so is one that always answers as if it were. A role that works meanwhile waits longer, since a
+ * probe holds up its operations. */
+static void postpone(struct pfx_role_state *state)
+{
+    int64_t most = state->phase == PFX_ROLE_READY ? PROBE_MAX_READY_MS : PROBE_MAX_MS;
+    int64_t wait = PROBE_MIN_MS << (state->disturbed < 16 ? state->disturbed : 16);
+    state->disturbed++;
+    state->probe_at_ms = pfx_uptime_ms() + (wait < most ? wait : most);
+}
+
 struct probing {
     enum pfx_role role;
     struct pfx_probe *probe;
@@ -90,12 +106,60 @@ static pfx_result probe_work(struct pfx_worker *worker, struct pfx_op *op, void 
     return pfx_probe_run(token, probing->role, probing->probe, err);
 }
 
+/* With users.keys: wrapped, at least one key type of the policy has to come back as it was. */
+static pfx_result wrapped_check(const struct pfx_hsm *hsm, const char *token,
+                                struct pfx_error *err)
+{
+    const struct pfx_role_state *users = &hsm->roles[PFX_ROLE_USERS];
+    struct pfx_probe *proven PFX_AUTOFREE = pfx_alloc(sizeof *proven);
+    if (!hsm->policy->wrapped_keys)
+        return PFX_OK;
+    pfx_token_proven(users->token, proven);
+    for (int type = 0; type < PFX_KEY_TYPE_COUNT; type++) {
+        CK_MECHANISM_TYPE by = pfx_key_type_is_rsa((enum pfx_key_type)type) ? proven->blob_rsa
+                                                                            : proven->blob_ec;
+        if (hsm->policy->key_types[type] && by != CK_UNAVAILABLE_INFORMATION)
+            return PFX_OK;
+    }
+    return pfx_fail(err, users->probe->passing ? PFX_CLASS_TRANSIENT : PFX_CLASS_REFUSED,
+                    "probe token", token, "",
+                    "users.keys of the policy is wrapped, and the token gives back no key of "
+                    "users.key_types as it was. Set 'users.keys: token', or take another token; "
+                    "pfx-agent hsm test shows what it does.");
+}
+
+/* What the last probe says about the role. */
+static pfx_result judge(const struct pfx_hsm *hsm, enum pfx_role role, struct pfx_error *err)
+{
+    const struct pfx_role_state *state = &hsm->roles[role];
+    char text[128];
+    pfx_token_text(state->token, text);
+    if (!state->probe->missing_any) {
+        if (role != PFX_ROLE_USERS)
+            return PFX_OK;
+        PFX_TRY(wrapped_check(hsm, text, err));
+        return pfx_tiers_check(hsm, err);
+    }
+    if (state->probe->passing)
+        return pfx_fail(err, PFX_CLASS_TRANSIENT, "probe token", text, "",
+                        "For the role %s it lacks at this time: %s. Some tries failed for a reason "
+                        "that may pass, as with a full disk, so the probe is repeated by itself; "
+                        "pfx-agent hsm test repeats it now and shows all.",
+                        pfx_role_name(role), state->probe->missing);
+    return pfx_fail(err, PFX_CLASS_REFUSED, "probe token", text, "",
+                    "For the role %s it lacks: %s. Another token or other settings of this one "
+                    "are needed; pfx-agent hsm test shows all.",
+                    pfx_role_name(role), state->probe->missing);
+}
+
 pfx_result pfx_role_probe(struct pfx_worker *worker, enum pfx_role role, bool anew,
                           const struct pfx_actor *actor, struct pfx_error *err)
 {
     struct pfx_role_state *state = &worker->hsm->roles[role];
     uint64_t epoch = pfx_token_epoch(state->token);
-    if (!state->probe || state->probe_epoch != epoch || anew) {
+    bool again = state->probe && state->probe->passing &&
+                 (state->lacking || pfx_uptime_ms() >= state->probe_at_ms);
+    if (!state->probe || state->probe_epoch != epoch || anew || again) {
         struct pfx_probe *probe PFX_AUTOFREE = pfx_alloc(sizeof *probe);
         struct probing probing = {role, probe};
         struct pfx_op op = {.event = PFX_EVENT_PROBE, .actor = *actor};
@@ -104,15 +168,25 @@ pfx_result pfx_role_probe(struct pfx_worker *worker, enum pfx_role role, bool an
         state->probe = PFX_TAKE(probe);
         /* The probe itself may have found the token gone and opened it anew. */
         state->probe_epoch = pfx_token_epoch(state->token);
+        if (state->probe->passing)
+            postpone(state);
+        else
+            state->disturbed = 0;
     }
-    char text[128];
-    if (state->probe->missing_any)
-        return pfx_fail(err, PFX_CLASS_REFUSED, "probe token", pfx_token_text(state->token, text),
-                        "",
-                        "For the role %s it lacks: %s. Another token or other settings of this one "
-                        "are needed; pfx-agent hsm test shows all.",
-                        pfx_role_name(role), state->probe->missing);
-    return PFX_OK;
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_result result = judge(worker->hsm, role, &why);
+    state->lacking = pfx_failed(result);
+    /* Whoever ran it: what lasts takes a ready role down, what may pass doesn't. And what the last
+     * probe had against a role may be gone: then the rest is looked at again. */
+    if (state->phase == PFX_ROLE_READY && result.cls == PFX_CLASS_REFUSED) {
+        not_ready(state, PFX_ROLE_LOGGED_IN, false, &why);
+        pfx_log_error(&why, "role %s isn't ready", pfx_role_name(role));
+    } else if (state->phase == PFX_ROLE_LOGGED_IN && pfx_ok(result)) {
+        state->again = true;
+    }
+    if (pfx_failed(result) && err && err->cls == PFX_CLASS_OK)
+        *err = why;
+    return result;
 }
 
 static pfx_result key_check(struct pfx_worker *worker, struct pfx_session *session, size_t index,
@@ -172,11 +246,36 @@ pfx_result pfx_role_check(struct pfx_worker *worker, enum pfx_role role, struct 
     return role == PFX_ROLE_USERS ? pins_check(worker, session, err) : PFX_OK;
 }
 
+static const struct pfx_actor self = {PFX_ACTOR_SELF, 0, 0};
+
+static bool opened_anew(const struct pfx_role_state *state)
+{
+    return state->probe_epoch != pfx_token_epoch(state->token);
+}
+
+/* A ready role whose probe was disturbed. What an earlier one has proven stays proven (probe.h), so
+ * the role goes on with that whatever comes of this one, but for a defect that lasts. */
+static void probe_again(struct pfx_worker *worker, enum pfx_role role)
+{
+    struct pfx_role_state *state = &worker->hsm->roles[role];
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_result result = pfx_role_probe(worker, role, true, &self, &why);
+    if (pfx_ok(result) && !state->probe->passing)
+        pfx_log(PFX_LOG_INFO, "the probe of the role %s wasn't disturbed this time",
+                pfx_role_name(role));
+    else if (pfx_failed(result) && pfx_uptime_ms() >= state->probe_at_ms)
+        postpone(state); /* the probe itself couldn't be run */
+}
+
 static void make_ready(struct pfx_worker *worker, enum pfx_role role)
 {
-    static const struct pfx_actor self = {PFX_ACTOR_SELF, 0, 0};
     struct pfx_role_state *state = &worker->hsm->roles[role];
     struct pfx_error before = state->why, why = PFX_ERROR_NONE;
+    if (state->phase == PFX_ROLE_READY && !opened_anew(state) &&
+        pfx_token_logged_in(state->token)) {
+        probe_again(worker, role);
+        return;
+    }
     pfx_result result = pfx_role_open(worker->hsm, role, NULL, &why);
     if (pfx_ok(result)) {
         result = pfx_role_probe(worker, role, false, &self, &why);
@@ -199,12 +298,18 @@ static void make_ready(struct pfx_worker *worker, enum pfx_role role)
 
 /* A ready role whose login was lost (the token dropped it, and the PIN didn't do any more) is
  * brought up again like one at the start: with its credential file, and the guard before it. */
-static bool is_due(const struct pfx_role_state *state)
+static bool is_due(const struct pfx_role_state *state, int64_t now_ms)
 {
-    if (state->phase != PFX_ROLE_READY)
-        return state->again;
-    return state->probe_epoch != pfx_token_epoch(state->token) ||
-           !pfx_token_logged_in(state->token);
+    bool disturbed = state->probe && state->probe->passing;
+    if (state->phase == PFX_ROLE_READY)
+        return opened_anew(state) || !pfx_token_logged_in(state->token) ||
+               (disturbed && now_ms >= state->probe_at_ms);
+    if (!state->again)
+        return false;
+    /* Where the probe's finding is all that keeps it down, it has a back-off of its own. */
+    bool waits = state->phase == PFX_ROLE_LOGGED_IN && disturbed && state->lacking &&
+                 !opened_anew(state);
+    return !waits || now_ms >= state->probe_at_ms;
 }
 
 pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
@@ -216,7 +321,7 @@ pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, str
         struct pfx_role_state *state = &hsm->roles[role];
         if (role == PFX_ROLE_ENCRYPTION)
             continue;
-        if (is_due(state))
+        if (is_due(state, pfx_uptime_ms()))
             make_ready(worker, role);
     }
     return PFX_OK;
@@ -228,7 +333,7 @@ bool pfx_roles_due(struct pfx_hsm *hsm)
     if (pthread_rwlock_tryrdlock(&hsm->lock) != 0)
         return false;
     for (enum pfx_role role = PFX_ROLE_USERS; role < PFX_ROLE_COUNT; role++)
-        due = due || is_due(&hsm->roles[role]);
+        due = due || is_due(&hsm->roles[role], pfx_uptime_ms());
     pthread_rwlock_unlock(&hsm->lock);
     return due;
 }

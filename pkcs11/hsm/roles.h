@@ -16,8 +16,8 @@
  * it isn't kept); the others read their credential file. */
 PFX_MUST_USE pfx_result pfx_role_open(struct pfx_hsm *hsm, enum pfx_role role,
                                       const struct pfx_secret *pin, struct pfx_error *err);
-/* Runs the probe, unless it was run since the token was opened and `anew` is false. REFUSED when
- * the token lacks what the role needs. */
+/* Runs the probe, unless it was run since the token was opened, wasn't disturbed, and `anew` is
+ * false. REFUSED when the token lacks what the role needs; TRANSIENT when the reason may pass. */
 PFX_MUST_USE pfx_result pfx_role_probe(struct pfx_worker *worker, enum pfx_role role, bool anew,
                                        const struct pfx_actor *actor, struct pfx_error *err);
 /* Finds the role's standing keys, pins and certificates, all of them exactly as they must be. */
@@ -30,7 +30,8 @@ void pfx_role_close(struct pfx_hsm *hsm, enum pfx_role role);
 PFX_MUST_USE pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task,
                                         struct pfx_error *err);
 /* Is there a role that isn't ready and may become so without a person, or one whose token was
- * opened anew since its probe? (takes the lock for reading; false when it is held) */
+ * opened anew since its probe, or whose probe was disturbed and is due again? (takes the lock for
+ * reading; false when it is held) */
 bool pfx_roles_due(struct pfx_hsm *hsm);
 
 /* The PIN out of the role's credential file. USAGE names file and fault. */

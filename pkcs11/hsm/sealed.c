@@ -11,8 +11,6 @@
 #define MAX_FILE 16384
 #define MAX_BLOCK 1024
 
-const char *const pfx_secret_names[] = {"digicert", NULL};
-
 void pfx_sealed_init(struct pfx_sealed *sealed)
 {
     *sealed = (struct pfx_sealed){.name = "", .n_blocks = 0};

@@ -11,23 +11,8 @@
 
 struct secret_ctx {
     struct pfx_task *task;
-    const char *name;
+    const char *name; /* static */
 };
-
-/* The known name, static; NULL otherwise. */
-static const char *known(const char *name)
-{
-    for (size_t i = 0; pfx_secret_names[i]; i++)
-        if (strcmp(pfx_secret_names[i], name) == 0)
-            return pfx_secret_names[i];
-    return NULL;
-}
-
-static pfx_result unknown(struct pfx_error *err)
-{
-    return pfx_fail(err, PFX_CLASS_USAGE, "find secret", "name", "",
-                    "There is no service secret of this name: only digicert is known.");
-}
 
 static void fingerprint(struct pfx_bytes spki, char hex[65])
 {
@@ -97,17 +82,12 @@ static pfx_result set_work(struct pfx_worker *worker, struct pfx_op *op, void *c
 pfx_result pfx_do_secret_set(struct pfx_worker *worker, struct pfx_task *task,
                              struct pfx_error *err)
 {
-    struct secret_ctx secret = {task, known(pfx_msg_str(task->args, "name"))};
+    const struct pfx_secret_name *name = pfx_secret_find(pfx_msg_str(task->args, "name"));
     const char *value = pfx_msg_str(task->args, "value");
-    size_t len = strlen(value);
-    if (!secret.name)
-        return unknown(err);
-    if (len < PFX_SECRET_MIN || len > PFX_SECRET_MAX || !pfx_ascii_printable(value, len) ||
-        strchr(value, ' '))
-        return pfx_fail(err, PFX_CLASS_USAGE, "set secret", secret.name, "",
-                        "It must be %d to %d printable ASCII characters without spaces: was more "
-                        "than the key pasted?",
-                        PFX_SECRET_MIN, PFX_SECRET_MAX);
+    if (!name)
+        return pfx_secret_unknown(err);
+    PFX_TRY(pfx_secret_fits(name, (struct pfx_bytes){(const uint8_t *)value, strlen(value)}, err));
+    struct secret_ctx secret = {task, name->name};
     struct pfx_op op = {.event = PFX_EVENT_SECRET_SEAL, .actor = task->actor};
     snprintf(op.target.name, sizeof op.target.name, "%s", secret.name);
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
@@ -119,12 +99,12 @@ pfx_result pfx_do_secret_set(struct pfx_worker *worker, struct pfx_task *task,
 pfx_result pfx_do_secret_status(struct pfx_worker *worker, struct pfx_task *task,
                                 struct pfx_error *err)
 {
-    for (size_t i = 0; pfx_secret_names[i]; i++) {
+    for (const struct pfx_secret_name *row = pfx_secret_names; row->name; row++) {
         PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed;
         bool present = false;
         pfx_sealed_init(&sealed);
-        PFX_TRY(pfx_sealed_load(worker->hsm, pfx_secret_names[i], &sealed, &present, err));
-        pfx_task_emit(task, status_of(task, pfx_secret_names[i], present ? &sealed : NULL));
+        PFX_TRY(pfx_sealed_load(worker->hsm, row->name, &sealed, &present, err));
+        pfx_task_emit(task, status_of(task, row->name, present ? &sealed : NULL));
     }
     return PFX_OK;
 }
@@ -190,9 +170,10 @@ static pfx_result open_work(struct pfx_worker *worker, struct pfx_op *op, void *
 pfx_result pfx_do_secret_open(struct pfx_worker *worker, struct pfx_task *task,
                               struct pfx_error *err)
 {
-    struct secret_ctx secret = {task, known(pfx_msg_str(task->args, "name"))};
-    if (!secret.name)
-        return pfx_reclass(unknown(err), PFX_CLASS_USAGE, PFX_CLASS_REFUSED, err);
+    const struct pfx_secret_name *name = pfx_secret_find(pfx_msg_str(task->args, "name"));
+    if (!name)
+        return pfx_reclass(pfx_secret_unknown(err), PFX_CLASS_USAGE, PFX_CLASS_REFUSED, err);
+    struct secret_ctx secret = {task, name->name};
     struct pfx_op op = {.event = PFX_EVENT_SECRET_OPEN, .actor = task->actor};
     snprintf(op.target.name, sizeof op.target.name, "%s", secret.name);
     struct pfx_msg *reply PFX_AUTOMSG = NULL;

@@ -1,4 +1,4 @@
-/* Service secrets (the CA's API key): sealed to the secrets key at once, one file each in the state
+/* Service secrets (api/wire/secret_names.h): sealed to the secrets key at once, one file each in the state
  * folder, opened only for the uploader.
  *   pfx-agent secret v1
  *   name digicert
@@ -10,11 +10,10 @@
 #ifndef PFX_HSM_SECRETS_H
 #define PFX_HSM_SECRETS_H
 
+#include "api/wire/secret_names.h"
 #include "pkcs11/hsm/hsm.h"
 
-#define PFX_SECRET_MIN 8
-#define PFX_SECRET_MAX 512 /* clear; with RSA-3072 and SHA-256 it goes in two blocks at most */
-#define PFX_SECRET_BLOCKS 2
+#define PFX_SECRET_BLOCKS 2 /* hold PFX_SECRET_MAX with RSA-3072 and SHA-256 */
 
 struct pfx_sealed {
     char name[32];
@@ -31,6 +30,5 @@ PFX_MUST_USE bool pfx_sealed_parse(const char *text, size_t len, struct pfx_seal
 PFX_MUST_USE pfx_result pfx_sealed_load(const struct pfx_hsm *hsm, const char *name,
                                         struct pfx_sealed *ret_sealed, bool *ret_present,
                                         struct pfx_error *err);
-extern const char *const pfx_secret_names[]; /* the known ones; ends with NULL */
 
 #endif

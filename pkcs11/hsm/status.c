@@ -51,6 +51,43 @@ static void separation_note(const struct pfx_hsm *hsm, void (*note)(void *, cons
     }
 }
 
+/* For each profile that the policy allows. */
+static void tier_notes(const struct pfx_hsm *hsm, void (*note)(void *, const char *), void *ctx)
+{
+    const struct pfx_role_state *users = &hsm->roles[PFX_ROLE_USERS];
+    char text[256];
+    if (!users->token || !users->probe)
+        return;
+    struct pfx_probe *proven PFX_AUTOFREE = pfx_alloc(sizeof *proven);
+    pfx_token_proven(users->token, proven);
+    for (int i = 0; i < PFX_PROFILE_COUNT; i++) {
+        if (!hsm->policy->profiles[i])
+            continue;
+        snprintf(text, sizeof text,
+                 "export tier%s%s: %s for RSA keys, %s for EC keys; policy: at least %s",
+                 i == PFX_PROFILE_MODERN ? "" : " in the profile ",
+                 i == PFX_PROFILE_MODERN ? "" : pfx_profile_name((enum pfx_profile)i),
+                 pfx_tier_name(proven->tier[i].rsa), pfx_tier_name(proven->tier[i].ec),
+                 pfx_tier_name(hsm->policy->lowest_tier));
+        note(ctx, text);
+    }
+    if (users->probe->passing)
+        note(ctx, "the last probe of the users token was disturbed, so it may be able to do more "
+                  "than is said here; the probe is repeated by itself");
+}
+
+/* The users token's tiers of this profile as two members of the report. */
+static void report_tiers(const struct pfx_hsm *hsm, struct pfx_msg *item, enum pfx_profile profile,
+                         const char *rsa, const char *ec)
+{
+    const struct pfx_role_state *users = &hsm->roles[PFX_ROLE_USERS];
+    struct pfx_probe *proven PFX_AUTOFREE = pfx_alloc(sizeof *proven);
+    if (users->token && users->probe)
+        pfx_token_proven(users->token, proven);
+    pfx_msg_set_str(item, rsa, pfx_tier_name(proven->tier[profile].rsa));
+    pfx_msg_set_str(item, ec, pfx_tier_name(proven->tier[profile].ec));
+}
+
 void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const char *text),
                       void *ctx)
 {
@@ -62,14 +99,7 @@ void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const c
             break;
         }
     }
-    const struct pfx_probe *users = hsm->roles[PFX_ROLE_USERS].probe;
-    if (users) {
-        snprintf(text, sizeof text,
-                 "export tier: %s for RSA keys, %s for EC keys; policy: at least %s",
-                 pfx_tier_name(users->tier_rsa), pfx_tier_name(users->tier_ec),
-                 pfx_tier_name(hsm->policy->lowest_tier));
-        note(ctx, text);
-    }
+    tier_notes(hsm, note, ctx);
     for (size_t i = 0; i < hsm->policy->n_apps; i++) {
         const struct pfx_app *app = &hsm->apps[i];
         if (!app->pem || app->not_after_ms > pfx_now_ms() + EXPIRY_WARNING_DAYS * DAY_MS)
@@ -121,7 +151,6 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
     PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
     struct pfx_error why = PFX_ERROR_NONE;
     const struct pfx_pinned *pin = NULL;
-    const struct pfx_probe *probe = hsm->roles[PFX_ROLE_USERS].probe;
     (void)err;
     pfx_result ready = pfx_hsm_needs(
         hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_SERVICE) | PFX_NEEDS(PFX_ROLE_LOG),
@@ -141,8 +170,9 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
         pfx_msg_set_str(item, "encryption_key", hex);
     }
     pfx_msg_set_str(item, "user_keys", hsm->policy->wrapped_keys ? "wrapped" : "token");
-    pfx_msg_set_str(item, "tier_rsa", pfx_tier_name(probe ? probe->tier_rsa : PFX_TIER_NONE));
-    pfx_msg_set_str(item, "tier_ec", pfx_tier_name(probe ? probe->tier_ec : PFX_TIER_NONE));
+    report_tiers(hsm, item, PFX_PROFILE_MODERN, "tier_rsa", "tier_ec");
+    if (hsm->policy->profiles[PFX_PROFILE_COMPAT])
+        report_tiers(hsm, item, PFX_PROFILE_COMPAT, "compat_tier_rsa", "compat_tier_ec");
     pfx_status_notes(hsm, report_note, item);
     pfx_task_emit(task, item);
     return PFX_OK;
@@ -221,21 +251,26 @@ static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
             : NULL);
 }
 
+/* Which ones are needed is written in uploader.yaml, which isn't read here: only a CA's key or secret
+ * is missed. */
 static void say_secrets(const struct pfx_hsm *hsm, struct pfx_task *task)
 {
-    for (size_t i = 0; pfx_secret_names[i]; i++) {
+    bool for_ca = false;
+    for (const struct pfx_secret_name *row = pfx_secret_names; row->name; row++) {
         PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed;
         struct pfx_error why = PFX_ERROR_NONE;
         bool present = false;
         char name[64], line[640];
         pfx_sealed_init(&sealed);
-        snprintf(name, sizeof name, "secret %s", pfx_secret_names[i]);
-        if (pfx_failed(pfx_sealed_load(hsm, pfx_secret_names[i], &sealed, &present, &why)))
+        snprintf(name, sizeof name, "secret %s", row->name);
+        if (pfx_failed(pfx_sealed_load(hsm, row->name, &sealed, &present, &why)))
             say(task, name, "unreadable", "bad", pfx_error_line(&why, line, sizeof line));
-        else
-            say(task, name, present ? "set" : "not set", present ? "ok" : "warn",
-                present ? NULL : "pfx-agent secret set digicert");
+        else if (present)
+            say(task, name, "set", "ok", NULL);
+        for_ca = for_ca || (present && row->for_ca);
     }
+    if (!for_ca)
+        say(task, "secret digicert", "not set", "warn", "pfx-agent secret set digicert");
 }
 
 pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
