@@ -1,11 +1,11 @@
-/* Memory that is wiped when it is released, for the libraries that copy our secrets. */
+/* The memory that the libraries copy our secrets to. That it is wiped when it is given back is the
+ * work of crypto/wipe.c, one of the program's sources. */
 #ifndef PFX_UPLOADER_ALLOC_H
 #define PFX_UPLOADER_ALLOC_H
 
 #include "crypto/result.h"
 
-/* Initialises libcurl with allocators that wipe, and sees to it that cJSON has its own; where the
- * process may lock memory without a limit, all of it is locked. Once, before either is used. */
+/* Locks the process's memory (pfx_process_lock) and initialises libcurl. */
 PFX_MUST_USE pfx_result pfx_alloc_setup(struct pfx_error *err);
 
 #endif

@@ -6,7 +6,7 @@
 
 /* An HSM that signs for longer than this is in trouble; pfx-hsm's own watchdog is at work then. */
 #define ANSWER_MS 30000
-#define MAX_ASKED 4
+#define MAX_ASKED 8
 
 struct asked {
     int64_t id; /* 0: free place */

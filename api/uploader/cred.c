@@ -31,9 +31,10 @@ int64_t pfx_cred_next(const struct pfx_cred *cred)
     return cred->busy ? INT64_MAX : cred->not_before;
 }
 
-static void forget(struct pfx_cred *cred)
+void pfx_cred_done(struct pfx_cred *cred)
 {
     pfx_secret_free(PFX_TAKE(cred->value));
+    pfx_secret_free(PFX_TAKE(cred->refused));
 }
 
 static int64_t pause_ms(unsigned setbacks)
@@ -57,35 +58,35 @@ bool pfx_cred_refused(struct pfx_cred *cred, unsigned generation, bool fresh, in
             return false;
         }
     }
-    forget(cred);
+    if (cred->value) {
+        pfx_secret_free(cred->refused);
+        cred->refused = PFX_TAKE(cred->value);
+    }
     return true;
 }
 
 void pfx_cred_tidy(struct pfx_cred *cred, int64_t now_ms)
 {
-    if (!cred->value)
-        return;
     if (now_ms >= cred->good_until ||
         (cred->idle_ms > 0 && now_ms >= cred->last_used + cred->idle_ms))
-        forget(cred);
-}
-
-void pfx_cred_done(struct pfx_cred *cred)
-{
-    forget(cred);
+        pfx_cred_done(cred);
 }
 
 void pfx_cred_put(struct pfx_cred *cred, struct pfx_secret *value, int64_t good_ms, int64_t now_ms)
 {
-    forget(cred);
+    if (!cred->refused || !pfx_secret_equal(cred->refused, value))
+        cred->version++;
+    pfx_cred_done(cred);
     cred->value = value;
     cred->generation++;
     cred->good_until = good_ms > INT64_MAX - now_ms ? INT64_MAX : now_ms + good_ms;
     cred->last_used = now_ms;
     cred->busy = false;
-    cred->setbacks = 0;
-    cred->not_before = 0;
     cred->trouble = PFX_ERROR_NONE;
+    if (good_ms >= MAX_PAUSE_MS)
+        cred->setbacks = 0;
+    /* One that is good for a second wants another one each second. */
+    cred->not_before = good_ms >= MAX_PAUSE_MS ? 0 : now_ms + pause_ms(cred->setbacks++);
 }
 
 void pfx_cred_fail(struct pfx_cred *cred, const struct pfx_error *err, int64_t now_ms)

@@ -13,13 +13,15 @@
 
 struct pfx_cred {
     const char *what;    /* "the access token for Graph" */
-    const char *header;  /* "Authorization: Bearer " */
+    const char *header;  /* "Authorization: Bearer "; NULL: it isn't sent in a header */
     /* Gets a new one: calls pfx_cred_put, pfx_cred_fail or pfx_cred_later, now or at some time. */
     void (*begin)(struct pfx_cred *cred);
     int64_t idle_ms;     /* forgotten when nobody wanted it for so long; 0: kept */
 
     struct pfx_secret *value;
+    struct pfx_secret *refused; /* the last value, until there is another */
     unsigned generation; /* counts the values */
+    unsigned version;    /* the same, but for one that was refused and came again */
     int64_t good_until, last_used;
     bool busy;
     unsigned setbacks;   /* in a row */
@@ -44,7 +46,8 @@ bool pfx_cred_refused(struct pfx_cred *cred, unsigned generation, bool fresh, in
 void pfx_cred_tidy(struct pfx_cred *cred, int64_t now_ms);
 void pfx_cred_done(struct pfx_cred *cred);
 
-/* For begin: here it is (taken over), and how long it is good. */
+/* For begin: here it is (taken over), and how long it is good. After one that is good for less than
+ * half a minute the next one may have to wait. */
 void pfx_cred_put(struct pfx_cred *cred, struct pfx_secret *value, int64_t good_ms, int64_t now_ms);
 /* It can't be had: whoever waits now fails with err. The next one to ask waits a little. */
 void pfx_cred_fail(struct pfx_cred *cred, const struct pfx_error *err, int64_t now_ms);

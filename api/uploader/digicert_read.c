@@ -1,60 +1,12 @@
-/* DigiCert: what orders there are, how they stand, and their certificates. */
+/* DigiCert: how one order stands, and its certificate. */
 #include "api/uploader/digicert.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "api/uploader/text.h"
-#include "crypto/cert.h"
 
-#define MAX_CHANGES 60000
 #define MAX_ADDRESSES 64
-
-static char *order_path(const struct pfx_task *task, const char *rest)
-{
-    return pfx_asprintf("/order/certificate/%lld%s",
-                        (long long)pfx_msg_int(pfx_task_body(task), "order_id"), rest);
-}
-
-/* --- status changes --- */
-
-static void on_changes(struct pfx_task *task, const struct pfx_answer *answer)
-{
-    PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
-    if (!pfx_task_json(task, answer, &doc))
-        return;
-    PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
-    const cJSON *root = pfx_doc_root(&doc);
-    const cJSON *orders = pfx_doc_array(&doc, root, "orders", PFX_DOC_MAY);
-    size_t n = 0;
-    for (const cJSON *item = orders ? orders->child : NULL; item && !doc.bad; item = item->next) {
-        int64_t id = pfx_doc_int(&doc, item, "order_id", PFX_DOC_NEED);
-        int64_t certificate = pfx_doc_int(&doc, item, "certificate_id", PFX_DOC_MAY);
-        const char *status = pfx_doc_str(&doc, item, "status", PFX_DOC_NEED);
-        if (!cJSON_IsObject(item) || (!doc.bad && id == 0))
-            pfx_doc_wrong(&doc, "orders", "has an entry without an order id");
-        if (++n > MAX_CHANGES)
-            pfx_doc_wrong(&doc, "orders", "has too many entries: ask for fewer minutes");
-        if (doc.bad)
-            break;
-        struct pfx_msg *change = pfx_msg_add_obj(result, "orders");
-        pfx_msg_set_int(change, "order_id", id);
-        if (certificate > 0)
-            pfx_msg_set_int(change, "certificate_id", certificate);
-        pfx_digicert_set_status(change, status, 64);
-    }
-    if (doc.bad)
-        pfx_digicert_bad(task, answer, &doc);
-    else
-        pfx_task_ok(task, PFX_TAKE(result));
-}
-
-void pfx_digicert_changes(struct pfx_task *task)
-{
-    char *path = pfx_asprintf("/order/certificate/status-changes?minutes=%lld",
-                              (long long)pfx_msg_int(pfx_task_body(task), "minutes"));
-    pfx_digicert_call(task, "poll orders", "GET", path, NULL, PFX_EXPECT_JSON, 0, on_changes);
-}
 
 /* --- one order --- */
 
@@ -84,8 +36,8 @@ static void on_info(struct pfx_task *task, const struct pfx_answer *answer)
 
 void pfx_digicert_info(struct pfx_task *task)
 {
-    pfx_digicert_call(task, "read order", "GET", order_path(task, ""), NULL, PFX_EXPECT_JSON, 0,
-                      on_info);
+    pfx_digicert_call(task, "read order", "GET", pfx_digicert_order_path(task, ""), NULL,
+                      PFX_EXPECT_JSON, 0, on_info);
 }
 
 static void on_validation(struct pfx_task *task, const struct pfx_answer *answer)
@@ -119,8 +71,9 @@ static void on_validation(struct pfx_task *task, const struct pfx_answer *answer
 
 void pfx_digicert_validation(struct pfx_task *task)
 {
-    pfx_digicert_call(task, "read email validation", "GET", order_path(task, "/email-validation"),
-                      NULL, PFX_EXPECT_JSON, 0, on_validation);
+    pfx_digicert_call(task, "read email validation", "GET",
+                      pfx_digicert_order_path(task, "/email-validation"), NULL, PFX_EXPECT_JSON, 0,
+                      on_validation);
 }
 
 /* --- download --- */
@@ -131,24 +84,6 @@ struct download {
     size_t format;
 };
 static void next_format(struct pfx_task *task);
-
-static pfx_result pick(struct pfx_task *task, struct pfx_bytes bundle, struct pfx_msg *result,
-                       struct pfx_error *err)
-{
-    PFX_AUTOCERTS struct pfx_certs *certs = NULL;
-    PFX_AUTOCERTS struct pfx_certs *chain = NULL;
-    size_t leaf = 0;
-    PFX_TRY(pfx_certs_parse(bundle, &certs, err));
-    PFX_TRY(pfx_certs_pick(certs, pfx_msg_blob(pfx_task_body(task), "spki"), &leaf, err));
-    struct pfx_bytes der = pfx_certs_at(certs, leaf);
-    PFX_TRY(pfx_cert_order_chain(der, certs, &chain, err));
-    pfx_msg_set_blob(result, "leaf", der.data, der.len);
-    for (size_t i = 0; i < pfx_certs_count(chain); i++) {
-        struct pfx_bytes link = pfx_certs_at(chain, i);
-        pfx_msg_add_blob(result, "chain", link.data, link.len);
-    }
-    return PFX_OK;
-}
 
 static void on_bundle(struct pfx_task *task, const struct pfx_answer *answer)
 {
@@ -163,7 +98,8 @@ static void on_bundle(struct pfx_task *task, const struct pfx_answer *answer)
     PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
     struct pfx_error err = PFX_ERROR_NONE;
     struct pfx_error cause = PFX_ERROR_NONE;
-    pfx_result r = pick(task, answer->body, result, &cause);
+    pfx_result r =
+        pfx_digicert_pick(answer->body, pfx_msg_blob(pfx_task_body(task), "spki"), result, &cause);
     if (pfx_ok(r)) {
         pfx_task_ok(task, PFX_TAKE(result));
         return;

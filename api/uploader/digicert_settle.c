@@ -14,11 +14,12 @@
 #include "crypto/csr.h"
 #include "crypto/encode.h"
 
-#define PAGE 1000
 #define MAX_PAGES 20
 #define MAX_CANDIDATES 200
 /* Clocks differ; an order can't be much older than the moment at which it was sent. */
 #define BEFORE_MS (3600 * 1000)
+/* A time without a zone may be that of DigiCert's place, or of anywhere. */
+#define ZONE_MS (15 * 3600 * 1000)
 
 struct settle {
     int64_t ids[MAX_CANDIDATES]; /* newest first, as listed */
@@ -28,6 +29,8 @@ struct settle {
     int64_t last;  /* when the last listed order was made; 0: not known */
     bool unsorted; /* the list isn't newest first */
     bool cut;      /* there were more than could be looked at */
+    struct pfx_digicert_tally listed;
+    struct pfx_digicert_tally doubt; /* .odd: of those not read, how many could be the lost one */
 };
 static void next_page(struct pfx_task *task);
 static void next_candidate(struct pfx_task *task);
@@ -49,10 +52,12 @@ static bool is_candidate(struct settle *s, const struct pfx_msg *job, struct pfx
     const char *name = pfx_doc_str(doc, product, "name_id", PFX_DOC_MAY);
     const char *created = pfx_doc_str(doc, item, "date_created", PFX_DOC_MAY);
     int64_t when = 0;
-    bool dated = created && pfx_time_parse(created, &when);
+    bool dated = created && pfx_digicert_time(created, true, &when);
     s->unsorted = s->unsorted || (dated && s->last > 0 && when > s->last);
     s->last = dated ? when : s->last;
-    *ret_old = dated && when < pfx_msg_int(job, "since") - BEFORE_MS;
+    bool zoned = created && strlen(created) > strlen("2019-06-21 13:37:00");
+    int64_t slack = BEFORE_MS + (zoned ? 0 : ZONE_MS);
+    *ret_old = dated && when < pfx_msg_int(job, "since") - slack;
     if (*ret_old || (name && strcmp(name, pfx_msg_str(job, "product")) != 0))
         return false;
     const cJSON *certificate = pfx_doc_obj(doc, item, "certificate", PFX_DOC_MAY);
@@ -63,6 +68,17 @@ static bool is_candidate(struct settle *s, const struct pfx_msg *job, struct pfx
         if (!cJSON_IsString(email) || has_address(job, email->valuestring))
             return true;
     return false;
+}
+
+static void add_candidate(struct settle *s, int64_t id)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->ids[i] == id) /* pages move on while orders are made */
+            return;
+    if (s->n < MAX_CANDIDATES)
+        s->ids[s->n++] = id;
+    else
+        s->cut = true;
 }
 
 static void answer_found(struct pfx_task *task, bool found, int64_t id, int64_t certificate,
@@ -88,30 +104,31 @@ static void on_page(struct pfx_task *task, const struct pfx_answer *answer)
         return;
     const cJSON *root = pfx_doc_root(&doc);
     const cJSON *orders = pfx_doc_array(&doc, root, "orders", PFX_DOC_MAY);
-    const cJSON *page = pfx_doc_obj(&doc, root, "page", PFX_DOC_MAY);
-    int64_t total = pfx_doc_int(&doc, page, "total", PFX_DOC_MAY);
-    int64_t listed = 0;
-    bool all_old = true;
-    for (const cJSON *item = orders ? orders->child : NULL; item && !doc.bad; item = item->next) {
-        int64_t id = pfx_doc_int(&doc, item, "id", PFX_DOC_NEED);
-        bool old = false;
-        bool candidate = is_candidate(s, job, &doc, item, &old);
-        listed++;
-        all_old = all_old && old;
-        if (!candidate || id == 0)
-            continue;
-        if (s->n < MAX_CANDIDATES)
-            s->ids[s->n++] = id;
-        else
-            s->cut = true;
-    }
     if (doc.bad) {
         pfx_digicert_bad(task, answer, &doc);
         return;
     }
+    int64_t listed = 0;
+    bool all_old = true;
+    for (const cJSON *item = orders ? orders->child : NULL; item; item = item->next) {
+        listed++;
+        struct pfx_doc one = {0};
+        int64_t id = pfx_doc_int(&one, item, "id", PFX_DOC_NEED);
+        if (!one.bad && id == 0)
+            pfx_doc_wrong(&one, "id", "is 0");
+        struct pfx_doc aside = {0};
+        bool old = false;
+        bool candidate = is_candidate(s, job, &aside, item, &old);
+        all_old = all_old && old;
+        struct pfx_doc copy = one; /* counting cleans it */
+        if (one.bad && candidate)
+            (void)pfx_digicert_count(&s->doubt, &copy);
+        if (pfx_digicert_count(&s->listed, &one) && candidate)
+            add_candidate(s, id);
+    }
     s->offset += listed;
     s->pages++;
-    bool more = listed > 0 && (total > s->offset || (total == 0 && listed >= PAGE));
+    bool more = pfx_digicert_more(root, listed, s->offset);
     /* The list is newest first, so behind a page of old orders there are only older ones; but not
      * where the order of the list was ignored as the filters sometimes are. One page more is read
      * in any case, to see that. */
@@ -121,7 +138,10 @@ static void on_page(struct pfx_task *task, const struct pfx_answer *answer)
         return;
     }
     s->cut = s->cut || (more && !end);
-    next_candidate(task);
+    if (pfx_digicert_tolerable(&s->listed, "order list"))
+        next_candidate(task);
+    else
+        pfx_task_fail_content(task, answer, s->listed.why);
 }
 
 static void next_page(struct pfx_task *task)
@@ -133,14 +153,19 @@ static void next_page(struct pfx_task *task)
     pfx_url_encode(&path, pfx_msg_str_at(job, "addresses", 0));
     pfx_buf_add_str(&path, "&filters%5Bproduct_name_id%5D=");
     pfx_url_encode(&path, pfx_msg_str(job, "product"));
-    pfx_buf_addf(&path, "&sort=-date_created&offset=%lld&limit=%d", (long long)s->offset, PAGE);
+    pfx_buf_addf(&path, "&sort=-date_created&offset=%lld&limit=%d", (long long)s->offset,
+                 PFX_DIGICERT_PAGE);
     pfx_digicert_call(task, "settle order", "GET", pfx_strdup(pfx_buf_str(&path)), NULL,
                       PFX_EXPECT_JSON, 0, on_page);
     pfx_buf_done(&path);
 }
 
-/* Is it of the job's key? Without a readable request, by the token in its comments. */
-static bool is_match(const struct pfx_msg *job, struct pfx_doc *doc, const cJSON *root)
+enum match { OURS, OTHERS, UNKNOWN };
+
+/* Is it of the job's key? Without a readable request, by the token in its comments. Members of
+ * another type than they should have are read over: what is compared can't match by mistake. An
+ * order of ours has both, so that one which shows neither can't be told. */
+static enum match compare(const struct pfx_msg *job, struct pfx_doc *doc, const cJSON *root)
 {
     const cJSON *certificate = pfx_doc_obj(doc, root, "certificate", PFX_DOC_MAY);
     const char *pem = pfx_doc_str(doc, certificate, "csr", PFX_DOC_MAY);
@@ -150,15 +175,20 @@ static bool is_match(const struct pfx_msg *job, struct pfx_doc *doc, const cJSON
         struct pfx_bytes want = pfx_msg_blob(job, "spki");
         if (pfx_ok(pfx_csr_from_pem(pem, &csr, NULL)) &&
             pfx_ok(pfx_csr_spki(pfx_buf_bytes(&csr), &spki, NULL)))
-            return spki.len == want.len && memcmp(spki.data, want.data, want.len) == 0;
+            return spki.len == want.len && memcmp(spki.data, want.data, want.len) == 0 ? OURS
+                                                                                       : OTHERS;
     }
+    bool commented = false;
     const cJSON *requests = pfx_doc_array(doc, root, "requests", PFX_DOC_MAY);
     for (const cJSON *item = requests ? requests->child : NULL; item; item = item->next) {
         const char *comments = pfx_doc_str(doc, item, "comments", PFX_DOC_MAY);
         if (comments && strstr(comments, pfx_msg_str(job, "token")))
-            return true;
+            return OURS;
+        commented = commented || (comments && comments[0]);
     }
-    return false;
+    const char *status = pfx_doc_str(doc, root, "status", PFX_DOC_MAY);
+    bool without = !pem && status && strcmp(status, "needs_csr") == 0;
+    return commented || without ? OTHERS : UNKNOWN;
 }
 
 static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
@@ -172,21 +202,26 @@ static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
     if (!pfx_task_json(task, answer, &doc))
         return;
     const cJSON *root = pfx_doc_root(&doc);
+    struct pfx_doc aside = {0};
+    enum match match = compare(pfx_task_body(task), &aside, root);
     int64_t id = pfx_doc_int(&doc, root, "id", PFX_DOC_NEED);
     const char *status = pfx_doc_str(&doc, root, "status", PFX_DOC_NEED);
     if (!doc.bad && id != s->ids[s->at - 1])
         pfx_doc_wrong(&doc, "id", "is another order's than the one asked for");
-    bool match = !doc.bad && is_match(pfx_task_body(task), &doc, root);
-    if (doc.bad) {
+    if (match == OURS && doc.bad) {
         pfx_digicert_bad(task, answer, &doc);
         return;
     }
-    if (!match) {
-        next_candidate(task);
+    if (match == OURS) {
+        const cJSON *certificate = pfx_doc_obj(&aside, root, "certificate", PFX_DOC_MAY);
+        answer_found(task, true, id, pfx_doc_int(&aside, certificate, "id", PFX_DOC_MAY), status);
         return;
     }
-    const cJSON *certificate = pfx_doc_obj(&doc, root, "certificate", PFX_DOC_MAY);
-    answer_found(task, true, id, pfx_doc_int(&doc, certificate, "id", PFX_DOC_MAY), status);
+    if (match == UNKNOWN) {
+        pfx_doc_wrong(&doc, "the order", "shows neither a readable request nor comments");
+        (void)pfx_digicert_count(&s->doubt, &doc);
+    }
+    next_candidate(task);
 }
 
 static void next_candidate(struct pfx_task *task)
@@ -209,6 +244,19 @@ static void next_candidate(struct pfx_task *task)
                       &err);
         return;
     }
+    /* One that it could be was unreadable: that isn't "not there". */
+    if (s->doubt.odd > 0) {
+        struct pfx_error err = PFX_ERROR_NONE;
+        pfx_task_fail(task,
+                      pfx_fail(&err, PFX_CLASS_INTEGRITY, "settle order",
+                               pfx_msg_str_at(pfx_task_body(task), "addresses", 0), "",
+                               "%zu of the orders that could be the lost one can't be read (%s); "
+                               "search at DigiCert for the comment \"%s%s\".",
+                               s->doubt.odd, s->doubt.why, PFX_DIGICERT_COMMENT,
+                               pfx_msg_str(pfx_task_body(task), "token")),
+                      &err);
+        return;
+    }
     answer_found(task, false, 0, 0, NULL);
 }
 
@@ -217,8 +265,10 @@ void pfx_digicert_settle(struct pfx_task *task)
     pfx_task_state(task, sizeof(struct settle), NULL);
     if (pfx_msg_count(pfx_task_body(task), "addresses") == 0) {
         struct pfx_error err = PFX_ERROR_NONE;
-        pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_USAGE, "settle order", "", "",
-                                     "The job has no address."), &err);
+        pfx_task_fail(
+            task,
+            pfx_fail(&err, PFX_CLASS_USAGE, "settle order", "", "", "The job has no address."),
+            &err);
         return;
     }
     next_page(task);

@@ -1,9 +1,11 @@
-/* Graph: the members of a group, and Intune's records; importing them is in graph_import.c. */
+/* Graph: the members of a group, and Intune's records; importing them is in graph_import.c, removing
+ * them in graph_remove.c. */
 #include "api/uploader/graph.h"
 
 #include <string.h>
 #include <strings.h>
 
+#include "api/uploader/page.h"
 #include "api/uploader/text.h"
 #include "api/uploader/url.h"
 
@@ -18,11 +20,20 @@ static const char *graph_url(struct pfx_task *task)
     return pfx_task_up(task)->services[PFX_SERVICE_GRAPH].url;
 }
 
+/* Intune and mail may have an app registration of their own. */
+static enum pfx_use use_of(const char *url)
+{
+    if (strstr(url, "/deviceManagement/"))
+        return PFX_USE_IMPORT;
+    return strstr(url, "/sendMail") ? PFX_USE_MAIL : PFX_USE_MAIN;
+}
+
 void pfx_graph_call(struct pfx_task *task, const char *op, const char *method, char *url,
                     struct pfx_buf *body, enum pfx_expect expect, unsigned want, pfx_then_fn then)
 {
     struct pfx_call call = {
         .service = PFX_SERVICE_GRAPH,
+        .use = use_of(url),
         .method = method,
         .url = url,
         .expect = expect,
@@ -43,51 +54,12 @@ char *pfx_graph_record_url(struct pfx_task *task)
     return pfx_asprintf("%s" PFX_GRAPH_RECORDS "/%s", graph_url(task), pfx_buf_str(&id));
 }
 
-/* --- pages --- */
-
-/* The page that the job names, or else first (taken over). NULL: the task has ended. The job's page
- * is checked as strictly as a link in an answer: pfx-agentd names no hosts either. */
-static char *page_url(struct pfx_task *task, const char *op, const char *below, char *first)
-{
-    const char *page = pfx_msg_str(pfx_task_body(task), "page");
-    if (!page)
-        return first;
-    free(first);
-    struct pfx_error err = PFX_ERROR_NONE;
-    pfx_result r = pfx_url_within(graph_url(task), below, page, op, &err);
-    if (pfx_failed(r)) {
-        pfx_task_fail(task, r, &err);
-        return NULL;
-    }
-    return pfx_strdup(page);
-}
-
-/* Sets the result's page from the answer's nextLink. False: the task has ended. */
-static bool set_page(struct pfx_task *task, const struct pfx_answer *answer, struct pfx_doc *doc,
-                     const cJSON *root, const char *op, const char *below, struct pfx_msg *result)
-{
-    const char *link = pfx_doc_str(doc, root, "@odata.nextLink", PFX_DOC_MAY);
-    if (doc->bad) {
-        pfx_task_fail_content(task, answer, doc->why);
-        return false;
-    }
-    if (!link || !link[0])
-        return true;
-    if (strcmp(link, answer->url) == 0 || strlen(link) > 8192) {
-        pfx_task_fail_content(task, answer, "the link to the next page leads to the same page");
-        return false;
-    }
-    struct pfx_error err = PFX_ERROR_NONE;
-    pfx_result r = pfx_url_within(graph_url(task), below, link, op, &err);
-    if (pfx_failed(r)) {
-        pfx_task_fail(task, r, &err);
-        return false;
-    }
-    pfx_msg_set_str(result, "page", link);
-    return true;
-}
-
 /* --- members --- */
+
+static struct pfx_pages member_pages(struct pfx_task *task)
+{
+    return (struct pfx_pages){graph_url(task), "/v1.0/groups", "read group"};
+}
 
 static bool is_user(struct pfx_doc *doc, const cJSON *item)
 {
@@ -112,10 +84,8 @@ static void on_members(struct pfx_task *task, const struct pfx_answer *answer)
         else if (is_user(&doc, item))
             pfx_graph_read_member(&doc, item, pfx_msg_add_obj(result, "users"));
     }
-    if (doc.bad)
-        pfx_task_fail_content(task, answer, doc.why);
-    else if (set_page(task, answer, &doc, root, "read group", "/v1.0/groups", result))
-        pfx_task_ok(task, PFX_TAKE(result));
+    struct pfx_pages pages = member_pages(task);
+    pfx_page_end(task, &pages, answer, &doc, PFX_TAKE(result));
 }
 
 static void members(struct pfx_task *task)
@@ -130,14 +100,21 @@ static void members(struct pfx_task *task)
                       &err);
         return;
     }
-    char *url = page_url(task, "read group", "/v1.0/groups",
-                         pfx_asprintf("%s/v1.0/groups/%s/transitiveMembers/microsoft.graph.user"
-                                      "?$select=" SELECT "&$top=999", graph_url(task), group));
+    struct pfx_pages pages = member_pages(task);
+    char *url = pfx_page_url(task, &pages,
+                             pfx_asprintf("%s/v1.0/groups/%s/transitiveMembers/"
+                                          "microsoft.graph.user?$select=" SELECT "&$top=999",
+                                          graph_url(task), group));
     if (url)
         pfx_graph_call(task, "read group", "GET", url, NULL, PFX_EXPECT_JSON, 0, on_members);
 }
 
 /* --- records --- */
+
+static struct pfx_pages record_pages(struct pfx_task *task)
+{
+    return (struct pfx_pages){graph_url(task), PFX_GRAPH_RECORDS, "list records"};
+}
 
 static void on_records(struct pfx_task *task, const struct pfx_answer *answer)
 {
@@ -156,16 +133,15 @@ static void on_records(struct pfx_task *task, const struct pfx_answer *answer)
         else
             pfx_graph_read_record(&doc, item, pfx_msg_add_obj(result, "records"));
     }
-    if (doc.bad)
-        pfx_task_fail_content(task, answer, doc.why);
-    else if (set_page(task, answer, &doc, root, "list records", PFX_GRAPH_RECORDS, result))
-        pfx_task_ok(task, PFX_TAKE(result));
+    struct pfx_pages pages = record_pages(task);
+    pfx_page_end(task, &pages, answer, &doc, PFX_TAKE(result));
 }
 
 static void records(struct pfx_task *task)
 {
-    char *url = page_url(task, "list records", PFX_GRAPH_RECORDS,
-                         pfx_asprintf("%s" PFX_GRAPH_RECORDS, graph_url(task)));
+    struct pfx_pages pages = record_pages(task);
+    char *url = pfx_page_url(task, &pages,
+                             pfx_asprintf("%s" PFX_GRAPH_RECORDS, graph_url(task)));
     if (url)
         pfx_graph_call(task, "list records", "GET", url, NULL, PFX_EXPECT_JSON, 0, on_records);
 }
@@ -207,5 +183,6 @@ const struct pfx_kind pfx_graph_kinds[] = {
     {"up.import", pfx_graph_import},
     {"up.import_settle", pfx_graph_import},
     {"up.readback", readback},
+    {"up.remove", pfx_graph_remove},
     {NULL, NULL},
 };

@@ -25,4 +25,7 @@ char *pfx_graph_record_url(struct pfx_task *task);
 /* graph_import.c */
 void pfx_graph_import(struct pfx_task *task);
 
+/* graph_remove.c */
+void pfx_graph_remove(struct pfx_task *task);
+
 #endif

@@ -46,7 +46,7 @@ static void set_text(struct pfx_msg *msg, const char *name, const char *value, s
     if (!value)
         return;
     char *text = pfx_alloc(max + 8);
-    pfx_text_clean_str(text, max + 1, value);
+    pfx_text_data(text, max + 1, value);
     if (text[0])
         pfx_msg_set_str(msg, name, text);
     free(text);
@@ -73,7 +73,7 @@ static void read_proxies(struct pfx_doc *doc, const cJSON *user, struct pfx_msg 
             return;
         }
         char text[2049];
-        pfx_text_clean_str(text, sizeof text, item->valuestring);
+        pfx_text_data(text, sizeof text, item->valuestring);
         if (text[0])
             pfx_msg_add_str(member, "proxies", text);
     }

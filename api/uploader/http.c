@@ -5,16 +5,23 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/conf/process.h"
+#include "api/uploader/identity.h"
 #include "api/uploader/text.h"
 #include "api/uploader/url.h"
 
 #define MAX_HEADER_BYTES (64 * 1024)
 #define MAX_TOKEN_ANSWER (64 * 1024)
+#define REST_MS 5000
 
 struct pfx_http {
     const struct pfx_uploader_conf *conf;
+    struct pfx_proxy *proxy;
     CURLM *multi;
-    unsigned flying;
+    unsigned flying;   /* waiting ones too */
+    unsigned launched; /* with libcurl */
+    bool warm;         /* there may be connections */
+    int64_t idle_since;
     struct pfx_flight *flights;
 };
 
@@ -28,21 +35,33 @@ struct pfx_flight {
     size_t out_at;
     struct pfx_buf in;
     size_t header_bytes;
+    struct pfx_route route;
+    bool parked;       /* waits for the proxy's password */
+    int64_t park_until;
+    unsigned proxy_failures, proxy_ticket; /* 0: no ticket */
+    struct pfx_error unsent;
     struct pfx_answer answer;
     pfx_http_done_fn done;
     void *ctx;
 };
 
-pfx_result pfx_http_new(const struct pfx_uploader_conf *conf, struct pfx_http **ret_http,
-                        struct pfx_error *err)
+static CURLM *multi_new(const struct pfx_uploader_conf *conf)
 {
     CURLM *multi = curl_multi_init();
     if (!multi)
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "start", "libcurl", "", "It has no memory.");
-    /* One request at a time on each connection: a lost connection then never takes several orders
-     * with it whose fate would have to be settled. */
+        return NULL;
+    /* One request at a time on each connection, by HTTP/2 too: see http.h. */
     curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)conf->in_flight + 4);
+    return multi;
+}
+
+pfx_result pfx_http_new(const struct pfx_uploader_conf *conf, struct pfx_http **ret_http,
+                        struct pfx_error *err)
+{
+    CURLM *multi = multi_new(conf);
+    if (!multi)
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "start", "libcurl", "", "It has no memory.");
     struct pfx_http *http = pfx_alloc(sizeof *http);
     http->conf = conf;
     http->multi = multi;
@@ -50,9 +69,15 @@ pfx_result pfx_http_new(const struct pfx_uploader_conf *conf, struct pfx_http **
     return PFX_OK;
 }
 
+void pfx_http_set_proxy(struct pfx_http *http, struct pfx_proxy *proxy)
+{
+    http->proxy = proxy;
+}
+
 static void flight_free(struct pfx_flight *flight)
 {
-    curl_multi_remove_handle(flight->http->multi, flight->easy);
+    if (!flight->parked)
+        curl_multi_remove_handle(flight->http->multi, flight->easy);
     curl_easy_cleanup(flight->easy);
     curl_slist_free_all(flight->headers);
     pfx_buf_done(&flight->out);
@@ -69,6 +94,15 @@ static void flight_unlink(struct pfx_flight *flight)
     if (*at)
         *at = flight->next;
     flight->http->flying--;
+    if (!flight->parked && --flight->http->launched == 0)
+        flight->http->idle_since = pfx_uptime_ms();
+    if (flight->proxy_ticket > 0) {
+        /* Through a tunnel that was there already the proxy isn't asked again. */
+        long said = flight->answer.connect_status;
+        pfx_proxy_told(flight->http->proxy, flight->proxy_ticket,
+                       said == 0 && flight->answer.status > 0 ? 200 : said, pfx_uptime_ms());
+        flight->proxy_ticket = 0;
+    }
 }
 
 void pfx_http_cancel(struct pfx_http *http, struct pfx_flight *flight)
@@ -94,11 +128,23 @@ bool pfx_http_room(const struct pfx_http *http)
 }
 
 /*
- * libcurl sends a request again by itself when a reused connection turns out to be dead, POST or
- * not: the server may have taken the first one. It can only do so by rewinding the body, and since
- * there is no seek function here, it gives up (CURLE_SEND_FAIL_REWIND) once a byte of the body was
- * handed out. For the same reason "never sent" is exactly "this was never called".
+ * libcurl begins a request again by itself, POST or not, when a reused connection turns out to be
+ * dead, when HTTP/2 says REFUSED_STREAM or HTTP_1_1_REQUIRED: the server may have taken the first
+ * one, whatever it says. Not here: once a byte of the body was handed out there is no second start.
+ * (Without a seek function libcurl couldn't rewind the body either: CURLE_SEND_FAIL_REWIND.)
  */
+static int on_start(void *ctx, char *peer, char *own, int peer_port, int own_port)
+{
+    (void)peer;
+    (void)own;
+    (void)peer_port;
+    (void)own_port;
+    const struct pfx_flight *flight = ctx;
+    return flight->answer.sent ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
+/* "Never sent" is exactly "this was never called": a server that got the headers and no end of the
+ * body has no request to carry out, by HTTP/1.1 as by HTTP/2. */
 static size_t on_read(char *dest, size_t size, size_t n, void *ctx)
 {
     struct pfx_flight *flight = ctx;
@@ -151,6 +197,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx)
     header_value(data, len, "Content-Type", a->content_type, sizeof a->content_type);
     header_value(data, len, "Retry-After", a->retry_after, sizeof a->retry_after);
     header_value(data, len, "x-ms-retry-after-ms", a->retry_after_ms, sizeof a->retry_after_ms);
+    header_value(data, len, "WWW-Authenticate", a->challenge, sizeof a->challenge);
     header_value(data, len, "request-id", a->request_id, sizeof a->request_id);
     header_value(data, len, "x-ms-request-id", a->request_id, sizeof a->request_id);
     char location[512] = "";
@@ -194,6 +241,8 @@ static bool add_headers(struct pfx_flight *flight, const struct pfx_http_request
                add_header(flight, pfx_buf_str(&line));
     }
     pfx_buf_done(&line);
+    for (size_t i = 0; good && request->headers && request->headers[i]; i++)
+        good = add_header(flight, request->headers[i]);
     return good;
 }
 
@@ -204,36 +253,13 @@ static bool add_headers(struct pfx_flight *flight, const struct pfx_http_request
             return false;                                                                          \
     } while (0)
 
-static bool set_security(CURL *easy, const struct pfx_uploader_conf *conf)
+/* The one exception from https, and it is bound to the address: nothing that a configuration or an
+ * answer says leads here. */
+static bool set_identity(CURL *easy, const char *url)
 {
-    SET(CURLOPT_PROTOCOLS_STR, "https");
-    SET(CURLOPT_REDIR_PROTOCOLS_STR, "https");
-    SET(CURLOPT_FOLLOWLOCATION, 0L);
-    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    SET(CURLOPT_SSL_VERIFYPEER, 1L);
-    SET(CURLOPT_SSL_VERIFYHOST, 2L);
-    if (conf->ca_bundle) {
-        /* The bundle instead of the system's authorities, not in addition to them. */
-        SET(CURLOPT_CAINFO, conf->ca_bundle);
-        SET(CURLOPT_CAPATH, NULL);
-    }
-    SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    /* Set in any case, so that https_proxy and no_proxy of the environment say nothing here. */
-    SET(CURLOPT_PROXY, conf->proxy ? conf->proxy : "");
-    SET(CURLOPT_NOPROXY, conf->no_proxy ? conf->no_proxy : "");
-    if (conf->proxy) {
-        SET(CURLOPT_HTTPPROXYTUNNEL, 1L);
-        SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-        SET(CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-        if (conf->ca_bundle) {
-            SET(CURLOPT_PROXY_CAINFO, conf->ca_bundle);
-            SET(CURLOPT_PROXY_CAPATH, NULL);
-        }
-    }
-    SET(CURLOPT_HTTP09_ALLOWED, 0L);
-    /* HTTP/2 is another library, which copies the headers, the credential among them, to memory of
-     * its own that isn't wiped; and with one request at a time on a connection it gains nothing. */
-    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    if (!pfx_identity_is_url(url))
+        return false;
+    SET(CURLOPT_PROTOCOLS_STR, "http");
     return true;
 }
 
@@ -264,7 +290,71 @@ static bool set_request(struct pfx_flight *flight, const struct pfx_http_request
         SET(CURLOPT_HTTPGET, 1L);
     }
     SET(CURLOPT_CUSTOMREQUEST, request->method);
-    return set_security(easy, conf);
+    SET(CURLOPT_PREREQFUNCTION, on_start);
+    SET(CURLOPT_PREREQDATA, flight);
+    if (request->secret)
+        SET(CURLOPT_FORBID_REUSE, 1L);
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    SET(CURLOPT_HTTP09_ALLOWED, 0L);
+    return pfx_route_set(easy, conf, &flight->route) &&
+           (!request->identity || set_identity(easy, request->url));
+}
+
+/* A credential by HTTP/2 in Authorization only; a managed identity's address is this machine. */
+static struct pfx_route route_of(const struct pfx_http *http,
+                                 const struct pfx_http_request *request)
+{
+    if (request->identity)
+        return (struct pfx_route){0};
+    bool http2 = request->http2 && (!request->auth_header ||
+                                    strncasecmp(request->auth_header, "Authorization:", 14) == 0);
+    return pfx_route_find(http->conf, request->url, http2);
+}
+
+static pfx_result launch(struct pfx_flight *flight, struct pfx_error *err)
+{
+    struct pfx_http *http = flight->http;
+    if (curl_multi_add_handle(http->multi, flight->easy) != CURLM_OK) {
+        char shown[160];
+        pfx_url_show(flight->url, shown, sizeof shown);
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "send request", shown, "",
+                        "libcurl doesn't take the request; it wasn't sent. Is this the libcurl "
+                        "that the program was built for?");
+    }
+    flight->parked = false;
+    http->launched++;
+    http->warm = true;
+    return PFX_OK;
+}
+
+/* True: it has left, or flight->unsent says why it never will. */
+static bool unpark(struct pfx_flight *flight, int64_t now)
+{
+    struct pfx_http *http = flight->http;
+    struct pfx_error *err = &flight->unsent;
+    struct pfx_pass pass;
+    *err = PFX_ERROR_NONE;
+    enum pfx_proxy_turn turn = pfx_proxy_want(http->proxy, flight->proxy_failures, now, &pass, err);
+    if (turn == PFX_PROXY_WAIT && now < flight->park_until) {
+        *err = PFX_ERROR_NONE; /* of an attempt that will be repeated */
+        return false;
+    }
+    if (turn != PFX_PROXY_GO) {
+        if (err->cls == PFX_CLASS_OK)
+            err->cls = pfx_fail(err, PFX_CLASS_TRANSIENT, "open secret", "proxy", "",
+                                "The password for the proxy didn't come in time; the request "
+                                "wasn't sent.").cls;
+        return true;
+    }
+    flight->proxy_ticket = pass.ticket;
+    if (!pfx_route_set_login(flight->easy, http->conf, &pass))
+        err->cls = pfx_fail(err, PFX_CLASS_INTERNAL, "send request", "libcurl", "",
+                            "libcurl doesn't take the proxy's password; the request wasn't "
+                            "sent.").cls;
+    else
+        err->cls = launch(flight, err).cls;
+    return true;
 }
 
 pfx_result pfx_http_start(struct pfx_http *http, const struct pfx_http_request *request,
@@ -280,15 +370,28 @@ pfx_result pfx_http_start(struct pfx_http *http, const struct pfx_http_request *
     flight->in.wipe = request->secret;
     flight->done = request->done;
     flight->ctx = request->ctx;
+    flight->route = route_of(http, request);
+    flight->answer.proxied = flight->route.proxy;
+    flight->parked = true;
     if (request->body)
         flight->out = *request->body; /* given back below unless the request starts */
-    if (!flight->easy || !add_headers(flight, request) || !set_request(flight, request) ||
-        curl_multi_add_handle(http->multi, flight->easy) != CURLM_OK) {
+    pfx_result r = PFX_OK;
+    if (!flight->easy || !add_headers(flight, request) || !set_request(flight, request))
+        r = pfx_fail(err, PFX_CLASS_INTERNAL, "send request", shown, "",
+                     "libcurl doesn't take the request; it wasn't sent. Is this the libcurl that "
+                     "the program was built for?");
+    else if (!flight->route.proxy || !http->proxy)
+        r = launch(flight, err);
+    if (pfx_failed(r)) {
         flight->out = (struct pfx_buf){0};
         flight_free(flight);
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "send request", shown, "",
-                        "libcurl doesn't take the request; it wasn't sent. Is this the libcurl "
-                        "that the program was built for?");
+        return r;
+    }
+    if (flight->parked) {
+        int64_t now = pfx_uptime_ms();
+        flight->proxy_failures = pfx_proxy_failures(http->proxy);
+        flight->park_until = now + http->conf->job_timeout_ms;
+        (void)unpark(flight, now); /* a failure is told in pfx_http_step */
     }
     if (request->body)
         *request->body = (struct pfx_buf){0};
@@ -299,9 +402,44 @@ pfx_result pfx_http_start(struct pfx_http *http, const struct pfx_http_request *
     return PFX_OK;
 }
 
+/* How long until a waiting request, or the connections, want to be looked at. */
+static int64_t due(const struct pfx_http *http, int64_t now)
+{
+    int64_t at = INT64_MAX;
+    if (http->launched == 0 && http->warm)
+        at = http->idle_since + REST_MS;
+    for (const struct pfx_flight *f = http->flights; f; f = f->next) {
+        if (!f->parked)
+            continue;
+        int64_t next = pfx_proxy_next(http->proxy);
+        if (f->park_until < next)
+            next = f->park_until;
+        if (f->unsent.cls != PFX_CLASS_OK)
+            next = now;
+        if (next < at)
+            at = next;
+    }
+    return at;
+}
+
 void pfx_http_wait(struct pfx_http *http, struct curl_waitfd *fds, unsigned n_fds, int timeout_ms)
 {
+    int64_t now = pfx_uptime_ms();
+    int64_t left = due(http, now) - now;
+    if (left < timeout_ms)
+        timeout_ms = left > 0 ? (int)left : 0;
     curl_multi_poll(http->multi, fds, n_fds, timeout_ms, NULL);
+}
+
+static void end(struct pfx_flight *flight)
+{
+    struct pfx_answer *a = &flight->answer;
+    a->url = flight->url;
+    a->body = pfx_buf_bytes(&flight->in);
+    media_type(a);
+    flight_unlink(flight);
+    flight->done(flight->ctx, a);
+    flight_free(flight);
 }
 
 static void finish(struct pfx_flight *flight, CURLcode code)
@@ -313,16 +451,46 @@ static void finish(struct pfx_flight *flight, CURLcode code)
     if (code != CURLE_OK && a->curl_text[0] == '\0')
         snprintf(a->curl_text, sizeof a->curl_text, "%s", curl_easy_strerror(code));
     curl_easy_getinfo(flight->easy, CURLINFO_RESPONSE_CODE, &a->status);
-    a->url = flight->url;
-    a->body = pfx_buf_bytes(&flight->in);
-    media_type(a);
-    flight_unlink(flight);
-    flight->done(flight->ctx, a);
-    flight_free(flight);
+    curl_easy_getinfo(flight->easy, CURLINFO_HTTP_CONNECTCODE, &a->connect_status);
+    /* Digest begins with a 407 that is no refusal; what failed after it was something else. */
+    if (a->connect_status == 407 && !strstr(a->curl_text, "CONNECT tunnel failed"))
+        a->connect_status = 0;
+    if (code == CURLE_SSL_PINNEDPUBKEYNOTMATCH)
+        pfx_route_shown(flight->easy, a->pin);
+    end(flight);
+}
+
+/* Lets go what waited for the proxy's password, and ends what will never leave. */
+static void unpark_all(struct pfx_http *http)
+{
+    int64_t now = pfx_uptime_ms();
+    for (struct pfx_flight *f = http->flights; f;) {
+        struct pfx_flight *next = f->next;
+        if (f->parked && (f->unsent.cls != PFX_CLASS_OK || unpark(f, now)) && f->parked) {
+            f->answer.unsent = &f->unsent;
+            end(f);
+            next = http->flights; /* done may have changed the list */
+        }
+        f = next;
+    }
+}
+
+/* Closes the connections, and libcurl's caches with them, when nobody has used one for a while. */
+static void rest(struct pfx_http *http)
+{
+    if (http->launched > 0 || !http->warm || pfx_uptime_ms() < http->idle_since + REST_MS)
+        return;
+    CURLM *fresh = multi_new(http->conf);
+    if (!fresh)
+        return;
+    curl_multi_cleanup(http->multi);
+    http->multi = fresh;
+    http->warm = false;
 }
 
 void pfx_http_step(struct pfx_http *http)
 {
+    unpark_all(http);
     int running;
     curl_multi_perform(http->multi, &running);
     CURLMsg *msg;
@@ -336,4 +504,8 @@ void pfx_http_step(struct pfx_http *http)
         if (private)
             finish((struct pfx_flight *)(void *)private, code);
     }
+    unpark_all(http); /* one that ended may have proved the password */
+    if (http->proxy)
+        pfx_proxy_tidy(http->proxy, pfx_uptime_ms());
+    rest(http);
 }

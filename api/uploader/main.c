@@ -15,8 +15,12 @@
 #include "api/uploader/alloc.h"
 #include "api/uploader/ca.h"
 #include "api/uploader/entra.h"
+#include "api/uploader/exchange.h"
 #include "api/uploader/graph.h"
+#include "api/uploader/identity.h"
+#include "api/uploader/setup_entra.h"
 #include "api/uploader/token.h"
+#include "api/uploader/url.h"
 
 #define DEFAULT_CONFIG "/etc/pfx-agent/uploader.yaml"
 /* Jobs that wait for one service must not keep those of another from being handed out. */
@@ -28,7 +32,8 @@ struct uploader {
     const struct pfx_ca *ca;
     struct pfx_up up;
     struct pfx_broker *broker;
-    struct pfx_token *token;
+    struct pfx_proxy *proxy;
+    struct pfx_tokens *tokens;
     struct pfx_apikey *apikey;
     int signals;
     bool online;
@@ -46,8 +51,9 @@ static const char usage[] =
 
 static const struct pfx_kind *find_kind(const struct uploader *u, const char *name)
 {
-    const struct pfx_kind *const tables[] = {pfx_graph_kinds, u->ca->kinds};
-    for (size_t i = 0; i < 2; i++)
+    const struct pfx_kind *const tables[] = {pfx_graph_kinds, pfx_exchange_kinds,
+                                             pfx_setup_entra_kinds, u->ca->kinds};
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
         for (const struct pfx_kind *kind = tables[i]; kind->name; kind++)
             if (strcmp(kind->name, name) == 0)
                 return kind;
@@ -90,15 +96,16 @@ static void tell_trouble(struct uploader *u)
 static void set_services(struct uploader *u)
 {
     const struct pfx_uploader_conf *conf = u->conf; /* its URLs end without a slash */
+    const struct pfx_ca_conf ca = u->ca->conf(conf);
     struct pfx_service *services = u->up.services;
     services[PFX_SERVICE_CA] = (struct pfx_service){
         .id = PFX_SERVICE_CA,
         .name = u->ca->name,
-        .url = conf->digicert_url,
+        .url = ca.url,
         .url_option = u->ca->url_option,
-        .any = {pfx_bucket_new(conf->digicert_short.requests, conf->digicert_short.window_ms),
-                pfx_bucket_new(conf->digicert_long.requests, conf->digicert_long.window_ms)},
-        .cred = pfx_apikey_cred(u->apikey),
+        .any = {pfx_bucket_new(ca.rates[0].requests, ca.rates[0].window_ms),
+                pfx_bucket_new(ca.rates[1].requests, ca.rates[1].window_ms)},
+        .creds = {pfx_apikey_cred(u->apikey)},
         .explain = u->ca->explain,
     };
     services[PFX_SERVICE_GRAPH] = (struct pfx_service){
@@ -108,9 +115,23 @@ static void set_services(struct uploader *u)
         .url_option = "graph.url",
         .any = {pfx_bucket_new(conf->graph_any.requests, conf->graph_any.window_ms), NULL},
         .writes = pfx_bucket_new(conf->graph_writes.requests, conf->graph_writes.window_ms),
-        .cred = pfx_token_cred(u->token),
+        .creds = {
+            [PFX_USE_MAIN] = pfx_tokens_cred(u->tokens, conf->app, conf->graph_url),
+            [PFX_USE_IMPORT] = pfx_tokens_cred(u->tokens, conf->import_app, conf->graph_url),
+            [PFX_USE_MAIL] = pfx_tokens_cred(u->tokens, conf->mail_app, conf->graph_url),
+        },
         .client_request_id = true,
         .explain = pfx_graph_explain,
+    };
+    services[PFX_SERVICE_EXCHANGE] = (struct pfx_service){
+        .id = PFX_SERVICE_EXCHANGE,
+        .name = "Exchange",
+        .url = conf->exchange_url,
+        .url_option = "exchange.url",
+        .any = {pfx_bucket_new(conf->exchange_rate.requests, conf->exchange_rate.window_ms), NULL},
+        .creds = {pfx_tokens_cred(u->tokens, conf->exchange_app, conf->exchange_url)},
+        .client_request_id = true,
+        .explain = pfx_exchange_explain,
     };
     services[PFX_SERVICE_ENTRA] = (struct pfx_service){
         .id = PFX_SERVICE_ENTRA,
@@ -119,15 +140,26 @@ static void set_services(struct uploader *u)
         .url_option = "entra.url",
         .explain = pfx_entra_explain,
     };
+    if (conf->sign_in != PFX_SIGN_IN_ASSERTION) {
+        bool arc = conf->sign_in == PFX_SIGN_IN_AZURE_ARC;
+        services[PFX_SERVICE_ENTRA] = (struct pfx_service){
+            .id = PFX_SERVICE_ENTRA,
+            .name = arc ? "the Azure Arc agent" : "Azure's metadata service",
+            .url = arc ? PFX_IDENTITY_ARC : PFX_IDENTITY_VM,
+            .url_option = "entra.sign_in",
+            .explain = pfx_identity_explain,
+        };
+    }
 }
 
 static void make_arm(struct uploader *u)
 {
     static const struct pfx_arm_ops ops = {.job = on_job, .online = on_online};
-    const struct pfx_kind *const tables[] = {pfx_graph_kinds, u->ca->kinds};
+    const struct pfx_kind *const tables[] = {pfx_graph_kinds, pfx_exchange_kinds,
+                                             pfx_setup_entra_kinds, u->ca->kinds};
     const char *kinds[MAX_KINDS];
     size_t n = 0;
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
         for (const struct pfx_kind *kind = tables[i]; kind->name && n < MAX_KINDS; kind++)
             kinds[n++] = kind->name;
     u->up.arm = pfx_arm_new("uploader", u->conf->agent_socket, kinds, n,
@@ -139,14 +171,21 @@ static pfx_result start(struct uploader *u, const char *path, struct pfx_error *
     PFX_TRY(pfx_uploader_conf_load(path, &u->conf, err));
     PFX_TRY(pfx_alloc_setup(err));
     PFX_TRY(pfx_process_signals(&u->signals, err));
-    u->ca = &pfx_ca_digicert;
+    u->ca = u->conf->ca == PFX_CA_CMP ? &pfx_ca_cmp : &pfx_ca_digicert;
     u->up.conf = u->conf;
+    if (u->ca->start)
+        PFX_TRY(u->ca->start(&u->up, err));
     PFX_TRY(pfx_http_new(u->conf, &u->up.http, err));
     uid_t agent, hsm;
     PFX_TRY(pfx_account_user("uploader.yaml", "access.agent_user", u->conf->agent_user, &agent, err));
     PFX_TRY(pfx_account_user("uploader.yaml", "access.hsm_user", u->conf->hsm_user, &hsm, err));
     u->broker = pfx_broker_new(u->conf->hsm_socket, hsm == (uid_t)-1 ? geteuid() : hsm);
-    u->token = pfx_token_new(&u->up, u->broker);
+    if (u->conf->proxy_user) {
+        char host[300];
+        u->proxy = pfx_proxy_new(u->broker, pfx_url_host(u->conf->proxy, host, sizeof host));
+        pfx_http_set_proxy(u->up.http, u->proxy);
+    }
+    u->tokens = pfx_tokens_new(&u->up, u->broker);
     u->apikey = pfx_apikey_new(u->broker, u->ca->secret, u->ca->auth_header);
     set_services(u);
     make_arm(u);
@@ -157,11 +196,14 @@ static pfx_result start(struct uploader *u, const char *path, struct pfx_error *
 static void stop(struct uploader *u)
 {
     pfx_up_done(&u->up);
-    pfx_token_free(u->token);
+    if (u->ca && u->ca->stop)
+        u->ca->stop(&u->up);
+    pfx_tokens_free(u->tokens);
     pfx_apikey_free(u->apikey);
-    pfx_broker_free(u->broker);
     pfx_arm_free(u->up.arm);
     pfx_http_free(u->up.http);
+    pfx_proxy_free(u->proxy);
+    pfx_broker_free(u->broker);
     pfx_uploader_conf_free(u->conf);
     if (u->signals >= 0)
         close(u->signals);
@@ -217,7 +259,7 @@ static void run(struct uploader *u)
         tell_trouble(u);
         pfx_broker_step(u->broker);
         pfx_http_step(u->up.http);
-        pfx_token_step(u->token);
+        pfx_tokens_step(u->tokens);
         pfx_up_step(&u->up);
         sleep_on(u);
     }

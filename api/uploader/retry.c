@@ -36,6 +36,7 @@ static bool is_passing(enum pfx_service_id service, long status)
 {
     switch (status) {
     case 408:
+    case 421: /* the connection was for another host (RFC 9110 section 15.5.20) */
     case 500:
     case 502:
     case 503:
@@ -59,7 +60,7 @@ static enum pfx_class status_class(const struct pfx_exchange *x)
     /* A change: a server that failed, or gave up on a proxy behind it, may have done the work; a
      * 303 even says that it did (RFC 9110 section 15.4.4). */
     if (x->status >= 500 || x->status == 408 || x->status == 406 || x->status == 303 ||
-        x->status < 200)
+        x->status == 421 || x->status < 200)
         return PFX_CLASS_LOST;
     return PFX_CLASS_REFUSED;
 }

@@ -7,7 +7,13 @@
 
 #include "crypto/result.h"
 
-enum pfx_service_id { PFX_SERVICE_CA, PFX_SERVICE_GRAPH, PFX_SERVICE_ENTRA, PFX_SERVICE_COUNT };
+enum pfx_service_id {
+    PFX_SERVICE_CA,
+    PFX_SERVICE_GRAPH,
+    PFX_SERVICE_EXCHANGE,
+    PFX_SERVICE_ENTRA, /* or the managed identity's address */
+    PFX_SERVICE_COUNT
+};
 
 struct pfx_exchange {
     enum pfx_service_id service;

@@ -7,13 +7,16 @@
 #include "api/uploader/cred.h"
 #include "api/uploader/trouble.h"
 
+/* What a call is for, where several app registrations share one service. */
+enum pfx_use { PFX_USE_MAIN, PFX_USE_IMPORT, PFX_USE_MAIL, PFX_USE_COUNT };
+
 struct pfx_service {
     enum pfx_service_id id;
     const char *name;       /* "DigiCert" */
     const char *url;        /* borrowed from the configuration, without a slash at its end */
     const char *url_option; /* its name there */
     struct pfx_bucket *any[2], *writes; /* owned; NULL: no limit of that kind */
-    struct pfx_cred *cred;  /* borrowed; NULL: none */
+    struct pfx_cred *creds[PFX_USE_COUNT]; /* borrowed, and may be the same; NULL: none */
     bool client_request_id;
     pfx_explain_fn explain;
     int64_t closed_until;   /* after a 429 */

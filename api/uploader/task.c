@@ -8,8 +8,9 @@
 #include "api/uploader/url.h"
 
 #define BEAT_MS 5000
+#define PKIXCMP "application/pkixcmp" /* RFC 6712 section 3.4 */
 
-enum state { IDLE, WAITING, FLYING, ENDED };
+enum state { IDLE, WAITING, FLYING, ASLEEP, ENDED };
 
 struct pfx_task {
     struct pfx_up *up;
@@ -24,6 +25,7 @@ struct pfx_task {
     enum state state;
     struct pfx_call call;
     pfx_then_fn then;
+    void (*woken)(struct pfx_task *task);
     struct pfx_flight *flight;
     unsigned generation;    /* of the credential in flight */
     bool cred_tried;        /* the one new try after a 401 is used up */
@@ -89,8 +91,17 @@ static void end(struct pfx_task *task, pfx_result result, const struct pfx_error
 
 void pfx_task_fail(struct pfx_task *task, pfx_result result, const struct pfx_error *err)
 {
-    if (task->state != ENDED)
+    if (task->state == ENDED)
+        return;
+    pfx_otherwise_fn otherwise = task->call.otherwise;
+    if (!otherwise) {
         end(task, result, err, NULL);
+        return;
+    }
+    struct pfx_error copy = *err; /* may be the credential's, which the next call changes */
+    task->call.otherwise = NULL;
+    task->state = IDLE;
+    otherwise(task, result, &copy);
 }
 
 /* The result holds what a service sent. If that breaks a bound of the protocol it is the service's
@@ -98,6 +109,7 @@ void pfx_task_fail(struct pfx_task *task, pfx_result result, const struct pfx_er
 void pfx_task_ok(struct pfx_task *task, struct pfx_msg *body)
 {
     struct pfx_error cause = PFX_ERROR_NONE;
+    task->call.otherwise = NULL; /* the end is the end */
     struct pfx_buf text = pfx_buf_make(task->kind->result->ceiling);
     pfx_result r = pfx_msg_encode(body, false, &text, &cause);
     pfx_buf_done(&text);
@@ -119,9 +131,14 @@ static struct pfx_service *service_of(struct pfx_task *task)
     return &task->up->services[task->call.service];
 }
 
+struct pfx_cred *pfx_task_cred(struct pfx_task *task)
+{
+    return service_of(task)->creds[task->call.use];
+}
+
 static bool is_read(const struct pfx_call *call)
 {
-    return strcmp(call->method, "GET") == 0;
+    return call->reads || strcmp(call->method, "GET") == 0;
 }
 
 static struct pfx_trouble trouble_of(struct pfx_task *task)
@@ -132,6 +149,8 @@ static struct pfx_trouble trouble_of(struct pfx_task *task)
         .service = service->name,
         .url_option = service->url_option,
         .explain = service->explain,
+        .expected = task->call.expect == PFX_EXPECT_CMP ? "a CMP message" : "JSON",
+        .repeats = task->call.expect == PFX_EXPECT_CMP,
         .conf = task->up->conf,
     };
 }
@@ -167,8 +186,19 @@ void pfx_task_call(struct pfx_task *task, struct pfx_call *call, pfx_then_fn the
     task->wake_at = 0;
     task->cred_tried = false;
     task->waits[0] = '\0';
-    const struct pfx_cred *cred = service_of(task)->cred;
+    const struct pfx_cred *cred = pfx_task_cred(task);
     task->cred_failures = cred ? cred->failures : 0;
+}
+
+bool pfx_task_sleep(struct pfx_task *task, int64_t wait_ms, void (*then)(struct pfx_task *task))
+{
+    int64_t now = pfx_uptime_ms();
+    if (wait_ms >= task->deadline - now)
+        return false;
+    task->woken = then;
+    task->wake_at = now + wait_ms;
+    task->state = ASLEEP;
+    return true;
 }
 
 static struct pfx_verdict judge(struct pfx_task *task, const struct pfx_answer *answer)
@@ -194,6 +224,8 @@ static bool content_fits(const struct pfx_call *call, const struct pfx_answer *a
 {
     if (pfx_trouble_is_html(answer))
         return false;
+    if (call->expect == PFX_EXPECT_CMP)
+        return strcmp(answer->content_type, PKIXCMP) == 0;
     if (call->expect != PFX_EXPECT_JSON || answer->status == 204)
         return true;
     return pfx_trouble_is_json(answer);
@@ -247,11 +279,12 @@ static void on_answer(void *ctx, const struct pfx_answer *answer)
         return;
     }
     service->throttled = 0;
-    if (verdict.credential && service->cred) {
-        bool again = pfx_cred_refused(service->cred, task->generation, task->cred_tried, now);
+    struct pfx_cred *cred = pfx_task_cred(task);
+    if (verdict.credential && cred && cred->header) {
+        bool again = pfx_cred_refused(cred, task->generation, task->cred_tried, now);
         if (again && !task->cred_tried) {
             task->cred_tried = true;
-            task->cred_failures = service->cred->failures;
+            task->cred_failures = cred->failures;
             task->state = WAITING;
             task->wake_at = 0;
             return;
@@ -278,6 +311,7 @@ static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_
 {
     struct pfx_service *service = service_of(task);
     const struct pfx_call *call = &task->call;
+    const struct pfx_cred *cred = pfx_task_cred(task);
     struct pfx_buf copy = {0}; /* the call keeps its own, in case of a 429 or 401 */
     if (call->body.len > 0) {
         copy = pfx_buf_make(call->body.max);
@@ -286,12 +320,17 @@ static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_
     struct pfx_http_request request = {
         .method = call->method,
         .url = call->url,
-        .accept = call->expect == PFX_EXPECT_CERTIFICATES ? "*/*" : "application/json",
-        .content_type = "application/json",
+        .accept = call->expect == PFX_EXPECT_CERTIFICATES ? "*/*"
+                  : call->expect == PFX_EXPECT_CMP        ? PKIXCMP
+                                                          : "application/json",
+        .content_type = call->expect == PFX_EXPECT_CMP ? PKIXCMP : "application/json",
         .body = call->body.len > 0 ? &copy : NULL,
-        .auth_header = service->cred ? service->cred->header : NULL,
+        .auth_header = cred ? cred->header : NULL,
         .auth = secret,
+        /* The CA's key or message never by HTTP/2: see http.h. */
+        .http2 = service->id != PFX_SERVICE_CA,
         .client_request_id = service->client_request_id,
+        .headers = call->headers,
         .done = on_answer,
         .ctx = task,
     };
@@ -303,7 +342,7 @@ static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_
         pfx_task_fail(task, r, &err);
         return;
     }
-    task->generation = service->cred ? service->cred->generation : 0;
+    task->generation = cred ? cred->generation : 0;
     task->state = FLYING;
     pfx_service_take(service, is_read(&task->call), now);
 }
@@ -312,7 +351,8 @@ static void fail_late(struct pfx_task *task)
 {
     struct pfx_error err = PFX_ERROR_NONE;
     char object[160];
-    pfx_url_show(task->call.url, object, sizeof object);
+    const char *url = task->call.url ? task->call.url : service_of(task)->url;
+    pfx_url_show(url, object, sizeof object);
     pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_TRANSIENT, task->call.op, object, "",
                                  "Not sent within limits.job_timeout (%lld s). %s",
                                  (long long)task->up->conf->job_timeout_ms / 1000, task->waits),
@@ -323,7 +363,7 @@ static void fail_late(struct pfx_task *task)
 static void try_start(struct pfx_task *task, int64_t now)
 {
     struct pfx_service *service = service_of(task);
-    struct pfx_cred *cred = service->cred;
+    struct pfx_cred *cred = pfx_task_cred(task);
     if (now >= task->deadline) {
         fail_late(task);
         return;
@@ -339,6 +379,11 @@ static void try_start(struct pfx_task *task, int64_t now)
         task->wake_at = pfx_cred_next(cred);
         if (cred->trouble.cls != PFX_CLASS_OK)
             pfx_error_line(&cred->trouble, task->waits, sizeof task->waits);
+        return;
+    }
+    if (!task->call.url) {
+        task->state = IDLE;
+        task->then(task, NULL);
         return;
     }
     if (now < service->closed_until) {
@@ -405,11 +450,16 @@ void pfx_up_step(struct pfx_up *up)
 {
     int64_t now = pfx_uptime_ms();
     for (size_t i = 0; i < PFX_SERVICE_COUNT; i++)
-        if (up->services[i].cred)
-            pfx_cred_tidy(up->services[i].cred, now);
+        for (size_t use = 0; use < PFX_USE_COUNT; use++)
+            if (up->services[i].creds[use])
+                pfx_cred_tidy(up->services[i].creds[use], now);
     for (struct pfx_task *task = up->tasks; task; task = task->next) {
-        if (task->state == WAITING)
+        if (task->state == WAITING) {
             try_start(task, now);
+        } else if (task->state == ASLEEP && now >= task->wake_at) {
+            task->state = IDLE;
+            task->woken(task);
+        }
         if (task->state != ENDED && now >= task->beat_at) {
             pfx_arm_beat(up->arm, task->job, task->lease);
             task->beat_at = now + BEAT_MS;
@@ -437,6 +487,8 @@ int64_t pfx_up_next(const struct pfx_up *up)
             if (task->deadline < due)
                 due = task->deadline;
         }
+        if (task->state == ASLEEP && task->wake_at < due)
+            due = task->wake_at;
         if (task->state == ENDED)
             due = 0;
         if (due < next)

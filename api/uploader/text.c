@@ -32,7 +32,13 @@ static bool is_hidden(uint32_t code)
            (code >= 0x2060 && code <= 0x206F);
 }
 
-char *pfx_text_clean(char *dest, size_t size, const char *src, size_t len)
+static bool is_control(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7F && code < 0xA0);
+}
+
+static char *clean(char *dest, size_t size, const char *src, size_t len,
+                   bool (*is_bad)(uint32_t code), const char *instead)
 {
     const unsigned char *s = (const unsigned char *)src;
     size_t at = 0;
@@ -43,9 +49,9 @@ char *pfx_text_clean(char *dest, size_t size, const char *src, size_t len)
         size_t n = utf8_char(s + i, len - i, &code);
         const unsigned char *put = s + i;
         size_t put_len = n;
-        if (n == 0 || (is_hidden(code) && !(n == 1 && isspace((int)code)))) {
-            put = (const unsigned char *)"?";
-            put_len = 1;
+        if (n == 0 || (is_bad(code) && !(n == 1 && isspace((int)code)))) {
+            put = (const unsigned char *)instead;
+            put_len = strlen(instead);
             n = n ? n : 1;
         } else if (n == 1 && isspace((int)code)) {
             put = (const unsigned char *)" ";
@@ -69,6 +75,16 @@ char *pfx_text_clean(char *dest, size_t size, const char *src, size_t len)
         at--;
     dest[at] = '\0';
     return dest;
+}
+
+char *pfx_text_clean(char *dest, size_t size, const char *src, size_t len)
+{
+    return clean(dest, size, src, len, is_hidden, "?");
+}
+
+char *pfx_text_data(char *dest, size_t size, const char *src)
+{
+    return clean(dest, size, src, strlen(src), is_control, "\xEF\xBF\xBD");
 }
 
 char *pfx_text_clean_str(char *dest, size_t size, const char *src)

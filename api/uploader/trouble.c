@@ -34,6 +34,10 @@ bool pfx_trouble_is_html(const struct pfx_answer *answer)
 struct pfx_verdict pfx_trouble_judge(enum pfx_service_id service, bool read,
                                      const struct pfx_answer *answer, int64_t now_ms)
 {
+    if (answer->unsent)
+        return (struct pfx_verdict){.cls = answer->unsent->cls, .wait_ms = -1};
+    if (answer->connect_status == 407) /* no tunnel, so that nothing got to the service */
+        return (struct pfx_verdict){.cls = PFX_CLASS_USAGE, .wait_ms = -1};
     struct pfx_exchange exchange = {
         .service = service,
         .read = read,
@@ -102,17 +106,42 @@ static const char *curl_next_step(const struct pfx_answer *answer)
     default:
         /* libcurl has no code of its own for it. */
         return strstr(answer->curl_text, "CONNECT tunnel failed")
-                   ? "The proxy doesn't let it through: it has to allow this host without a login "
-                     "(proxy.url in uploader.yaml)."
+                   ? "The proxy doesn't let it through: it has to allow CONNECT to this host and "
+                     "port (proxy.url in uploader.yaml)."
                    : "";
     }
 }
 
-static const char *lost_hint(enum pfx_class cls)
+static const char *lost_hint(const struct pfx_trouble *t, enum pfx_class cls)
 {
-    return cls == PFX_CLASS_LOST ? " The request left, so it may have been carried out; this is "
-                                   "looked up before anything is sent again."
-                                 : "";
+    if (cls != PFX_CLASS_LOST)
+        return "";
+    return t->repeats ? " The request left, so it may have been carried out; the same one is sent "
+                        "again, under the same transaction id."
+                      : " The request left, so it may have been carried out; this is looked up "
+                        "before anything is sent again.";
+}
+
+/* The certificate was fine, the key isn't one of ours. */
+static pfx_result write_pin(const struct pfx_trouble *t, const struct pfx_answer *answer,
+                            enum pfx_class cls, const char *object, struct pfx_error *err)
+{
+    /* No tunnel yet: it was the proxy's own TLS. */
+    bool at_proxy = answer->proxied && answer->connect_status == 0;
+    char host[100];
+    pfx_url_host(at_proxy ? t->conf->proxy : answer->url, host, sizeof host);
+    char shown[320];
+    if (answer->pin[0])
+        snprintf(shown, sizeof shown, "It showed %s.", answer->pin);
+    else
+        snprintf(shown, sizeof shown,
+                 "`openssl s_client -connect %s%s </dev/null | openssl x509 -noout -pubkey | "
+                 "openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | base64` shows "
+                 "it.", host, strchr(host, ':') ? "" : ":443");
+    return pfx_fail(err, cls, t->op, object, "curl 90",
+                    "The public key of %s isn't one of those that tls.pins in uploader.yaml names, "
+                    "so nothing was sent. %s If its owner confirms that this is its new key, add "
+                    "it there; else somebody is in between.", host, shown);
 }
 
 static pfx_result write_transport(const struct pfx_trouble *t, const struct pfx_answer *answer,
@@ -126,15 +155,18 @@ static pfx_result write_transport(const struct pfx_trouble *t, const struct pfx_
                         "The answer of %s is larger than limits.max_body (%lld bytes, headers 64 "
                         "KiB) and was cut off. If such answers are right, raise limits.max_body in "
                         "uploader.yaml.%s%s", t->service, (long long)t->conf->max_body,
-                        lost_hint(cls), ids);
+                        lost_hint(t, cls), ids);
     }
+    if (answer->curl_code == CURLE_SSL_PINNEDPUBKEYNOTMATCH)
+        return write_pin(t, answer, cls, object, err);
     char text[200];
     pfx_text_clean_str(text, sizeof text, answer->curl_text);
     snprintf(code, sizeof code, "curl %d", answer->curl_code);
-    if (answer->curl_code == CURLE_SEND_FAIL_REWIND)
+    if (answer->curl_code == CURLE_SEND_FAIL_REWIND ||
+        answer->curl_code == CURLE_ABORTED_BY_CALLBACK)
         snprintf(text, sizeof text, "The connection was closed while the request was on its way");
     return pfx_fail(err, cls, t->op, object, code, "No answer from %s: %s. %s%s%s", t->service,
-                    text, curl_next_step(answer), lost_hint(cls), ids);
+                    text, curl_next_step(answer), lost_hint(t, cls), ids);
 }
 
 static void write_told(const struct pfx_trouble *t, const struct pfx_answer *answer,
@@ -172,6 +204,13 @@ pfx_result pfx_trouble_write(const struct pfx_trouble *t, const struct pfx_answe
                              enum pfx_class cls, int64_t wait_ms, struct pfx_error *err)
 {
     char object[160];
+    if (answer->unsent) {
+        *err = *answer->unsent;
+        return (pfx_result){err->cls};
+    }
+    if (answer->connect_status == 407)
+        return pfx_proxy_refusal(pfx_url_host(t->conf->proxy, object, sizeof object),
+                                 t->conf->proxy_user != NULL, err);
     pfx_url_show(answer->url, object, sizeof object);
     struct pfx_told told = {0};
     char ids[320];
@@ -188,15 +227,15 @@ pfx_result pfx_trouble_write(const struct pfx_trouble *t, const struct pfx_answe
                         "%s answers with a redirect to %s. Redirects aren't followed: check %s and "
                         "proxy.url in uploader.yaml.%s%s", t->service,
                         answer->location[0] ? answer->location : "nowhere", t->url_option,
-                        lost_hint(cls), ids);
+                        lost_hint(t, cls), ids);
     if (answer->status == 429)
         return pfx_fail(err, cls, t->op, object, told.code,
                         "%s limits the number of requests (HTTP 429): retry after %lld s. %s%s",
                         t->service,
                         (long long)(wait_ms + 999) / 1000, told.message, ids);
     return pfx_fail(err, cls, t->op, object, told.code, "%s answers HTTP %ld%s%s%s%s", t->service,
-                    answer->status, fit_message(t, &told, lost_hint(cls), ids),
-                    told.next, lost_hint(cls), ids);
+                    answer->status, fit_message(t, &told, lost_hint(t, cls), ids),
+                    told.next, lost_hint(t, cls), ids);
 }
 
 pfx_result pfx_trouble_content(const struct pfx_trouble *t, const struct pfx_answer *answer,
@@ -210,6 +249,7 @@ pfx_result pfx_trouble_content(const struct pfx_trouble *t, const struct pfx_ans
     pfx_url_host(answer->url, host, sizeof host);
     snprintf(code, sizeof code, "HTTP %ld", answer->status);
     write_ids(answer, &(struct pfx_told){0}, ids, sizeof ids);
+    const char *expected = t->expected ? t->expected : "JSON";
     if (pfx_trouble_is_html(answer)) {
         char via[100] = "";
         if (t->conf->proxy) {
@@ -218,19 +258,19 @@ pfx_result pfx_trouble_content(const struct pfx_trouble *t, const struct pfx_ans
                      pfx_url_host(t->conf->proxy, proxy, sizeof proxy));
         }
         return pfx_fail(err, cls, t->op, object, code,
-                        "%s%s answers with a HTML page where JSON is expected. It is likely a "
+                        "%s%s answers with a HTML page where %s is expected. It is likely a "
                         "proxy's login or block page, or a load balancer's: open the URL from "
                         "this host, and check %s, proxy.url and proxy.except in "
                         "uploader.yaml.%s%s",
-                        host, via, t->url_option, lost_hint(cls), ids);
+                        host, via, expected, t->url_option, lost_hint(t, cls), ids);
     }
     if (why[0] == '\0')
         return pfx_fail(err, cls, t->op, object, code,
-                        "%s answers with content of type %s where JSON is expected. Check %s and "
+                        "%s answers with content of type %s where %s is expected. Check %s and "
                         "proxy.url in uploader.yaml.%s%s", host,
-                        answer->content_type[0] ? answer->content_type : "(none)", t->url_option,
-                        lost_hint(cls), ids);
+                        answer->content_type[0] ? answer->content_type : "(none)", expected,
+                        t->url_option, lost_hint(t, cls), ids);
     return pfx_fail(err, cls, t->op, object, code,
                     "The answer of %s can't be used: %s. Tell its support if it stays.%s%s",
-                    t->service, why, lost_hint(cls), ids);
+                    t->service, why, lost_hint(t, cls), ids);
 }

@@ -21,6 +21,8 @@ struct pfx_trouble {
     const char *service; /* "DigiCert" */
     const char *url_option; /* "digicert.url" in uploader.yaml */
     pfx_explain_fn explain;
+    const char *expected; /* "JSON", also for NULL */
+    bool repeats;         /* a lost request is sent again; else it is looked up first */
     const struct pfx_uploader_conf *conf;
 };
 

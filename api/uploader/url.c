@@ -5,6 +5,7 @@
 
 #include <curl/curl.h>
 
+#include "api/conf/pins.h"
 #include "api/uploader/text.h"
 
 void pfx_url_encode(struct pfx_buf *out, const char *text)
@@ -101,7 +102,12 @@ pfx_result pfx_url_within(const char *base, const char *below, const char *link,
     if (strcasecmp(b.scheme, "https") != 0)
         return pfx_fail(err, PFX_CLASS_REFUSED, op, shown, "",
                         "The link to the next page isn't https; it isn't followed.");
-    if (strcasecmp(a.host, b.host) != 0 || strcmp(a.port, b.port) != 0 || b.user)
+    /* As it is written, too: pins and the proxy's exceptions are found by that, and libcurl takes
+     * "%2E" for a point and a number for an address. */
+    char base_host[PFX_HOST_SIZE], link_host[PFX_HOST_SIZE];
+    bool same = strcasecmp(a.host, b.host) == 0 && strcmp(a.port, b.port) == 0 &&
+                strcmp(pfx_conf_host(base, base_host), pfx_conf_host(link, link_host)) == 0;
+    if (!same || b.user)
         return pfx_fail(err, PFX_CLASS_REFUSED, op, shown, "",
                         "The link to the next page leaves %s, which uploader.yaml names; it isn't "
                         "followed.", a.host);
