@@ -43,6 +43,9 @@ enum cli_option_id {
     CLI_ORDERS,
     CLI_UPLOADS,
     CLI_AS,
+    CLI_FORMAT,
+    CLI_REASON,
+    CLI_YES,
     CLI_OPTION_COUNT,
 };
 #define CLI_BIT(id) (1u << (id))
@@ -100,6 +103,9 @@ PFX_MUST_USE pfx_result cli_duration(const char *text, int64_t *ret_seconds, str
 /* Prints one line on stderr, cleaned, and returns the exit code of its class. */
 int cli_fail(const struct pfx_error *err);
 void cli_say(const char *fmt, ...) PFX_PRINTF(1, 2); /* a line on stderr */
+/* Asks "question Type yes to go on:" on the terminal unless --yes was given. CLI_EXIT_NO: the answer
+ * was no; CLI_EXIT_USAGE: there is no terminal to ask on. Both have been told. */
+int cli_confirm(const struct cli *cli, const char *question);
 /* A JSON line on stdout: the message's members behind "schema":"pfx-agent/NAME/1". */
 void cli_json_item(const char *name, const struct pfx_msg *item);
 
@@ -136,6 +142,9 @@ PFX_MUST_USE pfx_result cli_secret_put(struct pfx_msg *msg, const char *member,
 /* Writes text to dir/name unless a different file is there. *ret_fresh: it was written now. */
 PFX_MUST_USE pfx_result cli_file_put(const char *dir, const char *name, const char *text,
                                      bool *ret_fresh, struct pfx_error *err);
+PFX_MUST_USE pfx_result cli_file_put_bytes(const char *dir, const char *name,
+                                           struct pfx_bytes content, bool *ret_fresh,
+                                           struct pfx_error *err);
 
 /* Progress on stderr: a bar on a terminal, now and then a line otherwise. */
 struct cli_progress {
@@ -158,6 +167,10 @@ int cli_do_status(struct cli *cli);
 int cli_do_enrolment_list(struct cli *cli);
 int cli_do_enrolment_show(struct cli *cli);
 int cli_do_enrolment_change(struct cli *cli);
+int cli_do_enrolment_revoke(struct cli *cli);
+int cli_do_record_list(struct cli *cli);
+int cli_do_record_remove(struct cli *cli);
+int cli_do_setup(struct cli *cli);
 int cli_do_pause(struct cli *cli);
 int cli_do_hsm_test(struct cli *cli);
 int cli_do_key_list(struct cli *cli);

@@ -131,6 +131,15 @@ static bool is_number(const char *text)
     return n > 0 && n <= 15 && text[n] == '\0';
 }
 
+/* Of a text that is_number; never 0, which check_selection refused. */
+static int64_t number_of(const char *text)
+{
+    int64_t number = 0;
+    for (const char *p = text; *p; p++)
+        number = number * 10 + (*p - '0');
+    return number > 0 ? number : 1;
+}
+
 /* One request for each operand; without operands one by the options. */
 static int ask_each(struct cli *cli, const char *verb,
                     void (*item)(void *ctx, const struct pfx_msg *item), struct list_view *view)
@@ -141,10 +150,7 @@ static int ask_each(struct cli *cli, const char *verb,
         struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, verb);
         const char *operand = cli->n_operands ? cli->operands[i] : NULL;
         if (operand && is_number(operand)) {
-            int64_t number = 0;
-            for (const char *p = operand; *p; p++)
-                number = number * 10 + (*p - '0');
-            pfx_msg_set_int(args, "enrolment", number > 0 ? number : 1);
+            pfx_msg_set_int(args, "enrolment", number_of(operand));
         } else if (operand)
             pfx_msg_set_str(args, "user", operand);
         if (cli->given[CLI_USER])
@@ -239,5 +245,45 @@ int cli_do_enrolment_change(struct cli *cli)
     code = ask_each(cli, verb, change_item, &view);
     if (code == CLI_EXIT_OK && view.n == 0)
         cli_say("nothing to %s", cli->verb->verb);
+    return code;
+}
+
+int cli_do_enrolment_revoke(struct cli *cli)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    pfx_result r = PFX_OK;
+    int code = check_selection(cli);
+    if (code != CLI_EXIT_OK)
+        return code;
+    for (size_t i = 0; i < cli->n_operands && pfx_ok(r); i++)
+        if (!is_number(cli->operands[i]))
+            r = pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                         "enrolment revoke takes numbers only: pfx-agent enrolment list shows "
+                         "them");
+    if (pfx_ok(r) && (!cli->given[CLI_REASON] || !*cli->values[CLI_REASON] ||
+                      strlen(cli->values[CLI_REASON]) > 200))
+        r = pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                     "enrolment revoke needs --reason TEXT (at most 200 bytes)");
+    if (pfx_failed(r))
+        return cli_fail(&err);
+    char question[160];
+    (void)snprintf(question, sizeof(question),
+                   "Revoke %zu certificate%s at the CA? That can't be taken back.",
+                   cli->n_operands, cli->n_operands == 1 ? "" : "s");
+    code = cli_confirm(cli, question);
+    if (code != CLI_EXIT_OK)
+        return code;
+    struct list_view view = {.cli = cli, .json = "enrolment-revoke"};
+    for (size_t i = 0; i < cli->n_operands; i++) {
+        struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "enrolment.revoke");
+        pfx_msg_set_int(args, "enrolment", number_of(cli->operands[i]));
+        pfx_msg_set_str(args, "reason", cli->values[CLI_REASON]);
+        struct cli_ask ask = {CLI_AGENT, "enrolment.revoke", args, SILENCE_S, change_item, NULL,
+                              &view};
+        int one = cli_ask_report(cli, &ask);
+        code = one > code ? one : code;
+        if (one == CLI_EXIT_UNREACHABLE)
+            break;
+    }
     return code;
 }

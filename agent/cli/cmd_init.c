@@ -188,7 +188,9 @@ static void test_item(void *ctx, const struct pfx_msg *item)
         cli_table_add(view->tiers, tier, cli_tone_of(tier));
         cli_table_add(view->tiers, text, CLI_PLAIN);
     } else {
-        cli_table_add(view->remarks, kind, strcmp(kind, "conflict") == 0 ? CLI_BAD : CLI_DIM);
+        bool bad = strcmp(kind, "conflict") == 0 || strcmp(kind, "refused") == 0;
+        cli_table_add(view->remarks, kind, bad ? CLI_BAD : CLI_DIM);
+        cli_table_add(view->remarks, pfx_msg_str(item, "role"), CLI_PLAIN);
         cli_table_add(view->remarks, text, CLI_PLAIN);
     }
 }
@@ -212,7 +214,7 @@ int cli_do_hsm_test(struct cli *cli)
     static const char *const mech_titles[] = {"ROLE",  "MECHANISM", "ADVERTISED",
                                               "TRIED", "USED FOR",  NULL};
     static const char *const tier_titles[] = {"ROLE", "EXPORT TIER", "", NULL};
-    static const char *const remark_titles[] = {"REMARK", "", NULL};
+    static const char *const remark_titles[] = {"REMARK", "ROLE", "", NULL};
     struct pfx_msg *args PFX_AUTOMSG = NULL;
     struct cli_table *tokens CLI_AUTOTABLE = cli_table_new(token_titles, 0);
     struct cli_table *mechanisms CLI_AUTOTABLE = cli_table_new(mech_titles, 1u << 4);

@@ -1,9 +1,13 @@
 /* key and secret. */
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/cli/cli.h"
 #include "agent/cli/text.h"
+#include "api/wire/secret_names.h"
 #include "crypto/encode.h"
+#include "crypto/key.h"
 
 #define SILENCE_S 120
 #define SECRET_MAX 4096
@@ -117,9 +121,49 @@ int cli_do_key_show(struct cli *cli)
     return ask_name(cli, "key.show", &view, show_item);
 }
 
+/* Which format, and whether it can go where it would. */
+static pfx_result export_check(const struct cli *cli, bool *ret_cng, struct pfx_error *err)
+{
+    const char *format = cli->given[CLI_FORMAT] ? cli->values[CLI_FORMAT] : "pem";
+    bool cng = strcmp(format, "cng") == 0;
+    if (!cng && strcmp(format, "pem") != 0)
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--format is pem or cng");
+    if (cng && !cli->given[CLI_OUT] && cli->given[CLI_JSON])
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "",
+                        "--json holds PEM: name a file for the blob with --out");
+    if (cng && !cli->given[CLI_OUT] && isatty(STDOUT_FILENO))
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "",
+                        "the blob is binary and isn't written to a terminal: name a file with "
+                        "--out, or send it through a pipe");
+    *ret_cng = cng;
+    return PFX_OK;
+}
+
+/* PEM as pfx-hsm sent it, or the blob that follows from it. */
+static pfx_result export_content(const char *pem, bool cng, struct pfx_buf *out,
+                                 struct pfx_error *err)
+{
+    if (!cng && pfx_buf_add_str(out, pem))
+        return PFX_OK;
+    struct pfx_buf spki PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(8192);
+    char label[PFX_PEM_LABEL_SIZE];
+    size_t pos = 0;
+    if (pfx_pem_next((struct pfx_bytes){(const uint8_t *)pem, strlen(pem)}, &pos, label, &spki) !=
+            PFX_PEM_BLOCK ||
+        strcmp(label, "PUBLIC KEY") != 0)
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "read public key", "", "",
+                        "pfx-hsm sent something else; nothing was written");
+    return pfx_spki_cng(pfx_buf_bytes(&spki), out, err);
+}
+
 int cli_do_key_export(struct cli *cli)
 {
+    struct pfx_error err = PFX_ERROR_NONE;
+    struct pfx_buf content PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(32768);
     struct key_view view = {.cli = cli, .json = "key-export-public"};
+    bool cng = false;
+    if (pfx_failed(export_check(cli, &cng, &err)))
+        return cli_fail(&err);
     int code = ask_name(cli, "key.export_public", &view, export_item);
     char *pem PFX_AUTOFREE = PFX_TAKE(view.pem);
     if (code != CLI_EXIT_OK || (!pem && cli->given[CLI_JSON]))
@@ -128,14 +172,19 @@ int cli_do_key_export(struct cli *cli)
         cli_say("pfx-agent: the key has no public part");
         return CLI_EXIT_NO;
     }
+    if (pfx_failed(export_content(pem, cng, &content, &err)))
+        return cli_fail(&err);
     if (cli->given[CLI_OUT]) {
-        struct pfx_error err = PFX_ERROR_NONE;
         bool fresh = false;
-        if (pfx_failed(cli_file_put(NULL, cli->values[CLI_OUT], pem, &fresh, &err)))
+        if (pfx_failed(cli_file_put_bytes(NULL, cli->values[CLI_OUT], pfx_buf_bytes(&content),
+                                          &fresh, &err)))
             return cli_fail(&err);
         cli_say("%s %s", fresh ? "wrote" : "unchanged:", cli->values[CLI_OUT]);
-    } else if (!cli->given[CLI_JSON])
-        (void)fputs(pem, stdout);
+    } else if (!cli->given[CLI_JSON] &&
+               fwrite(content.data, 1, content.len, stdout) != content.len) {
+        cli_say("pfx-agent: the key can't be written");
+        return CLI_EXIT_INTERNAL;
+    }
     return CLI_EXIT_OK;
 }
 
@@ -174,10 +223,15 @@ int cli_do_secret_set(struct cli *cli)
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "secret.set");
     int fd = -1;
     pfx_result r = cli_fd_value(cli, CLI_FD, &fd, &err);
-    if (pfx_ok(r) && (!*cli->operands[0] || strlen(cli->operands[0]) > 32))
-        r = pfx_fail(&err, PFX_CLASS_USAGE, "", "", "", "the secrets that there are: digicert");
+    const struct pfx_secret_name *name = pfx_secret_find(cli->operands[0]);
+    if (pfx_ok(r) && !name) /* before anybody types a secret for nothing */
+        r = pfx_secret_unknown(&err);
     if (pfx_ok(r))
-        r = cli_secret_read(fd, "Value (it isn't shown): ", "the secret", SECRET_MAX, &value, &err);
+        r = cli_secret_read(fd, "Value (it isn't shown): ", name->what, SECRET_MAX, &value, &err);
+    if (pfx_ok(r))
+        r = pfx_secret_fits(name,
+                            (struct pfx_bytes){pfx_secret_bytes(value), pfx_secret_len(value)},
+                            &err);
     if (pfx_ok(r))
         r = cli_secret_put(args, "value", value, &err);
     if (pfx_failed(r))

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,6 +45,27 @@ int cli_fail(const struct pfx_error *err)
                   cli_tone_end(stderr, CLI_BAD));
     line_out(line[0] == ' ' ? line + 1 : line);
     return pfx_class_exit(err->cls);
+}
+
+int cli_confirm(const struct cli *cli, const char *question)
+{
+    if (cli->given[CLI_YES])
+        return CLI_EXIT_OK;
+    struct pfx_error err = PFX_ERROR_NONE;
+    char name[64];
+    if (!isatty(STDIN_FILENO) || !cli_is_terminal(stderr)) {
+        (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                               "%s asks before it goes on; where there is no terminal, say --yes",
+                               cli_verb_name(cli->verb, name)));
+        return cli_fail(&err);
+    }
+    (void)fprintf(stderr, "%s Type yes to go on: ", question);
+    (void)fflush(stderr);
+    char answer[16] = "";
+    if (fgets(answer, sizeof(answer), stdin) && strcasecmp(answer, "yes\n") == 0)
+        return CLI_EXIT_OK;
+    cli_say("nothing was done");
+    return CLI_EXIT_NO;
 }
 
 void cli_json_item(const char *name, const struct pfx_msg *item)
@@ -149,23 +171,23 @@ static bool name_is_plain(const char *name)
     return true;
 }
 
-static bool same_content(const char *path, const char *text)
+static bool same_content(const char *path, struct pfx_bytes content)
 {
     struct pfx_buf now PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(1024 * 1024);
     struct pfx_error err = PFX_ERROR_NONE;
-    return pfx_ok(pfx_file_read(path, 1024 * 1024, &now, &err)) && now.len == strlen(text) &&
-           memcmp(pfx_buf_str(&now), text, now.len) == 0;
+    return pfx_ok(pfx_file_read(path, 1024 * 1024, &now, &err)) && now.len == content.len &&
+           memcmp(pfx_buf_str(&now), content.data, now.len) == 0;
 }
 
-static int write_all(int fd, const char *text, size_t len)
+static int write_all(int fd, const uint8_t *data, size_t len)
 {
     while (len > 0) {
-        ssize_t n = write(fd, text, len);
+        ssize_t n = write(fd, data, len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return -1;
-        text += n;
+        data += n;
         len -= (size_t)n;
     }
     return fsync(fd);
@@ -174,6 +196,13 @@ static int write_all(int fd, const char *text, size_t len)
 pfx_result cli_file_put(const char *dir, const char *name, const char *text, bool *ret_fresh,
                         struct pfx_error *err)
 {
+    struct pfx_bytes content = {(const uint8_t *)text, strlen(text)};
+    return cli_file_put_bytes(dir, name, content, ret_fresh, err);
+}
+
+pfx_result cli_file_put_bytes(const char *dir, const char *name, struct pfx_bytes content,
+                              bool *ret_fresh, struct pfx_error *err)
+{
     char *path PFX_AUTOFREE = dir ? pfx_asprintf("%s/%s", dir, name) : pfx_strdup(name);
     if (dir && !name_is_plain(name))
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "write", name, "",
@@ -181,7 +210,7 @@ pfx_result cli_file_put(const char *dir, const char *name, const char *text, boo
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0 && errno == EEXIST) {
         *ret_fresh = false;
-        if (same_content(path, text))
+        if (same_content(path, content))
             return PFX_OK;
         return pfx_fail(err, PFX_CLASS_REFUSED, "write", path, "EEXIST",
                         "another file is there already, and isn't overwritten. Move it away, or "
@@ -190,7 +219,7 @@ pfx_result cli_file_put(const char *dir, const char *name, const char *text, boo
     if (fd < 0)
         return pfx_fail_errno(err, errno, "write", path, "choose another place with --out");
     /* Public data: the program's umask of 077 is for what isn't. */
-    if (write_all(fd, text, strlen(text)) != 0 || fchmod(fd, 0644) != 0) {
+    if (write_all(fd, content.data, content.len) != 0 || fchmod(fd, 0644) != 0) {
         int failed = errno;
         (void)close(fd);
         (void)unlink(path); /* made by this call: half a file helps nobody */

@@ -23,8 +23,11 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_ALL] = {"all", NULL, "everything: every enrolment, ended ones too; every fact of status"},
     [CLI_FD] = {"fd", "N", "read the secret from this file descriptor, not the terminal"},
     [CLI_ORDERS] = {"orders", NULL, "orders at the CA"},
-    [CLI_UPLOADS] = {"uploads", NULL, "imports to Intune"},
+    [CLI_UPLOADS] = {"uploads", NULL, "imports to Intune, and removals from it"},
     [CLI_AS] = {"as", "KIND", "what the files are: agent, uploader or hsm-policy"},
+    [CLI_FORMAT] = {"format", "FORMAT", "of a public key: pem (the default) or cng"},
+    [CLI_REASON] = {"reason", "TEXT", "why; it goes to the CA and into the history"},
+    [CLI_YES] = {"yes", NULL, "don't ask before it is done"},
 };
 
 #define SELECT (CLI_BIT(CLI_USER) | CLI_BIT(CLI_STATE) | CLI_BIT(CLI_ALL))
@@ -60,15 +63,48 @@ const struct cli_verb cli_verbs[] = {
      "By its number it also orders again what is held for a lost order, which may then be bought "
      "twice: look at the CA first. Users, --user, --state and --all leave those alone.",
      cli_do_enrolment_change},
+    {"enrolment", "resend", "[NUMBER|USER]...", 0, 1000, SELECT, "operators", false,
+     "ask the CA to send its validation mail again",
+     "For orders that wait for a user to confirm an address. DigiCert documents this for TLS "
+     "orders only; what it answers is shown.",
+     cli_do_enrolment_change},
+    {"enrolment", "revoke", "NUMBER...", 1, 1000, CLI_BIT(CLI_REASON) | CLI_BIT(CLI_YES),
+     "operators", false, "have the CA revoke a certificate",
+     "Can't be taken back. What follows here (remove from Intune, enrol again) is what on_revoked "
+     "of the rule says, once the CA reports it as revoked.",
+     cli_do_enrolment_revoke},
+    {"record", "list", "[ID|USER]...", 0, 1000, CLI_BIT(CLI_USER) | CLI_BIT(CLI_ALL),
+     "operators and auditors", false, "the certificates in Intune, as its list was last read",
+     "Records of other origin stand in the list, too: ENROLMENT is empty then.",
+     cli_do_record_list},
+    {"record", "remove", "[ID|USER]...", 0, 1000, CLI_BIT(CLI_USER) | CLI_BIT(CLI_YES),
+     "operators", false, "remove certificates from Intune",
+     "Shows what would be removed and asks. A removal counts as done when Intune doesn't show the "
+     "record any more; until then it is tried again. A user whose record was removed isn't "
+     "enrolled again before `enrolment retry`.",
+     cli_do_record_remove},
+    {"setup", "digicert", "", 0, 0, 0, "operators", false,
+     "check the account at DigiCert: key, products, organizations, payment",
+     "Orders nothing. Each finding says the click path in CertCentral that mends it.",
+     cli_do_setup},
+    {"setup", "ca", "", 0, 0, 0, "operators", false,
+     "the same for a CA of one's own (ca: cmp)", NULL, cli_do_setup},
+    {"setup", "entra", "", 0, 0, 0, "operators", false,
+     "check the app registrations: certificates, roles, groups",
+     "Changes nothing. Each finding prints the command that mends it.", cli_do_setup},
     {"key", "list", "", 0, 0, 0, "admins", false, "the keys in the tokens", NULL, cli_do_key_list},
     {"key", "show", "NAME", 1, 1, 0, "admins", false,
      "a key with its attributes as read back from the token", NULL, cli_do_key_show},
-    {"key", "export-public", "NAME", 1, 1, CLI_BIT(CLI_OUT), "admins", false,
-     "a key's public part as PEM", NULL, cli_do_key_export},
+    {"key", "export-public", "NAME", 1, 1, CLI_BIT(CLI_OUT) | CLI_BIT(CLI_FORMAT), "admins", false,
+     "a key's public part as PEM, or as CNG blob",
+     "With --format cng it is the BCRYPT_RSAPUBLIC_BLOB that Windows imports, of an RSA key: binary, "
+     "so it goes to --out or a pipe, not to a terminal.",
+     cli_do_key_export},
     {"secret", "set", "NAME", 1, 1, CLI_BIT(CLI_FD), "admins", false,
      "store a secret, sealed to the HSM",
      "Asks for the value on the terminal without echo, or reads it from --fd. It never stands on "
-     "the command line. The only name so far is digicert: the API key for CertCentral.",
+     "the command line. Names: digicert (the API key for CertCentral), proxy (the password of "
+     "proxy.user in uploader.yaml), cmp (the secret shared with a CA that speaks CMP).",
      cli_do_secret_set},
     {"secret", "status", "", 0, 0, 0, "admins", false, "which secrets are stored, and since when",
      NULL, cli_do_secret_status},
