@@ -15,6 +15,9 @@ from simclient import API_KEY, EC_KEY, RSA_KEY, SimCase, csr, spki_hash
 
 ORGANIZATION = {"id": 112233}
 PERSON = {"first_name": "Alice", "last_name": "Example"}
+FIELDS = [{"id": 11, "label": "cost centre", "is_required": True, "is_active": True,
+           "data_type": "text"},
+          {"id": 12, "label": "old", "is_required": True, "is_active": False, "data_type": "text"}]
 SPONSOR = {"common_name_indicator": "given_name_surname", "individual": PERSON}
 
 
@@ -146,16 +149,64 @@ class DigiCertCase(SimCase):
         self.refuse(self.order_body(common_name="x"), "invalid_common_name")
 
     def test_legacy_products(self):
-        self.refuse(self.order_body(common_name="x"), "invalid_common_name", "class1_smime")
-        self.place(product="class1_smime")
-        stale = dict(self.order_body(common_name="Alice"), organization=ORGANIZATION)
-        self.place(stale, "client_authentication_plus")
-        stale["certificate"]["profile_type"] = "multipurpose"
-        self.refuse(stale, "missing_individual", "client_premium")
-        stale["certificate"].update(SPONSOR)
-        self.place(stale, "client_premium")
-        stale["certificate"]["profile_type"] = "strict"
-        self.refuse(stale, "invalid_profile_type", "client_premium")
+        """Each takes today's body, and refuses what it must not be sent or lacks."""
+        body = self.order_body(profile_type="multipurpose")
+        body["certificate"]["common_name"] = "x"
+        self.refuse(body, "invalid_common_name", "class1_smime")
+        del body["certificate"]["common_name"]
+        self.refuse(dict(body, organization=ORGANIZATION), "invalid_organization", "class1_smime")
+        self.refuse(self.order_body(), "invalid_profile_type", "class1_smime")
+        self.assertIn("CN=alice@example.com", self.subject(body, "class1_smime"))
+
+        stale = self.order_body(profile_type="multipurpose", common_name="Alice")
+        self.refuse(stale, "missing_organization", "client_authentication_plus")
+        stale["organization"] = ORGANIZATION
+        leaf = self.leaf(stale, "client_authentication_plus")
+        self.assertIn("CN=Alice,", leaf.subject.rfc4514_string())
+        eku = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        self.assertIn(x509.ExtendedKeyUsageOID.CLIENT_AUTH, eku)
+        for product in ("client_premium", "client_digital_signature_plus",
+                        "client_email_security_plus"):
+            with self.subTest(product):
+                body = dict(stale, certificate=dict(stale["certificate"]))
+                self.refuse(body, "missing_individual", product)
+                body["certificate"]["individual"] = PERSON
+                self.refuse(body, "missing_common_name_indicator", product)
+                body["certificate"]["common_name_indicator"] = "email_address"
+                self.refuse(body, "invalid_common_name_indicator", product)
+                body["certificate"].update(SPONSOR)
+                # The common name that was sent isn't the one in the certificate.
+                self.assertIn("CN=Alice Example", self.subject(body, product))
+                body["certificate"]["profile_type"] = "strict"
+                self.refuse(body, "invalid_profile_type", product)
+        self.refuse(dict(self.order_body(profile_type="multipurpose"), organization=ORGANIZATION),
+                    "missing_common_name", "client_authentication_plus")
+
+    def leaf(self, body, product):
+        number = self.issued(body, product)
+        return leaf_for(pem_certificates(self.fetch(number).body), EC_KEY)[0]
+
+    def subject(self, body, product):
+        return self.leaf(body, product).subject.rfc4514_string()
+
+    def test_persons(self):
+        """Names or a pseudonym: which, says the indicator."""
+        rows = (("given_name_surname", {"pseudonym": "p"}, False),
+                ("given_name_surname", {"first_name": "A"}, False),
+                ("pseudonym", PERSON, False), ("pseudonym", dict(PERSON, pseudonym="p"), False),
+                ("pseudonym", {"pseudonym": "agent 7"}, True),
+                ("email_address", {}, False), ("email_address", {"pseudonym": "agent 7"}, True),
+                ("email_address", PERSON, True))
+        for indicator, person, good in rows:
+            with self.subTest((indicator, sorted(person))):
+                body = dict(self.order_body(common_name_indicator=indicator, individual=person),
+                            organization=ORGANIZATION)
+                if not good:
+                    self.refuse(body, "invalid_individual", "secure_email_sponsor")
+                    continue
+                subject = self.subject(body, "secure_email_sponsor")
+                common = "alice@example.com" if indicator == "email_address" else "agent 7"
+                self.assertIn("CN=" + common, subject)
 
     def test_certificate_members(self):
         usage = "invalid_usage_designation"
@@ -193,6 +244,41 @@ class DigiCertCase(SimCase):
         self.assertEqual(400, answer.status)
         self.assertEqual(0, self.state()["digicert"]["orders_total"])
 
+    def test_custom_fields(self):
+        self.setting(custom_fields=FIELDS)
+        field = {"metadata_id": 11, "value": "4711"}
+        for fields in ("x", [field, field], [dict(field, metadata_id="11")], [{"value": "x"}],
+                       [dict(field, label="x")], [dict(field, metadata_id=13)],
+                       [dict(field, metadata_id=12)]):
+            self.refuse(dict(self.order_body(), custom_fields=fields), "invalid_custom_fields")
+        self.refuse(self.order_body(), "missing_custom_fields")
+        number = self.place(dict(self.order_body(), custom_fields=[field]))
+        info = self.digicert("GET", "/order/certificate/%d" % number).json
+        self.assertEqual([field], info["custom_fields"])
+
+    def test_account(self):
+        self.assertEqual("active", self.digicert("GET", "/user/me").json["status"])
+        names = [p["name_id"] for p in self.digicert("GET", "/product").json["products"]]
+        self.assertIn("class1_smime", names)
+        path = "/organization/112233"
+        self.assertTrue(self.digicert("GET", path).json["is_active"])
+        rows = self.digicert("GET", path + "/validation").json["validations"]
+        self.assertEqual({"smime", "ov"}, {r["type"] for r in rows})
+        self.assertEqual(404, self.digicert("GET", "/organization/5").status)
+        self.assertEqual("454.00", self.digicert("GET", "/finance/balance").json["balance"])
+        self.setting(balance="unlimited")
+        self.assertTrue(self.digicert("GET", "/finance/balance").json["unlimited_negative_balance"])
+        self.assertEqual({}, self.digicert("GET", "/account/metadata").json)
+        self.setting(custom_fields=FIELDS)
+        fields = self.digicert("GET", "/account/metadata").json["metadata"]
+        self.assertEqual([11, 12], [f["id"] for f in fields])
+        self.setting(key_restriction="orders")
+        for path in ("/product", path, path + "/validation", "/finance/balance",
+                     "/account/metadata"):
+            self.assertEqual(403, self.digicert("GET", path).status)
+        self.assertEqual(200, self.digicert("GET", "/user/me").status)
+        self.place(dict(self.order_body(), custom_fields=[{"metadata_id": 11, "value": "x"}]))
+
     def test_approve_at_once_and_needs_approval(self):
         number = self.place(dict(self.order_body(), skip_approval=False))
         info = self.digicert("GET", "/order/certificate/%d" % number).json
@@ -203,6 +289,11 @@ class DigiCertCase(SimCase):
         self.assertIn("certificate_id", answer.json)
         self.assertEqual(3, len(answer.json["certificate_chain"]))
         self.wait_for(answer.json["id"], "issued")
+        for what, count in (("foreign", 3), ("garbage", 2), ("none", 0)):
+            self.setting(chain_at_once=what)
+            answer = self.digicert("POST", "/order/certificate/secure_email_mailbox",
+                                   self.order_body())
+            self.assertEqual(count, len(answer.json["certificate_chain"]))
 
     def test_validation_cancel_and_status_changes(self):
         path = "/order/certificate/status-changes?minutes="
@@ -244,9 +335,16 @@ class DigiCertCase(SimCase):
         self.assertEqual(204, self.digicert("PUT", path % first, body).status)
         info = self.digicert("GET", "/order/certificate/%d" % second).json
         path = "/certificate/%d/revoke" % info["certificate"]["id"]
+        self.setting(revoke_needs_approval=True)
+        self.assertEqual(201, self.digicert("PUT", path, body).status)
+        self.setting(revoke_needs_approval=False)
         self.assertEqual(204, self.digicert("PUT", path, body).status)
         self.wait_for(second, "revoked")
         self.assertEqual(400, self.fetch(second).status)
+        self.assertEqual(404, self.digicert("PUT", "/certificate/1/revoke", body).status)
+        self.setting(resend_emails_status=204)
+        answer = self.digicert("PUT", "/order/certificate/%d/resend-emails" % pending, {})
+        self.assertEqual(204, answer.status)
 
     def test_list(self):
         numbers = [self.place(self.order_body(emails=["u%d@example.com" % (i % 2)]))
@@ -263,6 +361,20 @@ class DigiCertCase(SimCase):
         self.assertEqual(5, answer["page"]["total"])
         self.assertEqual(400, self.digicert("GET", "/order/certificate?limit=1001").status)
         self.assertEqual(404, self.digicert("GET", "/order/certificate/1").status)
+
+    def test_malformed_and_endless_lists(self):
+        number = self.issued()
+        changes = "/order/certificate/status-changes?minutes=10"
+        for how, least in (("some", 1), ("all", 0)):
+            self.setting(malformed_entries=how)
+            for path, key in ((changes, "order_id"), ("/order/certificate", "id")):
+                rows = self.digicert("GET", path).json["orders"]
+                good = [r for r in rows if isinstance(r, dict) and r.get(key) == number]
+                self.assertEqual(least, len(good))
+                self.assertGreater(len(rows), 5)
+        self.setting(malformed_entries="", endless_list=True)
+        answers = [self.digicert("GET", "/order/certificate?offset=%d" % n).json for n in (0, 1000)]
+        self.assertEqual(answers[0]["orders"], answers[1]["orders"])
 
     def test_orders_are_counted_by_key(self):
         for _ in range(2):

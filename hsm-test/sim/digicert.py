@@ -8,48 +8,21 @@ import time
 
 from cryptography.hazmat.primitives import hashes
 
+import digicert_account
 import digicert_rules
 import download
 import pki
+from digicert_order import CERTIFICATE_OFFSET, MALFORMED, WAITING, Order, rfc3339
 from digicert_rules import Refusal
 from limits import RollingLimit
 from web import Response, json_response, parse_json
 
 PREFIX = "/services/v2"
-WAITING = ("pending", "processing", "needs_approval", "needs_csr", "waiting_pickup",
-           "reissue_pending")
 MAX_MINUTES = 7 * 24 * 60
 MAX_PAGE = 1000
 STATUS_CODES = {400: "bad_request_format", 401: "access_denied", 403: "access_denied",
                 404: "not_found", 429: "request_limit_exceeded"}
 SORTABLE = ("id", "date_created", "status", "common_name")
-
-
-def rfc3339(seconds):
-    moment = datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc)
-    return moment.isoformat()
-
-
-class Order:
-    """One order; held orders wait for a person and don't issue by themselves."""
-
-    def __init__(self, number, spec, body, now):
-        self.id = number
-        self.certificate_id = number + 500000
-        self.spec = spec
-        self.body = body
-        self.created = now
-        self.status = "pending"
-        self.held = False
-        self.changed = None
-        self.issued = None
-        self.leaf = None
-        self.note = None
-        self.requests = [{"id": number + 900000, "date": rfc3339(now), "type": "new_request",
-                          "status": "pending", "comments": body.get("comments", "")}]
-
-    def emails(self):
-        return [e.lower() for e in self.spec["emails"]]
 
 
 class DigiCert:
@@ -64,8 +37,8 @@ class DigiCert:
         self._other = None
         self.offset = 0
         self._next = 542772  # a reset doesn't give a number a second time
-        self.routes = [
-            ("GET", r"/user/me", self.user_me),
+        self.account = digicert_account.Account(sim)
+        self.routes = self.account.routes + [
             ("POST", r"/order/certificate/([a-z0-9_]+)", self.place),
             ("GET", r"/order/certificate", self.list),
             ("GET", r"/order/certificate/status-changes", self.status_changes),
@@ -83,6 +56,8 @@ class DigiCert:
     def reset(self):
         with self.lock:
             self.orders = {}
+            self.by_email = {}
+            self.waiting = {}  # orders that time alone may change
             self.by_key = {}
             self.posts = 0
             self.posts_accepted = 0
@@ -166,10 +141,17 @@ class DigiCert:
 
     # --- the life of an order ----------------------------------------------------------------
 
+    def _refresh_all(self):
+        """Only those that wait: with thousands of orders this runs in each poll."""
+        for order in list(self.waiting.values()):
+            self._refresh(order)
+
     def _refresh(self, order):
         """Issue or cancel a pending order whose time has come."""
         if order.status != "pending" or order.held:
+            self.waiting.pop(order.id, None)
             return
+        self.waiting[order.id] = order
         emails = order.emails()
         if any(e in self.unvalidated for e in emails):
             return
@@ -186,7 +168,7 @@ class DigiCert:
         start = pki.utc_now() + datetime.timedelta(seconds=self.offset)
         start = start.replace(hour=0, minute=0, second=0)
         end = start + datetime.timedelta(days=order.spec["days"]) - datetime.timedelta(seconds=1)
-        order.leaf = pki.issue_leaf(self.sim.smime, order.spec["key"], order.spec, start, end)
+        order.period, order.serial = (start, end), pki.random_serial()
         order.status, order.changed, order.issued = "issued", moment, moment
         order.requests[0]["status"] = "approved"
 
@@ -196,7 +178,8 @@ class DigiCert:
             order = self._order(number)
             if status == "auto":
                 order.status, order.held = "pending", False
-            elif status == "issued" and order.leaf is None:
+                self.waiting[order.id] = order
+            elif status == "issued" and order.period is None:
                 self._issue(order, time.time())
             else:
                 order.status, order.changed = status, time.time()
@@ -212,11 +195,15 @@ class DigiCert:
             self.posts += 1
             body = self._json(request)
             spec = digicert_rules.check_order(product, body, self.sim.tenant.organizations,
-                                              self.sim.tenant.products, self.orders.__contains__)
+                                              self.sim.tenant.products, self.orders.__contains__,
+                                              self.sim.knobs.get("custom_fields"))
             number = self._next
             self._next += 1
             order = Order(number, spec, body, time.time())
             self.orders[number] = order
+            self.waiting[number] = order
+            for email in order.emails():
+                self.by_email.setdefault(email, []).append(order)
             self.posts_accepted += 1
             self.by_key[spec["spki"]] = self.by_key.get(spec["spki"], 0) + 1
             if not body.get("skip_approval", False):
@@ -232,7 +219,17 @@ class DigiCert:
             return json_response(201, answer)
 
     def _chain(self, order):
-        chain = [order.leaf, self.sim.smime.certificate] + self.sim.smime.above
+        chain = [order.leaf(self.sim.smime), self.sim.smime.certificate] + self.sim.smime.above
+        what = self.sim.knobs.get("chain_at_once")
+        if what == "foreign":
+            chain[0] = pki.issue_leaf(self.sim.smime, download.foreign_key(order.spec["key"]),
+                                      order.spec, *order.period)
+        if what == "foreign_chain":
+            chain[1:] = [pki.make_other_smime().certificate]
+        if what == "garbage":
+            return [{"subject_common_name": "x", "pem": "-----BEGIN CERTIFICATE-----\r\nAAAA"}, 7]
+        if what == "none":
+            return []
         entries = []
         for certificate in chain:
             names = certificate.subject.get_attributes_for_oid(pki.NameOID.COMMON_NAME)
@@ -242,25 +239,22 @@ class DigiCert:
 
     # --- reading -----------------------------------------------------------------------------
 
-    def user_me(self, request):
-        return json_response(200, {"id": 1234, "username": "pfx-sim", "account": {"id": 654321},
-                                   "status": "active", "is_cert_central": True})
-
     def _certificate_view(self, order, with_csr):
         spec = order.spec
         view = {"common_name": spec["common_name"], "emails": spec["emails"],
                 "signature_hash": spec["signature_hash"], "key_size": spec["key"].key_size}
         if with_csr:
             view["csr"] = spec["csr"]
-        leaf = order.leaf
-        if leaf is not None:
+        if order.period is not None:
             view["id"] = order.certificate_id
-            view["thumbprint"] = leaf.fingerprint(hashes.SHA1()).hex().upper()
-            view["serial_number"] = "%032X" % leaf.serial_number
+            view["serial_number"] = "%032X" % order.serial
+            view["valid_till"] = order.period[1].strftime("%Y-%m-%d")
+            view["days_remaining"] = (order.period[1] - pki.utc_now()).days
+        if order.period is not None and with_csr:
+            thumbprint = order.leaf(self.sim.smime).fingerprint(hashes.SHA1())
+            view["thumbprint"] = thumbprint.hex().upper()
             view["date_created"] = rfc3339(order.issued)
-            view["valid_from"] = leaf.not_valid_before.strftime("%Y-%m-%d")
-            view["valid_till"] = leaf.not_valid_after.strftime("%Y-%m-%d")
-            view["days_remaining"] = (leaf.not_valid_after - pki.utc_now()).days
+            view["valid_from"] = order.period[0].strftime("%Y-%m-%d")
         return view
 
     def _view(self, order, with_csr):
@@ -272,8 +266,8 @@ class DigiCert:
         if order.spec["organization"]:
             view["organization"] = {"id": order.spec["organization"]["id"],
                                     "name": order.spec["organization"]["name"]}
-        if order.leaf is not None:
-            view["order_valid_till"] = order.leaf.not_valid_after.strftime("%Y-%m-%d")
+        if order.period is not None:
+            view["order_valid_till"] = order.period[1].strftime("%Y-%m-%d")
         if with_csr:
             view["requests"] = order.requests
             view["custom_fields"] = order.body.get("custom_fields", [])
@@ -293,24 +287,19 @@ class DigiCert:
             raise Refusal("invalid_" + name, "%s is out of range" % name)
         return value
 
-    def _matches(self, order, filters):
+    def _candidates(self, filters):
+        """Every order, or where an address is asked for, its own."""
         for name, wanted in filters:
-            wanted = wanted.lower()
-            leaf = order.leaf
-            serial = "%032x" % leaf.serial_number if leaf is not None else ""
-            text = {"email": order.emails(), "product_name_id": [order.spec["product"]],
-                    "id": [str(order.id)], "status": [order.status],
-                    "common_name": [order.spec["common_name"].lower()],
-                    "date_created": [rfc3339(order.created)[:10]],
-                    "serial_number": [serial]}.get(name)
-            if name == "search":
-                whole = " ".join(order.emails() + [str(order.id),
-                                                   order.spec["common_name"].lower()])
-                if wanted not in whole:
-                    return False
-            elif text is not None and wanted not in text:
-                return False
-        return True
+            if name == "email":
+                return self.by_email.get(wanted.lower(), [])
+        return self.orders.values()
+
+    def _spoiled(self, entries):
+        """A list with entries of others that are malformed, or with nothing else."""
+        how = self.sim.knobs.get("malformed_entries")
+        if not how:
+            return entries
+        return list(MALFORMED) + (entries if how == "some" else [])
 
     def list(self, request):
         filters = [(m.group(1), v) for k, v in request.query
@@ -324,16 +313,18 @@ class DigiCert:
         if sort.lstrip("-") not in SORTABLE:
             raise Refusal("invalid_sort", "sort isn't known")
         with self.lock:
-            for order in self.orders.values():
-                self._refresh(order)
-            found = [o for o in self.orders.values()
-                     if self.sim.knobs.get("ignore_filters") or self._matches(o, filters)]
+            self._refresh_all()
+            if self.sim.knobs.get("ignore_filters"):
+                filters = []
+            found = [o for o in self._candidates(filters) if o.matches(filters)]
             keys = {"id": lambda o: o.id, "date_created": lambda o: (o.created, o.id),
                     "status": lambda o: o.status, "common_name": lambda o: o.spec["common_name"]}
             found.sort(key=keys[sort.lstrip("-")], reverse=sort.startswith("-"))
             page = {"total": len(found), "limit": limit, "offset": offset}
+            if self.sim.knobs.get("endless_list"):
+                offset, page["total"] = 0, 1 << 40
             views = [self._view(o, False) for o in found[offset:offset + limit]]
-            return json_response(200, {"orders": views, "page": page})
+            return json_response(200, {"orders": self._spoiled(views), "page": page})
 
     def status_changes(self, request):
         minutes = self._number(request, "minutes", "", 1, 1 << 40)
@@ -342,13 +333,14 @@ class DigiCert:
         since = time.time() - minutes * 60
         with self.lock:
             changed = []
+            self._refresh_all()
             for order in self.orders.values():
-                self._refresh(order)
                 if order.changed is not None and order.changed >= since:
                     entry = {"order_id": order.id, "status": order.status}
-                    if order.leaf is not None:
+                    if order.period is not None:
                         entry["certificate_id"] = order.certificate_id
                     changed.append(entry)
+            changed = self._spoiled(changed)
         empty = [] if self.sim.knobs.get("php_empty") else {}
         return json_response(200, {"orders": changed} if changed else empty)
 
@@ -392,9 +384,9 @@ class DigiCert:
 
     def revoke_certificate(self, request, number):
         with self.lock:
-            for order in self.orders.values():
-                if order.certificate_id == int(number) and order.leaf is not None:
-                    return self._revoke(request, self._order(order.id))
+            order = self.orders.get(int(number) - CERTIFICATE_OFFSET)
+            if order is not None and order.period is not None:
+                return self._revoke(request, self._order(order.id))
         raise Refusal("not_found|certificate", "The specified certificate was not found", 404)
 
     def _revoke(self, request, order):
@@ -403,7 +395,7 @@ class DigiCert:
             raise Refusal("bad_request_format", "The body isn't valid")
         if order.status != "issued":
             raise Refusal("invalid_status", "Only an issued order can be revoked")
-        if body.get("skip_approval"):
+        if body.get("skip_approval") and not self.sim.knobs.get("revoke_needs_approval"):
             order.status, order.changed = "revoked", time.time()
             return Response(204)
         entry = {"id": order.requests[-1]["id"] + 1, "date": rfc3339(time.time()),
@@ -437,8 +429,8 @@ class DigiCert:
     def state(self):
         with self.lock:
             by_status = {}
+            self._refresh_all()
             for order in self.orders.values():
-                self._refresh(order)
                 by_status.setdefault(order.status, []).append(
                     {"id": order.id, "emails": order.spec["emails"]})
             return {"orders_total": len(self.orders), "posts": self.posts,
@@ -449,11 +441,11 @@ class DigiCert:
     def order_list(self):
         with self.lock:
             rows = []
+            self._refresh_all()
             for order in self.orders.values():
-                self._refresh(order)
+                leaf = order.leaf(self.sim.smime)
                 rows.append({"id": order.id, "status": order.status, "spki": order.spec["spki"],
-                             "certificate_id": order.certificate_id if order.leaf else None,
-                             "thumbprint": order.leaf.fingerprint(hashes.SHA1()).hex()
-                             if order.leaf else None,
+                             "certificate_id": order.certificate_id if leaf else None,
+                             "thumbprint": leaf.fingerprint(hashes.SHA1()).hex() if leaf else None,
                              "product": order.spec["product"], "body": order.body})
             return rows

@@ -29,7 +29,8 @@ class Product:
     """Which members a product needs, may have, or must not have."""
 
     def __init__(self, kind, title, organization, individual, indicator, common_name=NEVER,
-                 indicators=(), profiles=("strict", "multipurpose")):
+                 indicators=(), profiles=("strict", "multipurpose"), legacy=False,
+                 client_auth=False):
         self.kind = kind
         self.title = title
         self.organization = organization
@@ -38,11 +39,15 @@ class Product:
         self.common_name = common_name
         self.indicators = indicators
         self.profiles = profiles
+        self.legacy = legacy
+        self.client_auth = client_auth  # in its certificates, whether asked for or not
 
 
 _SPONSOR_CN = ("email_address", "given_name_surname", "pseudonym")
+# As DigiCert's page for these has it since July 2025: no address as common name.
 _LEGACY = dict(organization=NEEDS, individual=NEEDS, indicator=NEEDS, common_name=MAY,
-               indicators=_SPONSOR_CN, profiles=("multipurpose",))
+               indicators=("given_name_surname", "pseudonym"), profiles=("multipurpose",),
+               legacy=True)
 
 PRODUCTS = {
     "secure_email_mailbox": Product("mailbox", "Secure Email for Individual (Mailbox)",
@@ -56,8 +61,10 @@ PRODUCTS = {
     "client_digital_signature_plus": Product("sponsor", "Digital Signature Plus", **_LEGACY),
     "client_email_security_plus": Product("sponsor", "Email Security Plus", **_LEGACY),
     "client_authentication_plus": Product("organization", "Authentication Plus",
-                                          NEEDS, NEVER, NEVER, common_name=NEEDS),
-    "class1_smime": Product("mailbox", "Class 1 S/MIME", NEVER, NEVER, NEVER),
+                                          NEEDS, NEVER, NEVER, common_name=NEEDS, legacy=True,
+                                          client_auth=True),
+    "class1_smime": Product("mailbox", "Class 1 S/MIME", NEVER, NEVER, NEVER,
+                            profiles=("multipurpose",), legacy=True),
 }
 
 TOP = {"certificate", "organization", "order_validity", "skip_approval", "payment_method",
@@ -155,15 +162,21 @@ def _presence(rule, value, member):
         need(value is None, "invalid_" + member, "%s isn't allowed for this product" % member)
 
 
-def _check_individual(individual):
+def _check_individual(individual, indicator):
+    """First and last name, or a pseudonym; the indicator says which (the address takes either)."""
     _object(individual, "individual", {"first_name", "last_name", "pseudonym"})
-    for member in ("first_name", "last_name"):
-        text = individual.get(member)
-        need(isinstance(text, str) and text.strip() and len(text) <= 64,
-             "invalid_individual", "%s is required" % member)
-    if "pseudonym" in individual:
-        need(isinstance(individual["pseudonym"], str) and individual["pseudonym"].strip(),
-             "invalid_individual", "pseudonym must be a text")
+    for member, text in individual.items():
+        need(isinstance(text, str) and text.strip() and len(text) <= 64, "invalid_individual",
+             "%s must be a text of at most 64 characters" % member)
+    names = "first_name" in individual and "last_name" in individual
+    pseudonym = "pseudonym" in individual
+    need(names or indicator != "given_name_surname", "invalid_individual",
+         "first_name and last_name are required")
+    need(pseudonym or indicator != "pseudonym", "invalid_individual", "pseudonym is required")
+    need(names or pseudonym, "invalid_individual", "names or a pseudonym are required")
+    # S/MIME Baseline Requirements, 7.1.4.2.2: a subject has one or the other.
+    need(not (pseudonym and ("first_name" in individual or "last_name" in individual)),
+         "invalid_individual", "names and a pseudonym exclude each other")
 
 
 def _check_validity(validity):
@@ -180,19 +193,34 @@ def _check_validity(validity):
 def _common_name(product, certificate, organization):
     indicator = certificate.get("common_name_indicator")
     individual = certificate.get("individual") or {}
-    if certificate.get("common_name"):
+    if product.common_name == NEEDS:
         return certificate["common_name"]
     if product.kind == "mailbox" or indicator == "email_address":
         return certificate["emails"][0]
     if indicator == "given_name_surname":
         return "%s %s" % (individual["first_name"], individual["last_name"])
     if indicator == "pseudonym":
-        need(individual.get("pseudonym"), "invalid_individual", "pseudonym is required")
         return individual["pseudonym"]
     return organization["name"]
 
 
-def _check_rest(body, order_exists):
+def _check_fields(fields, known):
+    need(isinstance(fields, list), "invalid_custom_fields", "custom_fields is a list")
+    for field in fields:
+        need(isinstance(field, dict) and set(field) == {"metadata_id", "value"}
+             and is_id(field["metadata_id"]) and isinstance(field["value"], str),
+             "invalid_custom_fields", "a custom field is {metadata_id, value}")
+    given = [f["metadata_id"] for f in fields]
+    need(len(set(given)) == len(given), "invalid_custom_fields", "a custom field is doubled")
+    if not known:
+        return
+    active = {f["id"]: f for f in known if f.get("is_active", True)}
+    need(set(given) <= set(active), "invalid_custom_fields", "a custom field isn't known")
+    missing = [f["id"] for f in active.values() if f.get("is_required")]
+    need(set(missing) <= set(given), "missing_custom_fields", "a required custom field is missing")
+
+
+def _check_rest(body, order_exists, known_fields):
     need(type(body.get("skip_approval", False)) is bool, "invalid_skip_approval",
          "skip_approval is true or false")
     need(body.get("payment_method", "profile") in ("profile", "balance"),
@@ -200,12 +228,7 @@ def _check_rest(body, order_exists):
     comments = body.get("comments", "")
     need(isinstance(comments, str) and len(comments) <= 2000, "invalid_comments",
          "comments are a text of at most 2000 characters")
-    fields = body.get("custom_fields", [])
-    need(isinstance(fields, list), "invalid_custom_fields", "custom_fields is a list")
-    for field in fields:
-        need(isinstance(field, dict) and set(field) == {"metadata_id", "value"}
-             and is_id(field["metadata_id"]) and isinstance(field["value"], str),
-             "invalid_custom_fields", "a custom field is {metadata_id, value}")
+    _check_fields(body.get("custom_fields", []), known_fields)
     renewed = body.get("renewal_of_order_id")
     if renewed is not None:
         need(is_id(renewed) and order_exists(renewed), "invalid_renewal_of_order_id",
@@ -213,7 +236,7 @@ def _check_rest(body, order_exists):
     need(body.get("auto_renew", 0) in (0, 1), "invalid_auto_renew", "auto_renew is 0 or 1")
 
 
-def check_order(name, body, organizations, allowed_products, order_exists):
+def check_order(name, body, organizations, allowed_products, order_exists, known_fields=()):
     """What the order asks for, as the spec that pki.issue_leaf takes, or a Refusal."""
     product = PRODUCTS.get(name)
     if product is None or (allowed_products and name not in allowed_products):
@@ -236,15 +259,15 @@ def check_order(name, body, organizations, allowed_products, order_exists):
 
     organization = _check_organization(product, body.get("organization"), organizations)
     _presence(product.individual, certificate.get("individual"), "individual")
-    if certificate.get("individual") is not None:
-        _check_individual(certificate["individual"])
     _check_indicator(product, certificate.get("common_name_indicator"))
+    if certificate.get("individual") is not None:
+        _check_individual(certificate["individual"], certificate.get("common_name_indicator"))
     _presence(product.common_name, certificate.get("common_name"), "common_name")
     if certificate.get("common_name") is not None:
         need(isinstance(certificate["common_name"], str) and certificate["common_name"].strip(),
              "invalid_common_name", "common_name must be a text")
     days = _check_validity(body.get("order_validity"))
-    _check_rest(body, order_exists)
+    _check_rest(body, order_exists, known_fields)
     return {
         "kind": product.kind, "product": name, "title": product.title, "key": key, "spki": spki,
         "emails": list(certificate["emails"]), "csr": certificate["csr"], "days": days,
@@ -252,6 +275,7 @@ def check_order(name, body, organizations, allowed_products, order_exists):
         "primary_usage": primary, "additional_usages": list(additional),
         "organization": organization, "individual": certificate.get("individual"),
         "common_name": _common_name(product, certificate, organization),
+        "client_auth": product.client_auth,
     }
 
 

@@ -15,7 +15,7 @@ def leaf_of(order, authority, faults, now):
     """DER of the order's leaf, made anew where a fault asks for another one."""
     spec = dict(order.spec)
     key = spec["key"]
-    start, end = order.leaf.not_valid_before, order.leaf.not_valid_after
+    start, end = order.period
     changed = False
     if "expired_cert" in faults:
         start, end = now - datetime.timedelta(days=400), now - datetime.timedelta(days=35)
@@ -41,7 +41,7 @@ def leaf_of(order, authority, faults, now):
     if changed or "other_root" in faults:
         raw = pki.der(pki.issue_leaf(authority, key, spec, start, end))
     else:
-        raw = pki.der(order.leaf)
+        raw = pki.der(order.leaf(authority))
     if "bad_signature" in faults:
         raw = raw[:-8] + bytes([raw[-8] ^ 0x55]) + raw[-7:]
     if "malformed_cert" in faults:

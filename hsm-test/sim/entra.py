@@ -1,6 +1,7 @@
 """Entra ID's token endpoint: client assertions checked claim by claim, bearer tokens given out."""
 
 import base64
+import json
 import re
 import secrets
 import threading
@@ -48,6 +49,10 @@ def decode64(part):
     return raw
 
 
+def b64u(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
 class Entra:
     """The service: one tenant, its apps, the tokens in force."""
 
@@ -63,6 +68,7 @@ class Entra:
         with self.lock:
             self.seen = {}
             self.issued = 0
+            self.given = {}
             self.refused = deque(maxlen=MAX_REFUSALS)
             self.refused_total = 0
 
@@ -70,13 +76,56 @@ class Entra:
         with self.lock:
             self.tokens = {}
 
-    def lookup(self, token):
-        """The app of a token in force for this Graph (the only resource here), or None."""
+    def lookup(self, token, service="graph"):
+        """The app of a token in force for this service, or None."""
         with self.lock:
             entry = self.tokens.get(token)
-        if entry is None or time.time() >= entry[1]:
+        if entry is None or time.time() >= entry[1] or entry[2] != service:
             return None
         return entry[0]
+
+    def issue(self, app, resource, lifetime):
+        """A fresh access token of app for resource, whose service is known."""
+        service = self.service_of(resource)
+        withheld = self.sim.knobs.get("roles_withheld")
+        now = time.time()
+        claims = {"aud": resource, "iss": "https://sts.windows.net/%s/" % self.sim.tenant.tenant_id,
+                  "iat": int(now), "nbf": int(now), "exp": int(now + lifetime),
+                  "appid": app.client_id, "idtyp": "app", "oid": app.object_id,
+                  "roles": self.roles_at(app, service, withheld), "sub": app.object_id,
+                  "tid": self.sim.knobs.get("token_tenant") or self.sim.tenant.tenant_id,
+                  "uti": secrets.token_urlsafe(16),
+                  "ver": "1.0", "xms_ftd": secrets.token_urlsafe(500)}
+        header = {"typ": "JWT", "alg": "RS256"}
+        parts = [b64u(json.dumps(part).encode()) for part in (header, claims)]
+        if self.sim.knobs.get("opaque_tokens"):
+            parts = ["eyJ0eXAi", secrets.token_urlsafe(1100)]
+        token = ".".join(parts + [secrets.token_urlsafe(256)])
+        with self.lock:
+            self.tokens = {t: e for t, e in self.tokens.items() if e[1] > now}
+            self.tokens[token] = (app, now + lifetime, service)
+            self.issued += 1
+            self.given[app.client_id + " " + service] = 1 + self.given.get(
+                app.client_id + " " + service, 0)
+        return token
+
+    @staticmethod
+    def roles_at(app, service, withheld):
+        """Each service's tokens name the roles at that service only."""
+        return sorted(r for r in app.roles if r.startswith("Exchange.") == (service == "exchange")
+                      and r not in withheld)
+
+    def service_of(self, resource):
+        """The service that a resource's address is of, with or without its port; None: no one's."""
+        found = {}
+        for service in ("graph", "exchange"):
+            port = self.sim.ports[service]
+            for host in ("127.0.0.1", "localhost"):
+                found["https://%s:%d" % (host, port)] = service
+        for address in ["https://127.0.0.1", "https://localhost"] + \
+                ["https://" + front for front in self.sim.knobs.get("fronts")]:
+            found.setdefault(address, "graph")
+        return found.get(resource)
 
     def emails_of(self, request):
         return []
@@ -162,33 +211,31 @@ class Entra:
         if set(form) - known:
             raise Refused("invalid_request", 90015, "The form has fields that aren't of this flow: "
                           "%s." % ", ".join(sorted(set(form) - known))[:200], 400)
-        self._check_scope(form["scope"])
+        if app.disabled:
+            raise Refused("unauthorized_client", 7000112, "Application '%s' is disabled."
+                          % app.client_id, 400)
+        if app.public:
+            raise client_error(700025, "Client is public so neither 'client_assertion' nor "
+                               "'client_secret' should be presented.")
+        resource = self._check_scope(form["scope"])
         self._check_assertion(form["client_assertion"], app)
         lifetime = self.sim.knobs.get("token_lifetime")
-        # As long as real tokens are, so that a client's buffers meet real sizes.
-        token = "eyJ0eXAi." + secrets.token_urlsafe(1100) + "." + secrets.token_urlsafe(256)
-        with self.lock:
-            now = time.time()
-            self.tokens = {t: e for t, e in self.tokens.items() if e[1] > now}
-            self.tokens[token] = (app, now + lifetime)
-            self.issued += 1
+        token = self.issue(app, resource, lifetime)
         return {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime,
                 "access_token": token}
 
     def _check_scope(self, scope):
-        """The scope must name this Graph, with or without its port, or a proxy in front of it."""
+        """The scope must name this Graph, with or without its port, a proxy in front of it, or this
+        Exchange; returns the resource."""
         if " " in scope or not scope.endswith("/.default"):
             raise Refused("invalid_scope", 1002012, "The provided value for scope %s is not valid. "
                           "Client credential flows must have a scope value with /.default suffixed "
                           "to the resource identifier." % scope[:100], 400)
         resource = scope[:-len("/.default")].rstrip("/")
-        port = self.sim.ports["graph"]
-        allowed = {"https://%s%s" % (host, end) for host in ("127.0.0.1", "localhost")
-                   for end in ("", ":%d" % port)}
-        allowed |= {"https://" + front for front in self.sim.knobs.get("fronts")}
-        if resource not in allowed:
+        if self.service_of(resource) is None:
             raise Refused("invalid_resource", 500011, "The resource principal named %s was not "
                           "found in the tenant." % resource[:100], 400)
+        return resource
 
     def _check_assertion(self, assertion, app):
         try:
@@ -201,7 +248,7 @@ class Entra:
         if not isinstance(header, dict) or not isinstance(claims, dict):
             raise client_error(50027, "JWT token is invalid or malformed.")
         algorithm = header.get("alg")
-        if algorithm not in self.sim.knobs.get("assertion_algs"):
+        if algorithm not in (app.algorithms or self.sim.knobs.get("assertion_algs")):
             raise client_error(5002738, "Invalid JWT token. The algorithm is not supported.")
         if header.get("typ") != "JWT":
             raise client_error(50027, "JWT token is invalid: header parameter typ must be JWT.")
@@ -275,5 +322,5 @@ class Entra:
 
     def state(self):
         with self.lock:
-            return {"tokens_issued": self.issued, "refused_total": self.refused_total,
-                    "refused": list(self.refused)}
+            return {"tokens_issued": self.issued, "tokens": dict(self.given),
+                    "refused_total": self.refused_total, "refused": list(self.refused)}

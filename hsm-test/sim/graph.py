@@ -76,6 +76,7 @@ class Graph:
         collection = r"^/beta/deviceManagement/userPfxCertificates"
         group = r"^/(?:v1\.0|beta)/groups/([^/]+)/transitiveMembers"
         self.routes = [
+            (r"^/(?:v1\.0|beta)/groups/([^/]+)$", {"GET": self.group}, MEMBER_ROLES),
             (group + r"$", {"GET": self.members}, MEMBER_ROLES),
             (group + r"/microsoft\.graph\.user$", {"GET": self.user_members}, MEMBER_ROLES),
             (r"^/(?:v1\.0|beta)/users/([^/]+)$", {"GET": self.user}, USER_ROLES),
@@ -326,6 +327,17 @@ class Graph:
 
     def user_members(self, request, group_id):
         return self._members(request, group_id, True)
+
+    def group(self, request, group_id):
+        names = self._select(self._options(request, ("$select",))["$select"],
+                             {"id", "displayName"}) or ("id", "displayName")
+        with self.lock:
+            if group_id.lower() not in self.groups:
+                raise GraphError(404, "Resource '%s' does not exist." % group_id[:64],
+                                 "Request_ResourceNotFound")
+        view = {"id": group_id.lower(),
+                "displayName": self.sim.tenant.group_names()[group_id.lower()]}
+        return json_response(200, {n: view[n] for n in names})
 
     def user(self, request, key):
         names = self._select(self._options(request, ("$select",))["$select"], SELECTABLE)

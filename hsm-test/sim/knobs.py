@@ -16,6 +16,14 @@ DEFAULTS = {
     "ignore_filters": False,        # the order list forgets its filters
     "php_empty": False,             # an empty object arrives as []
     "errors_as_object": False,      # "errors" is a bare object
+    "chain_at_once": "",            # what approve_at_once sends: foreign, foreign_chain, ...
+    "malformed_entries": "",        # some: in DigiCert's lists; all: nothing else is in them
+    "endless_list": False,          # the order list begins anew on each page and never ends
+    "revoke_needs_approval": False,  # 201 whatever skip_approval says
+    "key_restriction": "",          # orders: 403 for what isn't orders
+    "user_role": "Administrator",   # of the API key's user
+    "custom_fields": [],            # of the account: [{id, label, is_required, is_active}]
+    "balance": "454.00",            # of the account; unlimited
     "bad_key_status": 401,          # 401 or 403 for a wrong API key
     "p7b_label": "PKCS7",           # PKCS7, CMS, PEM (single certificates) or DER
     "resend_emails_status": 404,    # 204 or a 4xx
@@ -23,6 +31,12 @@ DEFAULTS = {
     "token_lifetime": 3599,
     "clock_skew": 300,
     "assertion_algs": ["PS256", "RS256"],
+    "opaque_tokens": False,         # access tokens whose claims can't be read
+    "token_tenant": "",             # their tenant, instead of the right one
+    "roles_withheld": [],           # roles that aren't in them (yet)
+    "identity_lifetime": 86400,     # seconds, of a managed identity's tokens
+    "arc_realm": "",                # what the Arc agent's challenge says instead of its file
+    "exchange_page_size": 1000,
     "members_page_size": 999,       # most members on one page, whatever $top says
     "records_page_size": 100,
     "existing_record": 409,         # 409 or 400 for a POST on an id that exists
@@ -51,7 +65,7 @@ ACTIONS = {
     "certificate": {"what"},
 }
 COMMON = {"service", "method", "path_regex", "body_regex", "email", "times", "skip", "action"}
-SERVICES = {"digicert", "entra", "graph"}
+SERVICES = {"digicert", "entra", "graph", "exchange", "imds", "arc"}
 
 CERTIFICATE_FAULTS = {
     "foreign_leaf", "foreign_leaf_added", "expired_cert", "future_cert", "wrong_addresses",
@@ -79,7 +93,7 @@ class Rule:
         _need(action in ACTIONS, "unknown action %r" % (action,))
         unknown = set(entry) - COMMON - ACTIONS[action]
         _need(not unknown, "unknown members for %s: %s" % (action, ", ".join(sorted(unknown))))
-        _need(entry.get("service") in SERVICES, "service is digicert, entra or graph")
+        _need(entry.get("service") in SERVICES, "service is one of " + ", ".join(sorted(SERVICES)))
         self.number = number
         self.entry = copy.deepcopy(entry)
         self.service = entry["service"]

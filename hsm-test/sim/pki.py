@@ -159,7 +159,9 @@ def subject_for(spec):
         pairs += [(NameOID.COUNTRY_NAME, organization["country"]),
                   (NameOID.ORGANIZATION_NAME, organization["name"]),
                   (ORGANIZATION_IDENTIFIER, organization["identifier"])]
-    if spec["kind"] == "sponsor" and spec.get("individual"):
+    if spec["kind"] == "sponsor" and (spec.get("individual") or {}).get("pseudonym"):
+        pairs.append((NameOID.PSEUDONYM, spec["individual"]["pseudonym"]))
+    elif spec["kind"] == "sponsor" and spec.get("individual"):
         pairs += [(NameOID.GIVEN_NAME, spec["individual"].get("first_name")),
                   (NameOID.SURNAME, spec["individual"].get("last_name"))]
     common = spec["common_name"]
@@ -167,11 +169,15 @@ def subject_for(spec):
     return name(*pairs)
 
 
-def issue_leaf(authority, public_key, spec, not_before, not_after):
+def random_serial():
+    return x509.random_serial_number()
+
+
+def issue_leaf(authority, public_key, spec, not_before, not_after, serial=None):
     """Sign the S/MIME certificate that spec (see digicert_rules) describes."""
     subject = subject_for(spec)
     eku = [ExtendedKeyUsageOID.EMAIL_PROTECTION]
-    if "client_auth" in spec["additional_usages"]:
+    if "client_auth" in spec["additional_usages"] or spec.get("client_auth"):
         eku.append(ExtendedKeyUsageOID.CLIENT_AUTH)
     policy = ObjectIdentifier("2.23.140.1.5.%d.%d" % (
         POLICY_VALIDATION[spec["kind"]], POLICY_PROFILE[spec["profile"]]))
@@ -184,7 +190,7 @@ def issue_leaf(authority, public_key, spec, not_before, not_after):
         .subject_name(subject)
         .issuer_name(authority.certificate.subject)
         .public_key(public_key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or random_serial())
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(authority.aki(), critical=False)

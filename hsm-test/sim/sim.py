@@ -18,18 +18,21 @@ import pki  # noqa: E402
 import web  # noqa: E402
 from digicert import DigiCert  # noqa: E402
 from entra import Entra  # noqa: E402
+from exchange import Exchange  # noqa: E402
 from graph import Graph  # noqa: E402
+from imds import ARC, VM, Arc, Imds  # noqa: E402
 from knobs import KnobError, Knobs  # noqa: E402
 from tenant import Tenant, TenantError  # noqa: E402
 
-SERVICES = ("digicert", "entra", "graph", "control")
+SERVICES = ("digicert", "entra", "graph", "control", "exchange")
+LEAST_PORTS = 4
 LOG_LENGTH = 5000
 
 
 class Simulators:
     """All services of one tenant, their listeners and their shared state."""
 
-    def __init__(self, folder, tenant, ports, factor):
+    def __init__(self, folder, tenant, ports, factor, identity=False):
         self.folder = folder
         self.tenant = tenant
         self.factor = factor
@@ -42,6 +45,7 @@ class Simulators:
         self.digicert = DigiCert(self)
         self.entra = Entra(self)
         self.graph = Graph(self)
+        self.exchange = Exchange(self)
         self.control = control.Control(self)
         self.listeners = {}
         for name, port in zip(SERVICES, ports):
@@ -51,6 +55,10 @@ class Simulators:
                 app, port, None if inner else context,
                 self.safe_direct if inner else self.safe_dispatch,
                 None if inner else self.recorder(name))
+        if identity:  # their addresses are fixed, and plain HTTP
+            for app, (host, port) in ((Imds(self), VM), (Arc(self), ARC)):
+                self.listeners[app.name] = web.Listener(app, port, None, self.safe_dispatch,
+                                                        self.recorder(app.name), host)
         self.ports = {n: listener.server_port for n, listener in self.listeners.items()}
 
     def safe_direct(self, app, request):
@@ -80,7 +88,9 @@ class Simulators:
         return {"uptime": round(time.time() - self.started, 3),
                 "digicert": self.digicert.state(), "entra": self.entra.state(),
                 "graph": self.graph.state(),
-                "http": {n: self.listeners[n].metrics.snapshot() for n in SERVICES[:3]}}
+                "exchange": self.exchange.state(),
+                "http": {n: listener.metrics.snapshot() for n, listener in self.listeners.items()
+                         if n != "control"}}
 
     def reset(self, part):
         if part == "knobs":
@@ -93,6 +103,7 @@ class Simulators:
             self.digicert.reset()
         elif part == "records":
             self.graph.reset()
+            self.exchange.reset()
         elif part == "assertions":
             self.entra.reset()
         elif part == "tokens":
@@ -105,6 +116,7 @@ class Simulators:
         base = {n: "127.0.0.1:%d" % p for n, p in self.ports.items()}
         return {"digicert": "https://%s/services/v2" % base["digicert"],
                 "login": "https://" + base["entra"], "graph": "https://" + base["graph"],
+                "exchange": "https://" + base["exchange"],
                 "control": "http://" + base["control"], "pid": os.getpid()}
 
     def start(self):
@@ -122,17 +134,19 @@ class Simulators:
 
 def parse_ports(text):
     ports = [int(p) for p in text.split(",")]
-    if len(ports) != len(SERVICES) or any(not 0 <= p <= 65535 for p in ports):
-        raise argparse.ArgumentTypeError("four port numbers: DigiCert, Entra, Graph, control")
-    return ports
+    if not LEAST_PORTS <= len(ports) <= len(SERVICES) or any(not 0 <= p <= 65535 for p in ports):
+        raise argparse.ArgumentTypeError("port numbers: DigiCert, Entra, Graph, control, Exchange")
+    return ports + [0] * (len(SERVICES) - len(ports))
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", required=True, help="folder for PKI, state and sim.json")
     parser.add_argument("--tenant", required=True, help="tenant.json")
-    parser.add_argument("--ports", type=parse_ports, default=[0, 0, 0, 0],
-                        help="d,e,g,c; 0 takes a free one (default)")
+    parser.add_argument("--ports", type=parse_ports, default=[0] * len(SERVICES),
+                        help="d,e,g,c or d,e,g,c,x; 0 takes a free one (default)")
+    parser.add_argument("--identity", action="store_true",
+                        help="also be the two managed-identity addresses; needs a network namespace")
     parser.add_argument("--clock-factor", type=float, default=1.0,
                         help="issue delay and limit windows run this much faster")
     parser.add_argument("--max-seconds", type=float, default=3600, help="end after this time")
@@ -151,7 +165,7 @@ def main():
         os.unlink(where)  # addresses of an earlier run
     try:
         simulators = Simulators(os.path.abspath(options.dir), Tenant(options.tenant),
-                                options.ports, options.clock_factor)
+                                options.ports, options.clock_factor, options.identity)
     except (TenantError, KnobError, OSError, KeyError) as error:
         print("sim: %s" % error, file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import threading
+import uuid
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -60,12 +61,20 @@ class WatchedFile:
 
 
 class App:
-    """An app registration: client id, roles, and the certificates registered with it."""
+    """An app registration or a managed identity: client id, roles, and the certificates registered
+    with it."""
 
     def __init__(self, entry, folder):
         self.client_id = entry["client_id"].lower()
+        object_id = uuid.uuid5(uuid.NAMESPACE_OID, self.client_id)
+        self.object_id = entry.get("object_id", str(object_id)).lower()
         self.roles = set(entry.get("roles", []))
-        self._files = [WatchedFile(os.path.join(folder, p)) for p in entry["certificates"]]
+        self.directory_roles = set(entry.get("directory_roles", []))
+        self.algorithms = entry.get("algorithms")  # None: those of the setting
+        self.public = bool(entry.get("public", False))
+        self.disabled = bool(entry.get("disabled", False))
+        self.default = bool(entry.get("default", False))
+        self._files = [WatchedFile(os.path.join(folder, p)) for p in entry.get("certificates", [])]
 
     def certificates(self):
         """{SHA-256 of the DER: certificate} of what is registered just now."""
@@ -98,6 +107,8 @@ class Tenant:
             if not GUID.match(self.tenant_id):
                 raise TenantError("%s: tenant_id isn't a GUID" % path)
             self.apps = {a["client_id"].lower(): App(a, folder) for a in raw["apps"]}
+            self.identities = [App(i, folder) for i in raw.get("identities", [])]
+            self.mailboxes = raw.get("mailboxes", [])
             self._groups = raw.get("groups", {})
             self._users = raw.get("users", [])
             self._records = raw.get("records", [])
@@ -132,6 +143,9 @@ class Tenant:
         for group_id, group in self._groups.items():
             fresh[group_id.lower()] = [prepare_member(m) for m in group["members"]]
         return fresh
+
+    def group_names(self):
+        return {i.lower(): g.get("displayName", "Group " + i[-4:]) for i, g in self._groups.items()}
 
     def users(self):
         return [prepare_member(u) for u in self._users]

@@ -234,8 +234,8 @@ class Listener(ThreadingHTTPServer):
     request_queue_size = 256
     allow_reuse_address = True
 
-    def __init__(self, app, port, context=None, dispatch=None, record=None):
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, app, port, context=None, dispatch=None, record=None, host="127.0.0.1"):
+        super().__init__((host, port), Handler)
         self.app = app
         self.context = context
         self.metrics = Metrics()
