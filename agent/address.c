@@ -4,7 +4,9 @@
 #include <ctype.h>
 #include <string.h>
 #include <strings.h>
+#include <unicode/uidna.h>
 
+#include "agent/name.h"
 #include "crypto/mem.h"
 
 void pfx_strings_add(struct pfx_strings *list, const char *s)
@@ -71,7 +73,7 @@ static bool ascii(const char *s)
     return true;
 }
 
-/* RFC 5322 dot-atom for the local part. */
+/* RFC 5321's Dot-string: the local part without quotes. */
 static bool local_ok(const char *s, size_t n)
 {
     if (n == 0 || n > 64 || s[0] == '.' || s[n - 1] == '.')
@@ -96,8 +98,8 @@ static bool domain_ok(const char *s)
             if (!isalnum((unsigned char)s[i]) && s[i] != '-')
                 return false;
         labels++;
-        if (!s[n])
-            return labels >= 2;
+        if (!s[n]) /* 192.0.2.1 is no domain */
+            return labels >= 2 && strspn(s, "0123456789") < n;
         s += n + 1;
     }
 }
@@ -109,15 +111,55 @@ bool pfx_address_plausible(const char *address)
            local_ok(address, (size_t)(at - address)) && domain_ok(at + 1);
 }
 
-/* The tenant's own technical domain is nobody's mail address. */
-static bool onmicrosoft(const char *address)
+static bool has_a_label(const char *domain)
 {
-    static const char tail[] = "onmicrosoft.com";
-    size_t n = strlen(address);
-    if (n < sizeof(tail) || strcasecmp(address + n - (sizeof(tail) - 1), tail) != 0)
+    for (const char *label = domain; label; label = strchr(label, '.')) {
+        label += *label == '.';
+        if (strncasecmp(label, "xn--", 4) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* U-labels become A-labels, by UTS #46 as browsers and mail programs do it now (straße.de isn't
+ * strasse.de), and A-labels are checked. A domain of plain ASCII stays as it stands. */
+static bool domain_to_ascii(const char *domain, char **ret_ascii)
+{
+    char ascii_domain[256];
+    if (ascii(domain) && !has_a_label(domain)) {
+        *ret_ascii = pfx_strdup(domain);
+        return true;
+    }
+    UErrorCode status = U_ZERO_ERROR;
+    UIDNAInfo info = UIDNA_INFO_INITIALIZER;
+    UIDNA *idna = uidna_openUTS46(UIDNA_USE_STD3_RULES | UIDNA_CHECK_BIDI | UIDNA_CHECK_CONTEXTJ |
+                                      UIDNA_CHECK_CONTEXTO | UIDNA_NONTRANSITIONAL_TO_ASCII |
+                                      UIDNA_NONTRANSITIONAL_TO_UNICODE,
+                                  &status);
+    int32_t n = U_SUCCESS(status)
+                    ? uidna_nameToASCII_UTF8(idna, domain, -1, ascii_domain,
+                                             sizeof(ascii_domain) - 1, &info, &status)
+                    : 0;
+    uidna_close(idna);
+    if (U_FAILURE(status) || info.errors || n < 0 || (size_t)n >= sizeof(ascii_domain))
         return false;
-    char before = address[n - sizeof(tail)];
-    return before == '.' || before == '@';
+    ascii_domain[n] = '\0';
+    *ret_ascii = pfx_strdup(ascii_domain);
+    return true;
+}
+
+bool pfx_address_technical(const char *address)
+{
+    /* Worldwide, US Government, China, and Germany's former cloud. */
+    static const char *const tails[] = {"onmicrosoft.com", "onmicrosoft.us", "onmschina.cn",
+                                        "onmicrosoft.de"};
+    size_t n = strlen(address);
+    for (size_t i = 0; i < sizeof(tails) / sizeof(tails[0]); i++) {
+        size_t m = strlen(tails[i]);
+        if (n > m && strchr(".@", address[n - m - 1]) && strcasecmp(address + n - m, tails[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
 static bool listed(const struct pfx_strings *list, const char *s)
@@ -128,28 +170,70 @@ static bool listed(const struct pfx_strings *list, const char *s)
     return false;
 }
 
-static pfx_result add(struct pfx_strings *list, const char *address, const char *from,
-                      struct pfx_error *err)
+static pfx_result refuse(struct pfx_error *err, const char *from, const char *address,
+                         const char *why)
 {
-    if (onmicrosoft(address) || listed(list, address))
+    char *shown PFX_AUTOFREE = pfx_names_shown(address);
+    return pfx_fail(err, PFX_CLASS_REFUSED, "addresses", from, "",
+                    "the address \"%s\" %s. Next: remove it from %s in Entra ID or Exchange, or "
+                    "replace it there by one that a certificate can carry.",
+                    shown, why, from);
+}
+
+/* As it stands in a certificate: an rfc822Name has A-labels, and ASCII before the @ (RFC 9598
+ * section 3; what isn't would need SmtpUTF8Mailbox, which the CA's API doesn't have). */
+static pfx_result to_certificate(const char *address, const char *from, char **ret_address,
+                                 struct pfx_error *err)
+{
+    const char *at = strrchr(address, '@');
+    if (!at || at == address || !at[1])
+        return refuse(err, from, address, "isn't a mail address of the form name@domain");
+    char *local PFX_AUTOFREE = pfx_strndup(address, (size_t)(at - address));
+    char *domain PFX_AUTOFREE = NULL;
+    if (!ascii(local))
+        return refuse(err, from, address,
+                      "has characters outside ASCII before the @, which certificates for these "
+                      "products can't carry (it would take SmtpUTF8Mailbox, RFC 9598)");
+    if (local[0] == '"')
+        return refuse(err, from, address,
+                      "has a quoted part before the @, which isn't sent to the CA: mail programs "
+                      "compare such addresses differently");
+    if (!local_ok(local, strlen(local)))
+        return refuse(err, from, address,
+                      strlen(local) > 64 ? "has more than 64 characters before the @"
+                                         : "isn't a mail address: what stands before the @ is none "
+                                           "that RFC 5321 allows without quotes");
+    if (at[1] == '[')
+        return refuse(err, from, address, "has an IP address in place of a domain");
+    if (!domain_to_ascii(at + 1, &domain))
+        return refuse(err, from, address,
+                      "has a domain that isn't a valid international domain name (UTS #46)");
+    if (!domain_ok(domain))
+        return refuse(err, from, address,
+                      "isn't a mail address: what stands behind the @ is no domain");
+    char *whole PFX_AUTOFREE = pfx_asprintf("%s@%s", local, domain);
+    if (strlen(whole) > 254)
+        return refuse(err, from, address, "has more than 254 characters");
+    *ret_address = PFX_TAKE(whole);
+    return PFX_OK;
+}
+
+pfx_result pfx_address_add(struct pfx_strings *list, const char *address, const char *from,
+                           struct pfx_error *err)
+{
+    char *whole PFX_AUTOFREE = NULL;
+    if (pfx_address_technical(address))
         return PFX_OK;
-    if (!ascii(address))
-        return pfx_fail(err, PFX_CLASS_REFUSED, "addresses", from, "",
-                        "the address \"%s\" has characters outside ASCII, which certificates for "
-                        "these products can't carry. Next: give the user an ASCII address in Entra "
-                        "ID and remove this one from %s.",
-                        address, from);
-    if (!pfx_address_plausible(address))
-        return pfx_fail(err, PFX_CLASS_REFUSED, "addresses", from, "",
-                        "\"%.300s\" in %s isn't a mail address. Next: correct or remove it in "
-                        "Entra ID.",
-                        address, from);
+    PFX_TRY(to_certificate(address, from, &whole, err));
+    if (pfx_address_technical(whole) || listed(list, whole))
+        return PFX_OK;
     if (list->n == PFX_MAX_ADDRESSES)
         return pfx_fail(err, PFX_CLASS_REFUSED, "addresses", from, "",
-                        "the user has more than %d mail addresses. Next: remove those that aren't "
-                        "used any more in Entra ID.",
-                        PFX_MAX_ADDRESSES);
-    pfx_strings_add(list, address);
+                        "the user has more than %d mail addresses, and none of them is left out by "
+                        "itself. Next: remove those that aren't used any more in Entra ID or "
+                        "Exchange (%s is over the limit, from %s).",
+                        PFX_MAX_ADDRESSES, whole, from);
+    pfx_strings_add(list, whole);
     return PFX_OK;
 }
 
@@ -159,11 +243,11 @@ pfx_result pfx_addresses(const char *mail, const char *const *proxies, size_t n_
     PFX_AUTOSTRINGS struct pfx_strings list = {0};
     *ret_list = (struct pfx_strings){0};
     if (mail && *mail)
-        PFX_TRY(add(&list, mail, "mail", err));
+        PFX_TRY(pfx_address_add(&list, mail, "mail", err));
     for (size_t i = 0; i < n_proxies; i++) {
         const char *address = pfx_proxy_address(proxies[i]);
         if (address && *address)
-            PFX_TRY(add(&list, address, "proxyAddresses", err));
+            PFX_TRY(pfx_address_add(&list, address, "proxyAddresses", err));
     }
     if (list.n == 0)
         return pfx_fail(err, PFX_CLASS_REFUSED, "addresses", "mail", "",

@@ -26,9 +26,19 @@ const char *pfx_proxy_address(const char *proxy);
 /* A mail address as RFC 5321 writes it without quotes, ASCII, 3 to 254 bytes. */
 bool pfx_address_plausible(const char *address);
 
-/* mail, then every SMTP proxy address as they stand: unique without regard to ASCII case, without
- * onmicrosoft.com. REFUSED with what and next step in err->text: none left, not ASCII, not an
- * address, more than 64. mail may be NULL. *ret_list is empty on failure. */
+/* Is it of the domain that each tenant has by itself (onmicrosoft.com, or a national cloud's)?
+ * That is nobody's mail address. */
+bool pfx_address_technical(const char *address);
+
+/* Adds one address as a certificate carries it: the domain with A-labels (xn--), else as it stands;
+ * nothing for one that is in the list already (without regard to ASCII case; a domain counts the
+ * same in both of its forms) or is of the tenant's technical domain. REFUSED, naming address, place
+ * (from) and next step: not an address, quoted or not ASCII before the @, a domain that IDNA
+ * refuses, too long, more than 64. */
+PFX_MUST_USE pfx_result pfx_address_add(struct pfx_strings *list, const char *address,
+                                        const char *from, struct pfx_error *err);
+/* mail, then every SMTP proxy address, as above. REFUSED too when none is left. mail may be NULL.
+ * *ret_list is empty on failure. */
 PFX_MUST_USE pfx_result pfx_addresses(const char *mail, const char *const *proxies,
                                       size_t n_proxies, struct pfx_strings *ret_list,
                                       struct pfx_error *err);

@@ -11,6 +11,7 @@
 struct pfx_desk;    /* the arms' sockets: desk.h */
 struct pfx_counter; /* the CLI's socket: counter.h */
 struct pfx_run;     /* the run that an operator watches: run.h */
+struct pfx_sweep;   /* where an evaluation stands: pass.h */
 
 struct pfx_agent {
     const struct pfx_agent_conf *conf;
@@ -18,10 +19,14 @@ struct pfx_agent {
     struct pfx_names *names;
     char incarnation[PFX_GUID_SIZE];
     int64_t job_deadline_ms;    /* an arm without a sign of life for so long is taken for hung */
+    int64_t patience_ms;        /* a person who waits is told after so long that nothing comes */
     bool no_orders, no_uploads; /* paused; the store has them too */
     struct pfx_desk *desk;
     struct pfx_counter *counter;
     struct pfx_run *run;     /* NULL: none */
+    struct pfx_sweep *evaluation; /* at the end of a pass; NULL: none */
+    int64_t pass_again_uptime;    /* the end of the pass failed: not before then */
+    unsigned pass_failures;       /* in a row */
     bool checkpoint;         /* a parcel was erased: empty the log */
     char store_trouble[800]; /* the last write that failed; "" once one went well again */
     int64_t store_changes;   /* rows changed until then */

@@ -29,6 +29,12 @@ const struct pfx_verb pfx_verbs[] = {
     {"enrolment.cancel", PFX_ASKER_OPERATOR, pfx_verb_cancel},
     {"enrolment.retry", PFX_ASKER_OPERATOR, pfx_verb_retry},
     {"enrolment.release", PFX_ASKER_OPERATOR, pfx_verb_release},
+    {"enrolment.resend", PFX_ASKER_OPERATOR, pfx_verb_resend},
+    {"enrolment.revoke", PFX_ASKER_OPERATOR, pfx_verb_revoke},
+    {"record.list", PFX_ASKER_AUDITOR, pfx_verb_records},
+    {"record.remove", PFX_ASKER_OPERATOR, pfx_verb_remove},
+    {"setup.digicert", PFX_ASKER_OPERATOR, pfx_verb_setup},
+    {"setup.entra", PFX_ASKER_OPERATOR, pfx_verb_setup},
     {"pause", PFX_ASKER_OPERATOR, pfx_verb_pause},
     {"resume", PFX_ASKER_OPERATOR, pfx_verb_resume},
     {NULL, PFX_ASKER_NOBODY, NULL},
@@ -61,6 +67,11 @@ static void forget_request(struct pfx_asker *asker)
     pfx_run_drop(asker->agent, asker);
     free(asker->select.user);
     free(asker->select.state);
+    free(asker->select.record);
+    free(asker->select.last);
+    pfx_msg_free(asker->answer);
+    asker->answer = NULL;
+    pfx_asker_forget_job(asker);
     asker->select = (struct pfx_selection){0};
     asker->request = 0;
     asker->verb = NULL;
@@ -247,6 +258,8 @@ static void step_asker(struct pfx_asker *asker, int64_t now_ms)
 {
     int64_t uptime = pfx_uptime_ms();
     read_asker(asker, now_ms);
+    if (asker->conn && asker->job)
+        pfx_asker_watch(asker);
     if (asker->conn && asker->step && pfx_conn_queued(asker->conn) < ROOM)
         asker->step(asker, now_ms);
     if (asker->broken)
@@ -265,6 +278,14 @@ static void step_asker(struct pfx_asker *asker, int64_t now_ms)
     asker->queued = queued;
     if (uptime > asker->heard_uptime + IDLE_MS)
         leave(asker);
+}
+
+struct pfx_asker *pfx_counter_waiting(struct pfx_counter *counter, int64_t job)
+{
+    for (size_t i = 0; i < PFX_COUNTER_ASKERS; i++)
+        if (counter->askers[i].conn && counter->askers[i].job == job)
+            return &counter->askers[i];
+    return NULL;
 }
 
 size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds)

@@ -31,6 +31,8 @@ struct pfx_selection {
     char *user, *state;
     int64_t after; /* ids up to this are done */
     int64_t done, refused;
+    char *record; /* Intune's id of a record; NULL: any */
+    char *last;   /* ids of records up to this are done; NULL: none */
 };
 struct pfx_asker {
     struct pfx_agent *agent;
@@ -42,6 +44,9 @@ struct pfx_asker {
     const struct pfx_wire_pair *pair;
     void (*step)(struct pfx_asker *asker, int64_t now_ms); /* called while there is room */
     struct pfx_selection select;
+    int64_t job;             /* waits for this one's answer; 0: for none */
+    int64_t job_uptime;      /* since then */
+    struct pfx_msg *answer;  /* to be told on; NULL: none */
     int64_t heard_uptime; /* last request or progress of the reader */
     size_t queued;        /* then */
 };
@@ -52,6 +57,20 @@ void pfx_asker_item(struct pfx_asker *asker, struct pfx_msg *body); /* frees bod
 void pfx_asker_end(struct pfx_asker *asker, int exit, const struct pfx_error *err);
 /* The same with the class's exit code. */
 void pfx_asker_fail(struct pfx_asker *asker, const struct pfx_error *err);
+
+/* A job of a request of the CLI was answered: whoever waits for it is told; where nobody does any
+ * more, that is all. In the transaction of the answer. */
+struct pfx_answer;
+PFX_MUST_USE pfx_result pfx_counter_answer(struct pfx_agent *agent, const struct pfx_answer *answer,
+                                           struct pfx_error *err);
+/* Jobs that were put out for requests which ended with the last process. At the start. */
+PFX_MUST_USE pfx_result pfx_counter_forget(struct pfx_agent *agent, struct pfx_error *err);
+/* The asker who waits for this job; NULL: none. */
+struct pfx_asker *pfx_counter_waiting(struct pfx_counter *counter, int64_t job);
+/* Looks after one who waits: ends the request when the answer doesn't come. */
+void pfx_asker_watch(struct pfx_asker *asker);
+/* The request is over: nobody waits for its job any more, so it doesn't go out. */
+void pfx_asker_forget_job(struct pfx_asker *asker);
 
 PFX_MUST_USE pfx_result pfx_counter_open(struct pfx_agent *agent, gid_t operators, gid_t auditors,
                                          struct pfx_counter **ret_counter, struct pfx_error *err);
@@ -67,6 +86,11 @@ void pfx_verb_show(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg 
 void pfx_verb_cancel(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_retry(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_release(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_resend(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_revoke(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_records(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_remove(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_setup(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_pause(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_resume(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 

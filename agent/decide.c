@@ -6,6 +6,7 @@
 
 #include "agent/pass.h"
 #include "agent/timing.h"
+#include "api/conf/product.h"
 
 const char *pfx_decision_word(enum pfx_decision decision)
 {
@@ -30,6 +31,8 @@ void pfx_verdict_done(struct pfx_verdict *verdict)
     pfx_strings_done(&verdict->addresses);
     free(verdict->first_name);
     free(verdict->last_name);
+    free(verdict->common_name);
+    free(verdict->pseudonym);
     memset(verdict, 0, sizeof(*verdict));
 }
 
@@ -55,27 +58,71 @@ static const char *day(int64_t ms, char buf[PFX_TIME_SIZE])
     return buf;
 }
 
-/* Names go into the certificates of the sponsor's product only. */
+static bool refuse_absent(struct pfx_verdict *v, const char *what, const char *product)
+{
+    settle(v, PFX_DECIDE_REFUSE,
+           "the user has no %s, and %s needs it. Next: set it in Entra ID, or use "
+           "secure_email_mailbox for this group.",
+           what, product);
+    return false;
+}
+
+/* Which names the product takes: first and last name, the whole name (the older products), or a
+ * pseudonym, which is the display name. */
 static bool names_ok(struct pfx_names *names, const struct pfx_case *c, struct pfx_verdict *v)
 {
-    if (strcmp(c->rule->product, "secure_email_sponsor") != 0)
-        return true;
+    const struct pfx_product *product = pfx_product_find(c->rule->product);
     const struct pfx_user_row *u = c->user;
+    const char *indicator = c->rule->common_name_indicator;
+    bool pseudonym = indicator && strcmp(indicator, "pseudonym") == 0;
+    /* Where it may stand, it must not contradict what the rule wants the common name to be. */
+    bool common = product && (product->common_name == PFX_NEED_MUST ||
+                              (product->common_name == PFX_NEED_MAY && !pseudonym));
     struct pfx_error err = PFX_ERROR_NONE;
-    if (!u->given || !*u->given || !u->surname || !*u->surname) {
-        settle(
-            v, PFX_DECIDE_REFUSE,
-            "the user has no %s, and secure_email_sponsor needs it. Next: set it in Entra ID, or "
-            "use secure_email_mailbox for this group.",
-            !u->given || !*u->given ? "given name" : "surname");
-        return false;
+    if (product && (product->individual || common)) {
+        char *first PFX_AUTOFREE = NULL, *last PFX_AUTOFREE = NULL;
+        bool whole = common ||
+                     (indicator && strcmp(indicator, "given_name_surname") == 0);
+        if (pfx_failed(pfx_names_person(names, u->given, u->surname, product->name, whole, &first,
+                                        &last, &err))) {
+            settle(v, PFX_DECIDE_REFUSE, "%s", err.text);
+            return false;
+        }
+        if (common)
+            v->common_name = pfx_asprintf("%s %s", first, last);
+        if (product->individual) {
+            v->first_name = PFX_TAKE(first);
+            v->last_name = PFX_TAKE(last);
+        }
     }
-    if (pfx_failed(pfx_names_ascii(names, "given name", u->given, &v->first_name, &err)) ||
-        pfx_failed(pfx_names_ascii(names, "surname", u->surname, &v->last_name, &err))) {
-        settle(v, PFX_DECIDE_REFUSE, "%s", err.text);
-        return false;
+    if (product && pseudonym) {
+        if (!u->display || !*u->display)
+            return refuse_absent(v, "display name", "common_name: pseudonym");
+        if (pfx_failed(pfx_names_ascii(names, "display name", u->display, &v->pseudonym, &err))) {
+            settle(v, PFX_DECIDE_REFUSE, "%s", err.text);
+            return false;
+        }
     }
     return true;
+}
+
+/* A name that the certificate writes otherwise than the directory is seen before it is paid for. */
+static void show_name(const struct pfx_case *c, struct pfx_verdict *v)
+{
+    const struct pfx_user_row *u = c->user;
+    char *person PFX_AUTOFREE = NULL, *given PFX_AUTOFREE = NULL;
+    if (v->first_name)
+        person = pfx_asprintf("%s %s", v->first_name, v->last_name);
+    else if (v->common_name)
+        person = pfx_strdup(v->common_name);
+    if (person)
+        given = pfx_asprintf("%s %s", u->given, u->surname);
+    size_t n = strlen(v->why);
+    if (person && strcmp(person, given) != 0)
+        snprintf(v->why + n, sizeof(v->why) - n, "; written as %s", person);
+    n = strlen(v->why);
+    if (v->pseudonym && strcmp(v->pseudonym, u->display) != 0)
+        snprintf(v->why + n, sizeof(v->why) - n, "; its pseudonym is written as %s", v->pseudonym);
 }
 
 static bool addresses_ok(const struct pfx_case *c, struct pfx_verdict *v)
@@ -93,6 +140,22 @@ static bool addresses_ok(const struct pfx_case *c, struct pfx_verdict *v)
         settle(v, PFX_DECIDE_REFUSE, "%s", err.text);
         return false;
     }
+    const struct pfx_mailboxes *shared = c->mailboxes;
+    if (shared && shared->too_many) {
+        settle(v, PFX_DECIDE_REFUSE,
+               "the user may open shared mailboxes with far more than the %d addresses of one "
+               "certificate. Next: take this account out of the group, or full access away from it "
+               "in Exchange, or use a rule without shared_mailboxes.",
+               PFX_MAX_ADDRESSES);
+        return false;
+    }
+    for (size_t i = 0; shared && i < shared->address.n; i++) {
+        char *from PFX_AUTOFREE = pfx_asprintf("the shared mailbox %.200s", shared->id.v[i]);
+        if (pfx_ok(pfx_address_add(&v->addresses, shared->address.v[i], from, &err)))
+            continue;
+        settle(v, PFX_DECIDE_REFUSE, "%s", err.text);
+        return false;
+    }
     return true;
 }
 
@@ -107,7 +170,11 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
     char when[PFX_TIME_SIZE];
     int64_t horizon = now_ms + conf->renew_before_ms;
     *v = (struct pfx_verdict){0};
-    if (!c->user->enabled)
+    if (c->user->damaged)
+        settle(v, PFX_DECIDE_REFUSE,
+               "the user's row in the store is damaged (salt). Next: restore the store from a "
+               "backup.");
+    else if (!c->user->enabled)
         settle(v, PFX_DECIDE_SKIP, "the account is disabled");
     else if (!c->rule_read)
         settle(v, PFX_DECIDE_WAIT, "the group couldn't be read in this pass");
@@ -122,6 +189,11 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
         settle(v, PFX_DECIDE_SKIP, "has a record in Intune until %s", day(c->record_expires, when));
     else if (!c->records_read)
         settle(v, PFX_DECIDE_WAIT, "Intune's records couldn't be read in this pass");
+    else if (c->active_revoked && c->active_expires > horizon)
+        settle(v, PFX_DECIDE_SKIP,
+               "the certificate of enrolment %lld was revoked at the CA; pfx-agent enrolment retry "
+               "%lld enrols again",
+               (long long)c->active, (long long)c->active);
     else if (c->active_expires > horizon && c->active_at >= c->records_started)
         settle(v, PFX_DECIDE_SKIP, "enrolment %lld is valid until %s", (long long)c->active,
                day(c->active_expires, when));
@@ -130,10 +202,23 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
             v, PFX_DECIDE_REBUILD,
             "enrolment %lld is valid until %s, but its record is gone from Intune: imported again",
             (long long)c->active, day(c->active_expires, when));
+    else if (c->parked)
+        settle(v, PFX_DECIDE_SKIP,
+               "enrolment %lld was %.200s; pfx-agent enrolment retry %lld takes it up again",
+               (long long)c->parked, c->parked_why, (long long)c->parked);
     else if (now_ms < pfx_reorder_at(c->ended, c->ended_at, conf->reorder_after_ms))
         settle(v, PFX_DECIDE_WAIT, "ended without a certificate %u time%s; next attempt on %s",
                c->ended, c->ended == 1 ? "" : "s",
                day(pfx_reorder_at(c->ended, c->ended_at, conf->reorder_after_ms), when));
+    else if (now_ms < pfx_reorder_at(c->replaced, c->replaced_at, conf->reorder_after_ms))
+        settle(v, PFX_DECIDE_WAIT,
+               "the CA revoked %u of its certificates in 90 days; next attempt on %s, sooner with: "
+               "pfx-agent enrolment retry %s",
+               c->replaced + 1,
+               day(pfx_reorder_at(c->replaced, c->replaced_at, conf->reorder_after_ms), when),
+               c->user->upn);
+    else if (c->mailboxes && !c->mailboxes->read)
+        settle(v, PFX_DECIDE_WAIT, "the shared mailboxes couldn't be read yet");
     else if (!pfx_case_data(names, c, v))
         return;
     else if (!pfx_budget_left(c->in_pass, conf->max_orders_per_pass, c->today,
@@ -142,6 +227,9 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
                c->in_pass >= conf->max_orders_per_pass ? conf->max_orders_per_pass
                                                        : conf->max_orders_per_day,
                c->in_pass >= conf->max_orders_per_pass ? "pass" : "day");
+    else if (c->revoked)
+        settle(v, PFX_DECIDE_ORDER, "the certificate of enrolment %lld was revoked at the CA",
+               (long long)c->revoked);
     else if (c->active && c->active_expires > now_ms)
         settle(v, PFX_DECIDE_ORDER, "its certificate ends on %s", day(c->active_expires, when));
     else if (c->record_expires)
@@ -149,4 +237,5 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
                day(c->record_expires, when));
     else
         settle(v, PFX_DECIDE_ORDER, "has no record in Intune for this purpose");
+    show_name(c, v);
 }

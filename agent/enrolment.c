@@ -122,8 +122,11 @@ pfx_result pfx_enrolment_move(struct pfx_store *store, struct pfx_enrolment *e, 
     int64_t changed;
     PFX_TRY(pfx_db_exec(
         store->db, err, &changed,
-        "UPDATE enrolment SET state = ?, ver = ver + 1, changed_at = ?"
-        " WHERE id = ? AND ver = ?",
+        "UPDATE enrolment SET state = ?1, ver = ver + 1, changed_at = ?2,"
+        /* Questions about an order belong to the state they were planned in. */
+        " info_at = CASE WHEN ?1 = 'ORDERED' THEN info_at END,"
+        " validation_at = CASE WHEN ?1 = 'ORDERED' THEN validation_at END"
+        " WHERE id = ?3 AND ver = ?4",
         PFX_PARAMS(P_TEXT(pfx_state_name(to)), P_INT(now_ms), P_INT(e->id), P_INT(e->ver))));
     if (changed != 1)
         return pfx_fail(err, PFX_CLASS_INTERNAL, "move enrolment", e->user, "",
@@ -140,6 +143,11 @@ pfx_result pfx_enrolment_move(struct pfx_store *store, struct pfx_enrolment *e, 
     replace(&e->state, pfx_state_name(to));
     if (!kind)
         kind = pfx_flow_by_state(to)->job;
+    /* What is paid for goes before what isn't begun, or the first of 5,000 users would wait for the
+     * last one's key. */
+    if ((to == PFX_ISSUED || to == PFX_CHECKED || to == PFX_SEALED || to == PFX_IMPORTED) &&
+        not_before_ms <= now_ms && e->created_at > 0)
+        not_before_ms = e->created_at - 1;
     return kind ? pfx_outbox_put(store, e, kind, not_before_ms, now_ms, err) : PFX_OK;
 }
 

@@ -21,7 +21,12 @@
                                     I(bounces) I(active_at) T(fail_class) T(fail_op)               \
                                         T(fail_object) T(fail_code) T(fail_text) I(fail_n)         \
                                             T(held_from) T(held_job) T(held_why) I(waived)         \
-                                                T(key_ref) B(pfx_sha)
+                                                T(key_ref) B(pfx_sha) T(custom_fields) T(comment)          \
+                                            I(renewal_of) I(non_repudiation) T(common_name)        \
+                                                T(pseudonym) I(revoked_at) T(revoked_word)         \
+                                                    T(revoked_then) I(revoked_seen)                \
+                                                        I(revoke_asked) T(revoke_said) T(parked)   \
+                                                            I(replaces) I(listed)
 /* What only the work on it needs. */
 #define PFX_ENROLMENT_MATERIAL(I, T, B) B(key_id) B(ticket) B(csr) B(spki) B(cert) B(chain)
 

@@ -58,13 +58,16 @@ const size_t pfx_flow_rows = sizeof(pfx_flow) / sizeof(pfx_flow[0]);
 
 #define BIT(state) (1u << (state))
 /* Ways that people and passes open beside the table: to be held, released, retried, canceled, ended
- * for leaving the scope, rebuilt because Intune lost the record or the parcel is gone. */
+ * for leaving the scope, rebuilt because Intune lost the record or the parcel is gone. An order may
+ * be answered with its certificate. The CA may revoke at any time, and an operator remove. */
 static const unsigned ways[PFX_STATE_COUNT] = {
     [PFX_NEW] = BIT(PFX_HELD) | BIT(PFX_ENDED),
-    [PFX_KEYED] = BIT(PFX_HELD) | BIT(PFX_ENDED),
-    [PFX_ACTIVE] = BIT(PFX_CHECKED),
-    [PFX_SEALED] = BIT(PFX_CHECKED),
-    [PFX_IMPORTED] = BIT(PFX_HELD),
+    [PFX_KEYED] = BIT(PFX_HELD) | BIT(PFX_ENDED) | BIT(PFX_ISSUED) | BIT(PFX_CHECKED),
+    [PFX_ISSUED] = BIT(PFX_ENDED),
+    [PFX_CHECKED] = BIT(PFX_ENDED),
+    [PFX_ACTIVE] = BIT(PFX_CHECKED) | BIT(PFX_ENDED),
+    [PFX_SEALED] = BIT(PFX_CHECKED) | BIT(PFX_ENDED),
+    [PFX_IMPORTED] = BIT(PFX_HELD) | BIT(PFX_ENDED),
     [PFX_HELD] = BIT(PFX_NEW) | BIT(PFX_KEYED) | BIT(PFX_ORDERED) | BIT(PFX_ISSUED) |
                  BIT(PFX_CHECKED) | BIT(PFX_SEALED) | BIT(PFX_IMPORTED) | BIT(PFX_ENDED),
 };

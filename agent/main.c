@@ -11,6 +11,7 @@
 #include "agent/counter.h"
 #include "agent/desk.h"
 #include "agent/outbox.h"
+#include "agent/pass.h"
 #include "agent/run.h"
 #include "agent/supervise.h"
 #include "agent/timing.h"
@@ -20,11 +21,13 @@
 #define TICK_MS 100 /* while something moves */
 #define IDLE_MS 1000
 #define JOB_DEADLINE_S 360 /* pfx-uploader gives a job five minutes by default */
+#define PATIENCE_S 60
+#define MOST_S 86400
 
 struct options {
     const char *config, *hsm_policy, *uploader_config;
     bool with_arms;
-    long job_deadline_s;
+    long job_deadline_s, patience_s;
 };
 
 static void usage(FILE *out)
@@ -33,15 +36,29 @@ static void usage(FILE *out)
         out,
         "usage: pfx-agentd [--config FILE] [--with-arms [--hsm-policy FILE] "
         "[--uploader-config FILE]]\n"
-        "                  [--job-deadline SECONDS] [--version] [--help]\n"
+        "                  [--job-deadline SECONDS] [--patience SECONDS] [--version] [--help]\n"
         "\n"
         "  --config FILE           default /etc/pfx-agent/agent.yaml\n"
         "  --with-arms             start pfx-hsm and pfx-uploader too, and again when they end\n"
         "  --hsm-policy FILE       for pfx-hsm\n"
         "  --uploader-config FILE  for pfx-uploader\n"
         "  --job-deadline SECONDS  an arm without a sign of life from a job for so long is taken\n"
-        "                          for hung and its line is closed (default %d)\n",
-        JOB_DEADLINE_S);
+        "                          for hung and its line is closed (default %d)\n"
+        "  --patience SECONDS      a run ends when the directory or the CA can't be asked for so\n"
+        "                          long, or an arm is away for a third of it (default %d)\n",
+        JOB_DEADLINE_S, PATIENCE_S);
+}
+
+static bool seconds(const char *name, const char *text, long *ret_s)
+{
+    char *end;
+    long s = strtol(text, &end, 10);
+    if (*end || end == text || s < 1 || s > MOST_S) {
+        fprintf(stderr, "pfx-agentd: --%s %s: 1 to %d seconds\n", name, text, MOST_S);
+        return false;
+    }
+    *ret_s = s;
+    return true;
 }
 
 /* -1: go on; else the exit code. */
@@ -53,13 +70,15 @@ static int read_options(int argc, char **argv, struct options *o)
         {"hsm-policy", required_argument, NULL, 'p'},
         {"uploader-config", required_argument, NULL, 'u'},
         {"job-deadline", required_argument, NULL, 'd'},
+        {"patience", required_argument, NULL, 'w'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    char *end;
     int c;
-    *o = (struct options){.config = "/etc/pfx-agent/agent.yaml", .job_deadline_s = JOB_DEADLINE_S};
+    *o = (struct options){.config = "/etc/pfx-agent/agent.yaml",
+                          .job_deadline_s = JOB_DEADLINE_S,
+                          .patience_s = PATIENCE_S};
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         switch (c) {
         case 'c':
@@ -75,11 +94,12 @@ static int read_options(int argc, char **argv, struct options *o)
             o->uploader_config = optarg;
             break;
         case 'd':
-            o->job_deadline_s = strtol(optarg, &end, 10);
-            if (*end || end == optarg || o->job_deadline_s < 1 || o->job_deadline_s > 86400) {
-                fprintf(stderr, "pfx-agentd: --job-deadline %s: 1 to 86400 seconds\n", optarg);
+            if (!seconds("job-deadline", optarg, &o->job_deadline_s))
                 return 2;
-            }
+            break;
+        case 'w':
+            if (!seconds("patience", optarg, &o->patience_s))
+                return 2;
             break;
         case 'v':
             printf("pfx-agentd %s\n", PFX_VERSION);
@@ -141,6 +161,7 @@ static pfx_result set_up(struct daemon *d, const struct options *o, struct pfx_e
     PFX_TRY(pfx_agent_conf_load(o->config, &d->conf, err));
     a->conf = d->conf;
     a->job_deadline_ms = (int64_t)o->job_deadline_s * PFX_SECOND;
+    a->patience_ms = (int64_t)o->patience_s * PFX_SECOND;
     PFX_TRY(pfx_names_open(a->conf->transliteration, &a->names, err));
     static const char file[] = "agent.yaml";
     PFX_TRY(pfx_account_user(file, "access.hsm_user", a->conf->hsm_user, &uids[PFX_ARM_HSM], err));
@@ -170,6 +191,7 @@ static void tear_down(struct daemon *d)
     pfx_children_stop(d->children);
     pfx_store_close(d->agent.store);
     pfx_names_close(d->agent.names);
+    free(d->agent.evaluation);
     pfx_agent_conf_free(d->conf);
     if (d->signals >= 0)
         close(d->signals);
@@ -205,7 +227,9 @@ static void serve(struct daemon *d)
         fds[n++] = (struct pollfd){.fd = d->signals, .events = POLLIN};
         n += pfx_desk_prepare(d->agent.desk, fds + n, &busy);
         n += pfx_counter_prepare(d->agent.counter, fds + n);
-        int64_t wait = busy || pfx_run_busy(&d->agent) ? 0 : until_next(d, pfx_now_ms());
+        int64_t wait = busy || pfx_run_busy(&d->agent) || pfx_pass_busy(&d->agent)
+                           ? 0
+                            : until_next(d, pfx_now_ms());
         if (d->children) {
             int64_t child = pfx_children_step(d->children, uptime);
             wait = child < wait ? child : wait;
@@ -217,7 +241,7 @@ static void serve(struct daemon *d)
         int64_t now_ms = pfx_now_ms();
         pfx_desk_step(d->agent.desk, now_ms);
         uptime = pfx_uptime_ms();
-        if (uptime >= tick) {
+        if (uptime >= tick || pfx_pass_busy(&d->agent)) {
             pfx_agent_tick(&d->agent, now_ms);
             tick = uptime + TICK_MS;
         }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/after.h"
 #include "agent/steps.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -35,13 +36,13 @@ pfx_result pfx_orders_facts(struct pfx_agent *agent, struct pfx_orders_facts *re
     return pfx_meta_get(agent->store, "poll_ok", &ret_facts->ok, err);
 }
 
-/* The next one in ORDERED whose question is due; 0: none. */
+/* The next one whose question is due; 0: none. */
 static pfx_result due(struct pfx_agent *agent, bool info, int64_t now_ms, int64_t *ret_id,
                       struct pfx_error *err)
 {
     struct pfx_db *db = agent->store->db;
     return info ? pfx_db_int(db, err, 0, ret_id,
-                             "SELECT id FROM enrolment WHERE state = 'ORDERED' AND info_at <= ?"
+                             "SELECT id FROM enrolment WHERE info_at <= ?"
                              " ORDER BY info_at LIMIT 1",
                              PFX_PARAMS(P_INT(now_ms)))
                 : pfx_db_int(
@@ -59,26 +60,44 @@ static pfx_result ask(struct pfx_agent *agent, int64_t id, bool info, int64_t no
     PFX_TRY(pfx_outbox_add(agent->store, NULL, &e, info ? "up.order_info" : "up.order_validation",
                            NULL, now_ms, now_ms, err));
     struct pfx_db *db = agent->store->db;
-    return info ? pfx_db_exec(db, err, NULL, "UPDATE enrolment SET info_at = ? WHERE id = ?",
+    return info ? pfx_db_exec(db, err, NULL,
+                              "UPDATE enrolment SET info_at = CASE WHEN state = 'ORDERED' THEN ? END"
+                              " WHERE id = ?",
                               PFX_PARAMS(P_INT(now_ms + PFX_DAY), P_INT(id)))
                 : pfx_db_exec(
                       db, err, NULL, "UPDATE enrolment SET validation_at = ? WHERE id = ?",
                       PFX_PARAMS(P_INT(now_ms + agent->conf->validation_every_ms), P_INT(id)));
 }
 
+/* Is there a delivered order that the CA might revoke? */
+static pfx_result delivered(struct pfx_agent *agent, int64_t now_ms, bool *ret_any,
+                            struct pfx_error *err)
+{
+    int64_t any;
+    PFX_TRY(pfx_db_int(agent->store->db, err, 0, &any,
+                       "SELECT EXISTS(SELECT 1 FROM enrolment WHERE state IN (" PFX_ORDER_STATES ")"
+                       " AND order_id IS NOT NULL AND (expires IS NULL OR expires > ?))",
+                       PFX_PARAMS(P_INT(now_ms))));
+    *ret_any = any != 0;
+    return PFX_OK;
+}
+
 pfx_result pfx_orders_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
 {
     struct pfx_orders_facts facts;
     PFX_TRY(pfx_orders_facts(agent, &facts, err));
-    if (facts.pending == 0)
-        return PFX_OK;
     /* From the last poll on, or from the first order that none has covered. A time in the future is
      * that of a clock which was set back: poll rather than wait for it. */
     int64_t oldest = facts.oldest > now_ms ? 0 : facts.oldest;
     int64_t from = facts.answered > oldest ? facts.answered : oldest;
-    if (!facts.polling &&
-        (now_ms >= from + agent->conf->poll_every_ms || from > now_ms + PFX_MINUTE))
-        PFX_TRY(pfx_orders_poll(agent, now_ms, err));
+    int64_t every = facts.pending ? agent->conf->poll_every_ms : agent->conf->sweep_every_ms;
+    if (!facts.polling && (now_ms >= from + every || from > now_ms + PFX_MINUTE)) {
+        bool any = facts.pending > 0;
+        if (!any)
+            PFX_TRY(delivered(agent, now_ms, &any, err));
+        if (any)
+            PFX_TRY(pfx_orders_poll(agent, now_ms, err));
+    }
     for (int i = 0; i < 2 * AT_ONCE; i++) {
         int64_t id;
         PFX_TRY(due(agent, i % 2, now_ms, &id, err));
@@ -94,11 +113,15 @@ pfx_result pfx_orders_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_e
 static pfx_result apply_status(struct pfx_agent *agent, struct pfx_enrolment *e, const char *word,
                                int64_t certificate, int64_t now_ms, struct pfx_error *err)
 {
+    if (certificate && certificate != e->certificate_id)
+        PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
+                            "UPDATE enrolment SET certificate_id = ? WHERE id = ?",
+                            PFX_PARAMS(P_INT(certificate), P_INT(e->id))));
+    if (e->at != PFX_ORDERED)
+        return pfx_after_status(agent, e, word, now_ms, err);
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
-                        "UPDATE enrolment SET ca_status = ?, info_at = ?,"
-                        " certificate_id = coalesce(?, certificate_id) WHERE id = ?",
-                        PFX_PARAMS(P_TEXT(word), P_INT(now_ms + PFX_DAY),
-                                   P_INT_OR_NULL(certificate), P_INT(e->id))));
+                        "UPDATE enrolment SET ca_status = ?, info_at = ? WHERE id = ?",
+                        PFX_PARAMS(P_TEXT(word), P_INT(now_ms + PFX_DAY), P_INT(e->id))));
     char note[200];
     snprintf(note, sizeof(note), "order %lld is %.64s", (long long)e->order_id, word);
     struct pfx_error ended = PFX_ERROR_NONE;
@@ -123,6 +146,21 @@ static pfx_result apply_status(struct pfx_agent *agent, struct pfx_enrolment *e,
     return pfx_enrolment_move(agent->store, e, PFX_ENDED, NULL, now_ms, now_ms, note, err);
 }
 
+pfx_result pfx_orders_apply(struct pfx_agent *agent, const struct pfx_msg *change, int64_t now_ms,
+                            int64_t *ret_id, struct pfx_error *err)
+{
+    PFX_TRY(pfx_db_int(agent->store->db, err, 0, ret_id,
+                       "SELECT id FROM enrolment WHERE order_id = ?"
+                       " AND state IN (" PFX_ORDER_STATES ")",
+                       PFX_PARAMS(P_INT(pfx_msg_int(change, "order_id")))));
+    if (!*ret_id)
+        return PFX_OK; /* of the same account, but not ours */
+    struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+    PFX_TRY(pfx_enrolment_load(agent->store, *ret_id, &e, err));
+    return apply_status(agent, &e, pfx_msg_str(change, "status"),
+                        pfx_msg_int(change, "certificate_id"), now_ms, err);
+}
+
 static pfx_result on_changes(struct pfx_agent *agent, const struct pfx_answer *answer,
                              struct pfx_error *err)
 {
@@ -136,25 +174,18 @@ static pfx_result on_changes(struct pfx_agent *agent, const struct pfx_answer *a
         return pfx_trouble_set(agent->store, "poll", answer->now_ms, &answer->fail, err);
     size_t n = pfx_msg_count(answer->body, "orders");
     for (size_t i = 0; i < n; i++) {
-        const struct pfx_msg *change = pfx_msg_obj_at(answer->body, "orders", i);
         int64_t id;
-        PFX_TRY(pfx_db_int(db, err, 0, &id,
-                           "SELECT id FROM enrolment WHERE order_id = ? AND state = 'ORDERED'",
-                           PFX_PARAMS(P_INT(pfx_msg_int(change, "order_id")))));
-        if (!id)
-            continue; /* of the same account, but not ours */
-        struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
-        PFX_TRY(pfx_enrolment_load(agent->store, id, &e, err));
-        PFX_TRY(apply_status(agent, &e, pfx_msg_str(change, "status"),
-                             pfx_msg_int(change, "certificate_id"), answer->now_ms, err));
+        PFX_TRY(pfx_orders_apply(agent, pfx_msg_obj_at(answer->body, "orders", i), answer->now_ms,
+                                 &id, err));
     }
     PFX_TRY(pfx_trouble_clear(agent->store, "poll", err));
     PFX_TRY(pfx_meta_set(agent->store, "poll_ok", start, err));
     /* Still pending after its first poll: now it is worth asking which address isn't validated. */
     return pfx_db_exec(
         db, err, NULL,
-        "UPDATE enrolment SET covered = 1, validation_at = coalesce(validation_at, ?)"
-        " WHERE state = 'ORDERED' AND ordered_at <= ? AND covered = 0",
+        "UPDATE enrolment SET covered = 1, validation_at ="
+        " CASE WHEN state = 'ORDERED' THEN coalesce(validation_at, ?) END"
+        " WHERE covered = 0 AND order_id IS NOT NULL AND ordered_at <= ?",
         PFX_PARAMS(P_INT(answer->now_ms), P_INT(start)));
 }
 
@@ -205,12 +236,15 @@ pfx_result pfx_orders_answer(struct pfx_agent *agent, const struct pfx_answer *a
         return on_changes(agent, answer, err);
     enum pfx_class cls = answer->fail.cls;
     bool cancel = strcmp(kind, "up.order_cancel") == 0;
-    if (pfx_steps_passing(cls) && !(cancel && cls == PFX_CLASS_LOST))
+    bool once = cancel || strcmp(kind, "up.order_resend") == 0; /* not again after a lost answer */
+    if (pfx_steps_passing(cls) && !(once && cls == PFX_CLASS_LOST))
         return pfx_steps_again(agent, answer, err);
     PFX_TRY(pfx_outbox_drop(agent->store, answer->job->id, err));
     if (cls != PFX_CLASS_OK && cls != PFX_CLASS_LOST) {
         char line[700];
-        PFX_TRY(pfx_enrolment_failed(agent->store, e, &answer->fail, err));
+        /* Elsewhere it would stand in the place of what the enrolment is held for. */
+        if (e->at == PFX_ORDERED)
+            PFX_TRY(pfx_enrolment_failed(agent->store, e, &answer->fail, err));
         if (cancel)
             PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                                 "UPDATE enrolment SET cancel_at = NULL WHERE id = ?",
@@ -222,5 +256,9 @@ pfx_result pfx_orders_answer(struct pfx_agent *agent, const struct pfx_answer *a
         return on_cancel(agent, answer, e, err);
     if (strcmp(kind, "up.order_info") == 0)
         return on_info(agent, answer, e, err);
+    if (strcmp(kind, "up.order_resend") == 0)
+        return pfx_note(agent->store, answer->now_ms, e->id, e->user, err, "resend: %s",
+                        cls == PFX_CLASS_OK ? "the CA sends its mail again"
+                                            : "the answer was lost; ask again where no mail comes");
     return on_validation(agent, answer, e, err);
 }

@@ -11,6 +11,16 @@ PFX_MUST_USE pfx_result pfx_orders_tick(struct pfx_agent *agent, int64_t now_ms,
 PFX_MUST_USE pfx_result pfx_orders_poll(struct pfx_agent *agent, int64_t now_ms,
                                         struct pfx_error *err);
 
+/* States in which the CA's word about an order counts. */
+#define PFX_ORDER_STATES "'ORDERED', 'ISSUED', 'CHECKED', 'SEALED', 'IMPORTED', 'ACTIVE', 'HELD'"
+/* One entry of the CA's news or list. *ret_id: our enrolment, 0 when it isn't ours. In the caller's
+ * transaction. */
+PFX_MUST_USE pfx_result pfx_orders_apply(struct pfx_agent *agent, const struct pfx_msg *change,
+                                         int64_t now_ms, int64_t *ret_id, struct pfx_error *err);
+/* Reads the CA's whole list; nothing where that is going on. In the caller's transaction. */
+PFX_MUST_USE pfx_result pfx_orders_list(struct pfx_agent *agent, int64_t now_ms,
+                                        struct pfx_error *err);
+
 struct pfx_orders_facts {
     int64_t pending;  /* ORDERED */
     int64_t newest;   /* when the last of them was placed */

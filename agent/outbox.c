@@ -46,6 +46,20 @@ pfx_result pfx_outbox_add(struct pfx_store *store, const char *scope, const stru
     return insert(store, e ? own : scope, e, kind, payload, not_before_ms, now_ms, err);
 }
 
+pfx_result pfx_outbox_add_body(struct pfx_store *store, const char *scope, const char *kind,
+                               const struct pfx_msg *body, int64_t not_before_ms, int64_t now_ms,
+                               struct pfx_error *err)
+{
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(pfx_msg_schema(body)->ceiling);
+    PFX_TRY(pfx_msg_encode(body, false, &text, err));
+    return insert(store, scope, NULL, kind, pfx_buf_str(&text), not_before_ms, now_ms, err);
+}
+
+/* What a pause holds back. ?3: of orders, ?4: of what changes Intune. */
+#define NOT_PAUSED                                                                                 \
+    "NOT (?3 AND kind = 'up.order')"                                                               \
+    " AND NOT (?4 AND kind IN ('up.import', 'up.import_settle', 'up.remove'))"
+
 #define JOB                                                                                        \
     "SELECT id, scope, enrolment, ver, arm, kind, payload, not_before, sent_at, lease,"            \
     " incarnation, tries FROM job "
@@ -89,8 +103,7 @@ pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm, int64_t now_
     PFX_TRY(pfx_db_select(store->db, err, &stmt,
                           JOB "WHERE arm = ?1 AND sent_at IS NULL AND not_before <= ?2"
                               " AND (not_before, id) > (?5, ?6)"
-                              " AND NOT (?3 AND kind = 'up.order')"
-                              " AND NOT (?4 AND kind IN ('up.import', 'up.import_settle'))"
+                              " AND " NOT_PAUSED
                               " ORDER BY not_before, id LIMIT 1",
                           PFX_PARAMS(P_TEXT(arm), P_INT(now_ms), P_INT(no_orders),
                                      P_INT(no_uploads), P_INT(after_time), P_INT(after_id))));
@@ -147,9 +160,10 @@ pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t no
                       " count(*) FILTER (WHERE sent_at IS NULL AND not_before <= ?2),"
                       " count(*) FILTER (WHERE sent_at IS NULL AND not_before > ?2),"
                       " min(not_before) FILTER (WHERE sent_at IS NULL AND not_before > ?2) FROM job"
-                      " WHERE (?1 IS NULL OR arm = ?1) AND (sent_at IS NOT NULL OR"
-                      " (NOT (?3 AND kind = 'up.order')"
-                      "  AND NOT (?4 AND kind IN ('up.import', 'up.import_settle'))))",
+                      " WHERE CASE WHEN ?1 IS NULL"
+                      "  THEN kind NOT IN ('up.order_changes', 'up.order_validation')"
+                      "  ELSE arm = ?1 END"
+                      " AND (sent_at IS NOT NULL OR (" NOT_PAUSED "))",
                       PFX_PARAMS(P_TEXT(arm), P_INT(now_ms), P_INT(no_orders), P_INT(no_uploads))));
     PFX_TRY(pfx_db_next(store->db, stmt, &row, err));
     ret_counts->out = sqlite3_column_int64(stmt, 0);

@@ -6,6 +6,7 @@
 #define PFX_AGENT_OUTBOX_H
 
 #include "agent/enrolment.h"
+#include "api/wire/schema.h"
 
 struct pfx_job_row {
     int64_t id;
@@ -37,6 +38,11 @@ PFX_MUST_USE pfx_result pfx_outbox_add(struct pfx_store *store, const char *scop
                                        const struct pfx_enrolment *e, const char *kind,
                                        const char *payload, int64_t not_before_ms, int64_t now_ms,
                                        struct pfx_error *err);
+/* The same of a scope of its own, with this body. */
+PFX_MUST_USE pfx_result pfx_outbox_add_body(struct pfx_store *store, const char *scope,
+                                            const char *kind, const struct pfx_msg *body,
+                                            int64_t not_before_ms, int64_t now_ms,
+                                            struct pfx_error *err);
 /* id 0 when there is none. */
 PFX_MUST_USE pfx_result pfx_outbox_load(struct pfx_store *store, int64_t id,
                                         struct pfx_job_row *ret_job, struct pfx_error *err);
@@ -62,7 +68,8 @@ struct pfx_outbox_counts {
     int64_t later;   /* wait for their back-off */
     int64_t next_at; /* earliest of those; 0: none */
 };
-/* arm NULL: both. Paused kinds count as neither. */
+/* arm NULL: both, but for what is asked by the clock, or a run that waits for the last job would never
+ * see a moment without one. Paused kinds count as neither. */
 PFX_MUST_USE pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t now_ms,
                                          bool no_orders, bool no_uploads,
                                          struct pfx_outbox_counts *ret_counts,

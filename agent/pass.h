@@ -3,6 +3,7 @@
 #define PFX_AGENT_PASS_H
 
 #include "agent/agent.h"
+#include "agent/mailbox.h"
 #include "agent/user.h"
 
 struct pfx_pass {
@@ -18,7 +19,9 @@ struct pfx_pass {
 };
 PFX_MUST_USE pfx_result pfx_pass_load(struct pfx_store *store, struct pfx_pass *ret_pass,
                                       struct pfx_error *err);
-/* The rules as a table that SQL can join: names in the order of the file. Once at the start. */
+/* The rules as a table that SQL can join: names in the order of the file. Once at the start. The
+ * stored members of a rule whose group is another one now are forgotten; a pass that is being read
+ * reads it again. */
 PFX_MUST_USE pfx_result pfx_pass_rules(struct pfx_agent *agent, struct pfx_error *err);
 /* Begins one; none is active. In the caller's transaction. */
 PFX_MUST_USE pfx_result pfx_pass_start(struct pfx_agent *agent, bool records, bool dry,
@@ -27,6 +30,8 @@ PFX_MUST_USE pfx_result pfx_pass_start(struct pfx_agent *agent, bool records, bo
  * transactions. */
 PFX_MUST_USE pfx_result pfx_pass_tick(struct pfx_agent *agent, int64_t now_ms,
                                       struct pfx_error *err);
+/* Has the evaluation more to do at once? Then don't sleep. */
+bool pfx_pass_busy(const struct pfx_agent *agent);
 
 /* Deciding. */
 enum pfx_decision {
@@ -46,6 +51,7 @@ struct pfx_case {
     const struct pfx_user_row *user;
     bool rule_read;         /* the group was read in this pass */
     bool records_read;      /* Intune's list is complete */
+    const struct pfx_mailboxes *mailboxes; /* of the user; NULL: the rule wants none */
     int64_t record_expires; /* latest record of this user and purpose; INT64_MAX: without a date */
     int64_t flight;         /* enrolment in flight */
     const char *flight_state;
@@ -53,16 +59,23 @@ struct pfx_case {
     int64_t active;    /* newest active enrolment */
     int64_t active_expires;
     int64_t active_at;
+    bool active_revoked; /* the CA revoked it, and its rule says: tell */
+    int64_t revoked;     /* the CA revoked this one, and another is wanted in its place */
+    int64_t parked;      /* ended, and waits for a person */
+    const char *parked_why;
     int64_t records_started; /* when the last full read of Intune's list began */
     unsigned ended;          /* attempts without a certificate since */
     int64_t ended_at;
+    unsigned replaced; /* earlier ones that were revoked and replaced, in the last months */
+    int64_t replaced_at;
     unsigned in_pass, today; /* admitted so far */
 };
 struct pfx_verdict {
     enum pfx_decision decision;
     char why[640]; /* for REFUSE with " Next: " */
     struct pfx_strings addresses;
-    char *first_name, *last_name; /* NULL where the product wants none */
+    char *first_name, *last_name; /* NULL where the product wants none; these too */
+    char *common_name, *pseudonym;
 };
 void pfx_verdict_done(struct pfx_verdict *verdict);
 #define PFX_AUTOVERDICT __attribute__((cleanup(pfx_verdict_done)))
@@ -90,9 +103,15 @@ PFX_MUST_USE pfx_result pfx_sweep_start(struct pfx_agent *agent, int64_t now_ms,
 PFX_MUST_USE pfx_result pfx_sweep_some(struct pfx_agent *agent, struct pfx_sweep *sweep,
                                        size_t most, int64_t now_ms, pfx_sweep_fn fn, void *ctx,
                                        struct pfx_error *err);
-/* Acts on every verdict, in the caller's transaction. */
-PFX_MUST_USE pfx_result pfx_evaluate(struct pfx_agent *agent, int64_t now_ms,
-                                     struct pfx_error *err);
+/* Acts on the verdicts of the next few users, in a transaction of its own, so that nobody waits for
+ * a hundred thousand of them. One logical evaluation: agent->evaluation is where it stands; after a
+ * restart it begins anew, with the orders that were counted already. *ret_done: nobody is left. */
+PFX_MUST_USE pfx_result pfx_evaluate_some(struct pfx_agent *agent, const struct pfx_pass *pass,
+                                          int64_t now_ms, bool *ret_done, struct pfx_error *err);
+/* What the last slice leaves to do: troubles that nobody has any more. In the caller's transaction.
+ */
+PFX_MUST_USE pfx_result pfx_evaluate_end(struct pfx_agent *agent, const struct pfx_pass *pass,
+                                         struct pfx_error *err);
 /* Orders of this UTC day, and those that are on their way. */
 PFX_MUST_USE pfx_result pfx_orders_today(struct pfx_store *store, int64_t now_ms, int64_t *ret_n,
                                          struct pfx_error *err);

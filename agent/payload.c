@@ -1,7 +1,9 @@
 #include "agent/payload.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "agent/orders.h"
 #include "agent/timing.h"
 #include "agent/user.h"
 
@@ -50,6 +52,7 @@ static pfx_result key_csr(struct build *b, struct pfx_error *err)
     set_person(b);
     pfx_msg_set_int(b->body, "attempt", b->e->attempt);
     pfx_msg_set_str(b->body, "key_type", b->e->key_type);
+    pfx_msg_set_str(b->body, "profile", b->e->profile);
     return PFX_OK;
 }
 
@@ -74,9 +77,33 @@ static pfx_result build_seal(struct build *b, struct pfx_error *err)
     return PFX_OK;
 }
 
+static void set_fields(struct build *b)
+{
+    PFX_AUTOSTRINGS struct pfx_strings list = {0};
+    if (!pfx_strings_parse(b->e->custom_fields, &list) || list.n % 2)
+        (void)spoilt(b, "", "its custom fields in the store are damaged; restore it from a backup");
+    for (size_t i = 0; i + 1 < list.n; i += 2) {
+        struct pfx_msg *field = pfx_msg_add_obj(b->body, "custom_fields");
+        pfx_msg_set_int(field, "id", strtoll(list.v[i], NULL, 10));
+        pfx_msg_set_str(field, "value", list.v[i + 1]);
+    }
+}
+
+/* It may have waited for weeks: an order that was revoked meanwhile is renewed no more. */
+static pfx_result set_renewal(struct build *b, struct pfx_error *err)
+{
+    int64_t good = 0;
+    if (b->e->renewal_of)
+        PFX_TRY(pfx_db_int(b->agent->store->db, err, 0, &good,
+                           "SELECT 1 FROM enrolment WHERE order_id = ? AND revoked_at IS NULL",
+                           PFX_PARAMS(P_INT(b->e->renewal_of))));
+    if (good)
+        pfx_msg_set_int(b->body, "renewal_of", b->e->renewal_of);
+    return PFX_OK;
+}
+
 static pfx_result order(struct build *b, struct pfx_error *err)
 {
-    (void)err;
     const struct pfx_enrolment *e = b->e;
     pfx_msg_set_int(b->body, "enrolment", e->id);
     pfx_msg_set_str(b->body, "product", e->product);
@@ -89,9 +116,11 @@ static pfx_result order(struct build *b, struct pfx_error *err)
         pfx_msg_set_int(b->body, "years", e->years);
     else
         pfx_msg_set_int(b->body, "days", e->days);
-    pfx_msg_set_str(b->body, "profile_type", e->profile_type);
+    if (*e->profile_type) /* "": the product has none */
+        pfx_msg_set_str(b->body, "profile_type", e->profile_type);
     pfx_msg_set_str(b->body, "purpose", e->purpose);
-    /* non_repudiation isn't asked for: the company keeps the key. */
+    if (e->non_repudiation)
+        pfx_msg_add_str(b->body, "additional_usages", "non_repudiation");
     if (e->client_auth)
         pfx_msg_add_str(b->body, "additional_usages", "client_auth");
     if (e->indicator)
@@ -100,9 +129,16 @@ static pfx_result order(struct build *b, struct pfx_error *err)
         pfx_msg_set_str(b->body, "first_name", e->first_name);
     if (e->last_name)
         pfx_msg_set_str(b->body, "last_name", e->last_name);
+    if (e->common_name)
+        pfx_msg_set_str(b->body, "common_name", e->common_name);
+    if (e->pseudonym)
+        pfx_msg_set_str(b->body, "pseudonym", e->pseudonym);
     if (e->payment)
         pfx_msg_set_str(b->body, "payment_method", e->payment);
-    return PFX_OK;
+    if (e->comment)
+        pfx_msg_set_str(b->body, "comment", e->comment);
+    set_fields(b);
+    return set_renewal(b, err);
 }
 
 static pfx_result order_settle(struct build *b, struct pfx_error *err)
@@ -111,6 +147,7 @@ static pfx_result order_settle(struct build *b, struct pfx_error *err)
     pfx_msg_set_str(b->body, "product", e->product);
     set_addresses(b);
     SET_BLOB(b, "spki", e->spki);
+    SET_BLOB(b, "csr", e->csr);
     pfx_msg_set_str(b->body, "token", e->order_token);
     pfx_msg_set_int(b->body, "since", e->sent_first ? e->sent_first : e->created_at);
     /* The grace period runs from the first look on. */
@@ -139,6 +176,8 @@ static pfx_result download(struct build *b, struct pfx_error *err)
     (void)err;
     pfx_msg_set_int(b->body, "order_id", b->e->order_id);
     SET_BLOB(b, "spki", b->e->spki);
+    SET_BLOB(b, "csr", b->e->csr);
+    pfx_msg_set_str(b->body, "token", b->e->order_token);
     return PFX_OK;
 }
 
@@ -179,22 +218,19 @@ static pfx_result readback(struct build *b, struct pfx_error *err)
 
 static pfx_result order_changes(struct build *b, struct pfx_error *err)
 {
-    int64_t last, oldest;
+    int64_t last, list, oldest;
     bool gap;
     PFX_TRY(pfx_meta_get(b->agent->store, "poll_ok", &last, err));
+    PFX_TRY(pfx_meta_get(b->agent->store, "list_ok", &list, err));
+    last = list > last ? list : last;
     PFX_TRY(pfx_db_int(b->agent->store->db, err, 0, &oldest,
                        "SELECT min(coalesce(sent_first, ordered_at)) FROM enrolment"
-                       " WHERE state = 'ORDERED' AND covered = 0",
+                       " WHERE covered = 0 AND order_id IS NOT NULL"
+                       " AND state IN (" PFX_ORDER_STATES ")",
                        PFX_NO_PARAMS));
     pfx_msg_set_int(b->body, "minutes", pfx_poll_minutes(last, oldest, b->now_ms, &gap));
-    if (!gap)
-        return PFX_OK;
-    /* Longer than the CA can look back: each pending order by itself, five a second. */
-    return pfx_db_exec(b->agent->store->db, err, NULL,
-                       "UPDATE enrolment SET info_at = min(info_at, ?1 + n * 200) FROM"
-                       " (SELECT id AS pending, row_number() OVER (ORDER BY id) AS n FROM enrolment"
-                       "  WHERE state = 'ORDERED') WHERE id = pending",
-                       PFX_PARAMS(P_INT(b->now_ms)));
+    /* Longer than the CA can look back: its whole list too. */
+    return gap ? pfx_orders_list(b->agent, b->now_ms, err) : PFX_OK;
 }
 
 static const struct builder {
@@ -208,6 +244,7 @@ static const struct builder {
     {"up.order_info", order_id},
     {"up.order_validation", order_id},
     {"up.order_cancel", order_cancel},
+    {"up.order_resend", order_id},
     {"up.download", download},
     {"up.import", import},
     {"up.import_settle", import},
@@ -221,9 +258,12 @@ pfx_result pfx_payload_build(struct pfx_agent *agent, const struct pfx_job_row *
                              struct pfx_error *err)
 {
     const struct pfx_wire_pair *pair = pfx_wire_find(pfx_wire_jobs, job->kind);
-    if (!pair)
-        return pfx_fail(err, PFX_CLASS_INTEGRITY, "hand out", job->kind, "",
-                        "the store has a job of a kind that doesn't exist");
+    if (!pair) {
+        pfx_result r = pfx_fail(ret_bad, PFX_CLASS_INTEGRITY, "hand out", job->kind, "",
+                                "the store has a job of a kind that doesn't exist");
+        (void)r;
+        return PFX_OK;
+    }
     if (job->payload) { /* one that can't be read is dropped, else it would block the others */
         pfx_result r =
             pfx_msg_decode(pair->request, job->payload, strlen(job->payload), ret_body, ret_bad);
@@ -235,6 +275,8 @@ pfx_result pfx_payload_build(struct pfx_agent *agent, const struct pfx_job_row *
         PFX_TRY(pfx_user_load(agent->store, e->user, &user, err));
     struct pfx_msg *body PFX_AUTOMSG = pfx_msg_new(pair->request);
     struct build b = {agent, job, e, &user, now_ms, body, ret_bad};
+    if (user.damaged)
+        return spoilt(&b, "", "its user's row in the store is damaged; restore it from a backup");
     for (size_t i = 0; i < sizeof(builders) / sizeof(builders[0]); i++)
         if (strcmp(builders[i].kind, job->kind) == 0)
             PFX_TRY(builders[i].fn(&b, err));

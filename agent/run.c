@@ -12,10 +12,6 @@
 #include "api/conf/process.h"
 #include "api/wire/conn.h"
 
-/* For an arm that isn't connected while work waits for it. */
-#define ARM_PATIENCE (20 * PFX_SECOND)
-/* For a directory or a CA that answers "later". */
-#define READ_PATIENCE (60 * PFX_SECOND)
 #define PROGRESS_EVERY 300
 #define TELL_EVERY (30 * PFX_SECOND)
 #define STEP_EVERY 40
@@ -139,8 +135,10 @@ static pfx_result measure(struct pfx_agent *agent, struct progress *p, struct pf
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
     bool row;
     PFX_TRY(pfx_db_select(agent->store->db, err, &stmt,
-                          "SELECT state, count(*) FROM enrolment WHERE changed_at >= ?1 OR"
-                          " state NOT IN ('ACTIVE', 'FAILED', 'ENDED') GROUP BY state",
+                          "SELECT state, count(*) FROM enrolment WHERE (changed_at >= ?1 OR"
+                          " state NOT IN ('ACTIVE', 'FAILED', 'ENDED'))"
+                          /* One that was delivered and is over isn't a failure of this run. */
+                          " AND NOT (state = 'ENDED' AND active_at IS NOT NULL) GROUP BY state",
                           PFX_PARAMS(P_INT(run->started))));
     while (true) {
         enum pfx_state state;
@@ -275,7 +273,7 @@ static pfx_result check_arms(struct pfx_agent *agent, int64_t now_ms, bool *ret_
         }
         if (run->missing_since[i] == 0)
             run->missing_since[i] = uptime;
-        if (uptime < run->missing_since[i] + ARM_PATIENCE)
+        if (uptime < run->missing_since[i] + agent->patience_ms / 3)
             continue;
         struct pfx_error gone = PFX_ERROR_NONE;
         pfx_result r =
@@ -321,13 +319,14 @@ static pfx_result watch_pass(struct pfx_agent *agent, const char *phase, int64_t
     struct pfx_outbox_counts counts;
     int64_t uptime = pfx_uptime_ms(), pages;
     PFX_TRY(pfx_db_int(agent->store->db, err, 0, &pages,
-                       "SELECT max(id) * 1000 + count(*) FROM job WHERE scope LIKE 'pass/%'",
+                       "SELECT max(id) * 1000 + count(*) FROM job"
+                       " WHERE scope >= 'pass/' AND scope < 'pass0'",
                        PFX_NO_PARAMS));
     if (pages != run->pages || run->pages_uptime == 0)
         run->pages_uptime = uptime;
     run->pages = pages;
     PFX_TRY(pfx_outbox_count(agent->store, NULL, now_ms, true, true, &counts, err));
-    if (counts.out + counts.due > 0 || uptime <= run->pages_uptime + READ_PATIENCE ||
+    if (counts.out + counts.due > 0 || uptime <= run->pages_uptime + agent->patience_ms ||
         uptime <= run->until_uptime)
         return show_progress(agent, phase, err);
     return give_up_reading(agent,
@@ -408,7 +407,7 @@ static pfx_result step_working(struct pfx_agent *agent, int64_t now_ms, struct p
             run->asked_uptime = uptime;
         if (!orders.polling) /* once after the last order, or the run would end knowing nothing */
             return poll_now(agent, now_ms, err);
-        if (!time_left && uptime > run->asked_uptime + READ_PATIENCE)
+        if (!time_left && uptime > run->asked_uptime + agent->patience_ms)
             return give_up_reading(agent, "the CA couldn't be asked what became of the orders",
                                    err);
         return PFX_OK;
@@ -422,6 +421,11 @@ static pfx_result step_working(struct pfx_agent *agent, int64_t now_ms, struct p
         return poll_now(agent, now_ms, err);
     }
     return PFX_OK;
+}
+
+bool pfx_run_reads(const struct pfx_agent *agent)
+{
+    return agent->run && agent->run->phase != PHASE_WORKING;
 }
 
 bool pfx_run_busy(const struct pfx_agent *agent)

@@ -13,6 +13,8 @@ PFX_MUST_USE pfx_result pfx_run_start(struct pfx_agent *agent, struct pfx_asker 
 void pfx_run_drop(struct pfx_agent *agent, const struct pfx_asker *asker);
 /* What is due for the run: progress, polls, its end. */
 void pfx_run_step(struct pfx_agent *agent, int64_t now_ms);
+/* Is there one that reads for itself, or is about to? */
+bool pfx_run_reads(const struct pfx_agent *agent);
 /* Has it more to say, and its reader room for it? Then don't sleep. */
 bool pfx_run_busy(const struct pfx_agent *agent);
 /* One verdict of a pass that is being evaluated, shown to whoever watches. */

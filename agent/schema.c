@@ -81,5 +81,57 @@ const char *const pfx_migrations[] = {
     "  id INTEGER PRIMARY KEY, at INTEGER NOT NULL, enrolment INTEGER, user TEXT, what TEXT NOT "
     "NULL);\n"
     "CREATE INDEX history_enrolment ON history(enrolment, id) WHERE enrolment IS NOT NULL;\n",
+    /* 1 -> 2. profile_type '': the product has none. custom_fields: JSON array of id, value, id,
+     * value. revoked_*: what the CA said of a delivered certificate, what its rule made of it (tell,
+     * remove, enrol_again), and when a person took note. parked: why the decision waits for a
+     * person after this one ended. replaces: the revoked enrolment that this one was wanted for.
+     * listed: the last full reading of the CA's list that had this order. rule.read_group: whose
+     * members are stored. Orders that were delivered before weren't looked at again, whatever the
+     * CA said: covered is 0, so that the first poll goes back to them. */
+    "ALTER TABLE enrolment ADD COLUMN custom_fields TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN comment TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN renewal_of INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN non_repudiation INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE enrolment ADD COLUMN common_name TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN pseudonym TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN revoked_at INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN revoked_word TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN revoked_then TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN revoked_seen INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN revoke_asked INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN revoke_said TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN parked TEXT;\n"
+    "ALTER TABLE enrolment ADD COLUMN replaces INTEGER REFERENCES enrolment(id);\n"
+    "ALTER TABLE enrolment ADD COLUMN listed INTEGER NOT NULL DEFAULT 0;\n"
+    "UPDATE enrolment SET info_at = NULL, validation_at = NULL, covered = 0"
+    "  WHERE state <> 'ORDERED';\n"
+    "DROP INDEX enrolment_info;\n"
+    "CREATE INDEX enrolment_info ON enrolment(info_at) WHERE info_at IS NOT NULL;\n"
+    "CREATE INDEX enrolment_uncovered ON enrolment(ordered_at)\n"
+    "  WHERE covered = 0 AND order_id IS NOT NULL;\n"
+    "CREATE INDEX enrolment_ordered ON enrolment(ordered_at) WHERE ordered_at IS NOT NULL;\n"
+    "CREATE INDEX enrolment_revoked ON enrolment(revoked_then, revoked_at)\n"
+    "  WHERE revoked_at IS NOT NULL;\n"
+    "CREATE INDEX enrolment_record ON enrolment(record_id) WHERE record_id IS NOT NULL;\n"
+    "CREATE INDEX enrolment_replaces ON enrolment(replaces) WHERE replaces IS NOT NULL;\n"
+    "ALTER TABLE user ADD COLUMN trouble_pass INTEGER;\n"
+    "ALTER TABLE rule ADD COLUMN read_group TEXT;\n"
+    /* Records that shall go from Intune, and those that went: record_id in lower case. */
+    "CREATE TABLE removal(\n"
+    "  record_id TEXT PRIMARY KEY, user TEXT, enrolment INTEGER REFERENCES enrolment(id),\n"
+    "  upn TEXT NOT NULL, thumbprint TEXT NOT NULL, purpose TEXT NOT NULL, why TEXT NOT NULL,\n"
+    "  asked_at INTEGER NOT NULL, tries INTEGER NOT NULL DEFAULT 0, tried_at INTEGER,\n"
+    "  fail_text TEXT, gone_at INTEGER) WITHOUT ROWID;\n"
+    "CREATE INDEX removal_open ON removal(asked_at) WHERE gone_at IS NULL;\n"
+    /* Exchange's shared mailboxes: addresses as a JSON array, as they stand there. read_at: start
+     * of the reading that the row is of; meta mailboxes_read says which one is whole and in force.
+     * rights: 0 to be asked for, 1 asked, 2 read. */
+    "CREATE TABLE mailbox(\n"
+    "  read_at INTEGER NOT NULL, id TEXT NOT NULL, addresses TEXT NOT NULL,\n"
+    "  rights INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(read_at, id)) WITHOUT ROWID;\n"
+    "CREATE INDEX mailbox_rights ON mailbox(read_at, rights);\n"
+    "CREATE TABLE mailbox_right(\n"
+    "  read_at INTEGER NOT NULL, upn TEXT NOT NULL COLLATE NOCASE, mailbox TEXT NOT NULL,\n"
+    "  PRIMARY KEY(read_at, upn, mailbox)) WITHOUT ROWID;\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

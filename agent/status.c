@@ -7,6 +7,7 @@
 #include "agent/desk.h"
 #include "agent/item.h"
 #include "agent/pass.h"
+#include "agent/removal.h"
 #include "agent/timing.h"
 #include "agent/words.h"
 #include "crypto/encode.h"
@@ -108,6 +109,9 @@ static pfx_result report(struct pfx_agent *agent, struct pfx_asker *asker, struc
     fact(asker, "user keys", "ok", "%s", pfx_msg_str(r, "user_keys"));
     fact(asker, "export tier", "ok", "RSA %s, EC %s", pfx_msg_str(r, "tier_rsa"),
          pfx_msg_str(r, "tier_ec"));
+    if (pfx_msg_has(r, "compat_tier_rsa") && pfx_msg_has(r, "compat_tier_ec"))
+        fact(asker, "export tier, compat", "ok", "RSA %s, EC %s",
+             pfx_msg_str(r, "compat_tier_rsa"), pfx_msg_str(r, "compat_tier_ec"));
     for (size_t i = 0; i < pfx_msg_count(r, "notes"); i++)
         fact(asker, "note", "warn", "%s", pfx_msg_str_at(r, "notes", i));
     return PFX_OK;
@@ -228,6 +232,75 @@ static pfx_result held(struct pfx_agent *agent, struct pfx_asker *asker, struct 
     return PFX_OK;
 }
 
+/* Delivered and revoked by the CA: in Intune, or removed from there, and nobody has said what shall
+ * follow; or waiting for the one that takes its place. */
+static pfx_result revoked(struct pfx_agent *agent, struct pfx_asker *asker, int64_t now_ms,
+                          struct pfx_error *err)
+{
+    static const char *const what[] = {"revoked at the CA after delivery",
+                                       "revoked at the CA, and without another one since",
+                                       "revoked at the CA; another one takes its place"};
+    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+    bool row;
+    PFX_TRY(pfx_db_select(agent->store->db, err, &stmt,
+                          "SELECT CASE WHEN revoked_then = 'enrol_again' THEN 2"
+                          " WHEN state = 'ENDED' THEN 1 ELSE 0 END AS sort,"
+                          " count(*), min(revoked_at), max(id) FROM enrolment e"
+                          " WHERE revoked_at IS NOT NULL AND revoked_seen IS NULL"
+                          " AND (expires IS NULL OR expires > ?) AND (state = 'ACTIVE' OR"
+                          "  (state = 'ENDED' AND parked IS NOT NULL AND waived = 0"
+                          "   AND NOT EXISTS (SELECT 1 FROM enrolment n WHERE n.user = e.user"
+                          "    AND n.intune = e.intune AND n.id > e.id)))"
+                          " GROUP BY sort ORDER BY sort",
+                          PFX_PARAMS(P_INT(now_ms))));
+    while (true) {
+        char which[24], next[639];
+        PFX_TRY(pfx_db_next(agent->store->db, stmt, &row, err));
+        if (!row)
+            return PFX_OK;
+        int64_t sort = sqlite3_column_int64(stmt, 0), n = sqlite3_column_int64(stmt, 1);
+        snprintf(which, sizeof(which), "%lld", (long long)sqlite3_column_int64(stmt, 3));
+        if (n > 1) /* of all that are in Intune at once */
+            snprintf(which, sizeof(which), "%s", sort == 0 ? "--state ACTIVE" : "NUMBER");
+        pfx_words_revoked(which, sort == 1, next, sizeof(next));
+        wait_item(asker, sort == 2 ? "next pass" : "operator", what[sort], n,
+                  sqlite3_column_int64(stmt, 2),
+                  sort == 2 ? "pfx-agent run --once --dry-run says what each of them waits for"
+                            : next);
+    }
+}
+
+/* Records that shall go: those that can't, those that stay for days, and the rest. */
+static pfx_result removals(struct pfx_agent *agent, struct pfx_asker *asker, int64_t now_ms,
+                           struct pfx_error *err)
+{
+    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+    bool row;
+    PFX_TRY(pfx_db_select(agent->store->db, err, &stmt,
+                          "SELECT CASE WHEN fail_text IS NOT NULL THEN 0 WHEN asked_at < ? THEN 1"
+                          " ELSE 2 END AS sort, count(*), min(asked_at), max(fail_text) FROM removal"
+                          " WHERE gone_at IS NULL GROUP BY sort ORDER BY sort",
+                          PFX_PARAMS(P_INT(now_ms - PFX_REMOVAL_PATIENCE))));
+    while (true) {
+        PFX_TRY(pfx_db_next(agent->store->db, stmt, &row, err));
+        if (!row)
+            return PFX_OK;
+        int64_t sort = sqlite3_column_int64(stmt, 0);
+        const char *text = (const char *)sqlite3_column_text(stmt, 3);
+        char *what PFX_AUTOFREE =
+            sort == 0   ? pfx_asprintf("remove records from Intune: %.500s", text ? text : "")
+            : sort == 1 ? pfx_strdup("records were deleted for days, and Intune still shows them")
+                        : pfx_strdup("remove records from Intune");
+        wait_item(asker, "Microsoft", what, sqlite3_column_int64(stmt, 1),
+                  sqlite3_column_int64(stmt, 2),
+                  sort == 0   ? "it is tried again by itself; pfx-agent setup entra says whether a "
+                                "role is missing"
+                  : sort == 1 ? "pfx-agent record list names them (removing); look at them in "
+                                "Intune, and open a case with Microsoft"
+                              : NULL);
+    }
+}
+
 static void trouble(struct pfx_asker *asker, const char *name, const char *text, int64_t since)
 {
     struct pfx_msg *body = pfx_asker_body(asker);
@@ -283,6 +356,10 @@ void pfx_verb_status(struct pfx_agent *agent, struct pfx_asker *asker, const str
         r = waits(agent, asker, &err);
     if (pfx_ok(r))
         r = held(agent, asker, &err);
+    if (pfx_ok(r))
+        r = revoked(agent, asker, now_ms, &err);
+    if (pfx_ok(r))
+        r = removals(agent, asker, now_ms, &err);
     if (pfx_ok(r))
         r = troubles(agent, asker, &err);
     if (pfx_failed(r))

@@ -4,10 +4,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "agent/after.h"
+#include "agent/certificate.h"
+#include "agent/counter.h"
 #include "agent/orders.h"
+#include "agent/removal.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
-#include "crypto/cert.h"
+#include "api/conf/product.h"
 #include "crypto/csr.h"
 
 #define MOST_BOUNCES 3 /* read-backs that didn't find what was imported */
@@ -22,6 +26,8 @@ struct step {
     struct pfx_error bad;
     int64_t again_at; /* not 0: not done yet, the same job then */
     bool hold_lost;   /* looked long enough for a lost order */
+    bool jumps;       /* goes to `to` instead of where the table says */
+    enum pfx_state to;
     char note[200];
 };
 
@@ -64,6 +70,40 @@ static pfx_result on_key_csr(struct step *st, struct pfx_error *err)
                                   P_INT(st->e->id)));
 }
 
+static pfx_result take_certificate(struct step *st, struct pfx_error *err)
+{
+    return pfx_certificate_take(st->agent, st->e, st->body, st->now_ms, st->note, sizeof(st->note),
+                                &st->bad, err);
+}
+
+/* A CA that issues at once sends the certificate with its answer. One that isn't what was ordered is
+ * a person's, and the order is bought all the same: it is fetched and checked as any other, or where
+ * the CA has no download, looked for again. */
+static pfx_result take_issued(struct step *st, int64_t order, struct pfx_error *err)
+{
+    if (!pfx_msg_has(st->body, "leaf"))
+        return PFX_OK;
+    PFX_TRY(take_certificate(st, err));
+    st->jumps = true;
+    st->to = PFX_CHECKED;
+    if (st->bad.cls == PFX_CLASS_OK) {
+        size_t n = strlen(st->note);
+        snprintf(st->note + n, sizeof(st->note) - n, "; order %lld was answered with it",
+                 (long long)order);
+        return PFX_OK;
+    }
+    const struct pfx_product *product = pfx_product_find(st->e->product);
+    if (!product || strcmp(product->ca, "digicert") != 0) {
+        st->bad.cls = PFX_CLASS_INTEGRITY; /* held with the job that looks, never with a new order */
+        return PFX_OK;
+    }
+    st->to = PFX_ISSUED;
+    snprintf(st->note, sizeof(st->note), "order %lld; the certificate in its answer isn't taken: %.120s",
+             (long long)order, st->bad.text);
+    st->bad = PFX_ERROR_NONE;
+    return PFX_OK;
+}
+
 static pfx_result take_order(struct step *st, struct pfx_error *err)
 {
     int64_t order = pfx_msg_int(st->body, "order_id");
@@ -80,14 +120,15 @@ static pfx_result take_order(struct step *st, struct pfx_error *err)
             (long long)order, (long long)owner);
     snprintf(st->note, sizeof(st->note), "order %lld", (long long)order);
     /* One that is issued at once isn't waited for: the CA is asked at once. */
-    return pfx_db_exec(st->agent->store->db, err, NULL,
-                       "UPDATE enrolment SET order_id = ?, certificate_id = ?, ordered_at = ?,"
-                       " covered = 0, ca_status = ?, info_at = ?, validation_at = NULL,"
-                       " settle_since = NULL, settle_empty = 0 WHERE id = ?",
-                       PFX_PARAMS(P_INT(order), P_INT_OR_NULL(cert), P_INT(st->now_ms),
-                                  P_TEXT(pfx_msg_str(st->body, "status")),
-                                  P_INT(cert ? st->now_ms : st->now_ms + PFX_DAY),
-                                  P_INT(st->e->id)));
+    PFX_TRY(pfx_db_exec(st->agent->store->db, err, NULL,
+                        "UPDATE enrolment SET order_id = ?, certificate_id = ?, ordered_at = ?,"
+                        " covered = 0, ca_status = ?, info_at = ?, validation_at = NULL,"
+                        " settle_since = NULL, settle_empty = 0 WHERE id = ?",
+                        PFX_PARAMS(P_INT(order), P_INT_OR_NULL(cert), P_INT(st->now_ms),
+                                   P_TEXT(pfx_msg_str(st->body, "status")),
+                                   P_INT(cert ? st->now_ms : st->now_ms + PFX_DAY),
+                                   P_INT(st->e->id))));
+    return take_issued(st, order, err);
 }
 
 static pfx_result on_order_settle(struct step *st, struct pfx_error *err)
@@ -108,74 +149,6 @@ static pfx_result on_order_settle(struct step *st, struct pfx_error *err)
     return pfx_db_exec(st->agent->store->db, err, NULL,
                        "UPDATE enrolment SET settle_empty = ? WHERE id = ?",
                        PFX_PARAMS(P_INT(empty), P_INT(st->e->id)));
-}
-
-/* A CA may round and cut, so the length is compared with room for that: a twelfth, two days at
- * least. */
-static void check_validity(struct step *st, const struct pfx_cert_facts *facts)
-{
-    int64_t ordered = st->e->years ? st->e->years * 365 : st->e->days;
-    int64_t got = (facts->not_after_ms - facts->not_before_ms) / PFX_DAY;
-    int64_t room = ordered / 12 > 2 ? ordered / 12 : 2;
-    if (got < ordered - room || got > ordered + room) {
-        pfx_result r = pfx_fail(&st->bad, PFX_CLASS_REFUSED, "check certificate", facts->subject,
-                                "validity", "it is valid for %lld days, and %lld were ordered",
-                                (long long)got, (long long)ordered);
-        (void)r;
-    }
-}
-
-static pfx_result keep_certificate(struct step *st, const struct pfx_cert_facts *facts,
-                                   struct pfx_error *err)
-{
-    struct pfx_buf chain PFX_CLEANUP(pfx_buf_done) = pfx_buf_make((size_t)1 << 20);
-    for (size_t i = 0; i < pfx_msg_count(st->body, "chain"); i++)
-        pfx_chain_add(&chain, pfx_msg_blob_at(st->body, "chain", i));
-    char hex[33];
-    size_t n = 0;
-    for (const char *p = st->e->user; *p && n < 32; p++)
-        if (*p != '-')
-            hex[n++] = *p;
-    hex[n] = '\0';
-    char *record PFX_AUTOFREE = pfx_asprintf("%s-%s", hex, facts->thumbprint);
-    snprintf(st->note, sizeof(st->note), "certificate %s", facts->thumbprint);
-    return pfx_db_exec(st->agent->store->db, err, NULL,
-                       "UPDATE enrolment SET cert = ?, chain = ?, thumbprint = ?, starts = ?,"
-                       " expires = ?, record_id = ? WHERE id = ?",
-                       PFX_PARAMS(P_BLOB(pfx_msg_blob(st->body, "leaf")),
-                                  P_BLOB(pfx_buf_bytes(&chain)), P_TEXT(facts->thumbprint),
-                                  P_INT(facts->not_before_ms), P_INT(facts->not_after_ms),
-                                  P_TEXT(record), P_INT(st->e->id)));
-}
-
-static pfx_result on_download(struct step *st, struct pfx_error *err)
-{
-    struct pfx_bytes leaf = pfx_msg_blob(st->body, "leaf");
-    PFX_AUTOSTRINGS struct pfx_strings emails = {0};
-    enum pfx_purpose purpose;
-    if (!pfx_strings_parse(st->e->addresses, &emails) ||
-        !pfx_purpose_parse(st->e->purpose, &purpose))
-        BAD(st, PFX_CLASS_INTEGRITY, st->e->user, "",
-            "its row in the store is damaged; restore the "
-            "store from a backup");
-    PFX_AUTOCERTS struct pfx_certs *chain = pfx_certs_new();
-    for (size_t i = 0; i < pfx_msg_count(st->body, "chain"); i++)
-        if (pfx_failed(pfx_certs_add(chain, pfx_msg_blob_at(st->body, "chain", i), &st->bad)))
-            return PFX_OK;
-    struct pfx_cert_expect expect = {
-        .spki = pfx_buf_bytes(&st->e->spki),
-        .emails = (const char *const *)emails.v,
-        .n_emails = emails.n,
-        .purpose = purpose,
-        .now_ms = st->now_ms,
-        .roots = NULL, /* pfx-hsm has the roots and checks the chain */
-    };
-    struct pfx_cert_facts facts PFX_CLEANUP(pfx_cert_facts_done) = {0};
-    if (pfx_failed(pfx_cert_check(leaf, chain, &expect, &st->bad)) ||
-        pfx_failed(pfx_cert_facts_read(leaf, &facts, &st->bad)))
-        return PFX_OK;
-    check_validity(st, &facts);
-    return st->bad.cls == PFX_CLASS_OK ? keep_certificate(st, &facts, err) : PFX_OK;
 }
 
 static pfx_result on_build_seal(struct step *st, struct pfx_error *err)
@@ -294,7 +267,7 @@ static const struct {
     pfx_result (*fn)(struct step *st, struct pfx_error *err);
 } handlers[] = {
     {"hsm.key_csr", on_key_csr},          {"up.order", take_order},
-    {"up.order_settle", on_order_settle}, {"up.download", on_download},
+    {"up.order_settle", on_order_settle}, {"up.download", take_certificate},
     {"hsm.build_seal", on_build_seal},    {"up.import", on_import},
     {"up.import_settle", on_import},      {"up.readback", on_readback},
 };
@@ -364,9 +337,13 @@ static pfx_result follow(struct step *st, const struct pfx_answer *answer, struc
     if (out.to == PFX_HELD)
         return pfx_enrolment_hold(store, st->e, pfx_flow_resume(row->job, cls), PFX_HELD_FAILURE,
                                   st->now_ms, &st->bad, err);
-    if (cls == PFX_CLASS_OK)
-        return pfx_enrolment_move(store, st->e, out.to, out.job, st->now_ms, st->now_ms, st->note,
-                                  err);
+    if (cls == PFX_CLASS_OK && st->jumps)
+        return pfx_enrolment_move(store, st->e, st->to, NULL, st->now_ms, st->now_ms, st->note, err);
+    if (cls == PFX_CLASS_OK) {
+        PFX_TRY(pfx_enrolment_move(store, st->e, out.to, out.job, st->now_ms, st->now_ms, st->note,
+                                   err));
+        return out.to == PFX_ACTIVE ? pfx_after_active(st->agent, st->e, st->now_ms, err) : PFX_OK;
+    }
     char line[700];
     PFX_TRY(pfx_enrolment_failed(store, st->e, &st->bad, err));
     /* Back one state: give the service time to show what it has. */
@@ -458,6 +435,17 @@ static const char *stale_because(const struct pfx_job_row *job, const char *role
     return NULL;
 }
 
+/* Kinds that belong neither to the flow nor to a pass. */
+static const struct {
+    const char *kind;
+    pfx_result (*fn)(struct pfx_agent *agent, const struct pfx_answer *answer,
+                     struct pfx_error *err);
+} beside[] = {
+    {"up.orders", pfx_orders_listed},    {"up.order_revoke", pfx_after_revoked},
+    {"up.remove", pfx_removal_answer},   {"up.setup_ca", pfx_counter_answer},
+    {"up.setup_entra", pfx_counter_answer},
+};
+
 static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,
                         const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
                         struct pfx_error *err)
@@ -477,6 +465,9 @@ static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,
     PFX_TRY(read_answer(done, job, &answer, &body, err));
     if (row)
         return flow_answer(agent, &answer, &e, err);
+    for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++)
+        if (strcmp(beside[i].kind, job->kind) == 0)
+            return beside[i].fn(agent, &answer, err);
     if (job->enrolment || strcmp(job->kind, "up.order_changes") == 0)
         return pfx_orders_answer(agent, &answer, &e, err);
     return pfx_pass_answer(agent, &answer, err);

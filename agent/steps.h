@@ -21,7 +21,10 @@ PFX_MUST_USE pfx_result pfx_steps_apply(struct pfx_agent *agent, const char *rol
                                         int64_t now_ms, bool *ret_stale, struct pfx_error *err);
 
 /* By kind, called in that transaction: for enrolments in the flow (steps.c), orders at the CA
- * (orders.c), passes (pass.c). */
+ * (orders.c, its whole list in orders_list.c), passes (pass.c). More in after.h, removal.h and
+ * counter.h; the table is in steps.c. */
+PFX_MUST_USE pfx_result pfx_orders_listed(struct pfx_agent *agent, const struct pfx_answer *answer,
+                                          struct pfx_error *err);
 PFX_MUST_USE pfx_result pfx_orders_answer(struct pfx_agent *agent, const struct pfx_answer *answer,
                                           struct pfx_enrolment *e, struct pfx_error *err);
 PFX_MUST_USE pfx_result pfx_pass_answer(struct pfx_agent *agent, const struct pfx_answer *answer,

@@ -1,7 +1,5 @@
 #include "agent/timing.h"
 
-#define REORDER_MAX (90 * PFX_DAY)
-
 static int64_t doubled(int64_t base, unsigned times, int64_t max)
 {
     if (base > max)
@@ -51,7 +49,7 @@ int64_t pfx_reorder_at(unsigned ended, int64_t last_ms, int64_t reorder_after_ms
 {
     if (ended == 0)
         return 0;
-    return last_ms + doubled(reorder_after_ms, ended - 1, REORDER_MAX);
+    return last_ms + doubled(reorder_after_ms, ended - 1, PFX_REORDER_MAX);
 }
 
 int64_t pfx_day_start(int64_t now_ms)

@@ -27,6 +27,7 @@ bool pfx_settle_over(unsigned empty, int64_t since_ms, int64_t grace_ms, int64_t
 #define PFX_POLL_MAX_MIN 10080
 unsigned pfx_poll_minutes(int64_t last_poll_ms, int64_t oldest_ms, int64_t now_ms, bool *ret_gap);
 
+#define PFX_REORDER_MAX (90 * PFX_DAY)
 /* Earliest next attempt after `ended` attempts without a certificate, the last one at last_ms. */
 int64_t pfx_reorder_at(unsigned ended, int64_t last_ms, int64_t reorder_after_ms);
 

@@ -112,16 +112,16 @@ pfx_result pfx_user_load(struct pfx_store *store, const char *id, struct pfx_use
     PFX_TRY(pfx_db_next(store->db, stmt, &row, err));
     if (!row)
         return PFX_OK;
-    if (sqlite3_column_bytes(stmt, 10) != sizeof(ret_user->salt))
-        return pfx_fail(err, PFX_CLASS_INTEGRITY, "read user", id, "",
-                        "the salt is damaged; restore the store from a backup");
+    /* Not a failure: one damaged row must not keep the others from being read. */
+    ret_user->damaged = sqlite3_column_bytes(stmt, 10) != sizeof(ret_user->salt);
     char **texts[] = {&ret_user->id,    &ret_user->hex,     &ret_user->upn,  &ret_user->display,
                       &ret_user->given, &ret_user->surname, &ret_user->mail, &ret_user->proxies};
     for (int i = 0; i < 8; i++)
         *texts[i] = pfx_col_text(stmt, i);
     ret_user->enabled = sqlite3_column_int64(stmt, 8) != 0;
     ret_user->hire_date = sqlite3_column_int64(stmt, 9);
-    memcpy(ret_user->salt, sqlite3_column_blob(stmt, 10), sizeof(ret_user->salt));
+    if (!ret_user->damaged)
+        memcpy(ret_user->salt, sqlite3_column_blob(stmt, 10), sizeof(ret_user->salt));
     ret_user->trouble = pfx_col_text(stmt, 11);
     return PFX_OK;
 }

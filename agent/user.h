@@ -14,6 +14,7 @@ struct pfx_user_row {
     int64_t hire_date; /* 0: none */
     uint8_t salt[16];
     char *trouble;
+    bool damaged; /* the row can't be used; the rest is there as far as it goes */
 };
 void pfx_user_done(struct pfx_user_row *user);
 #define PFX_AUTOUSER __attribute__((cleanup(pfx_user_done)))

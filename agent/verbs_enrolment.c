@@ -1,11 +1,11 @@
-/* enrolment list, show, cancel, retry, release; pause and resume. */
+/* Enrolments for the CLI: choosing them, showing them, acting on each. */
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/counter.h"
 #include "agent/item.h"
 #include "agent/outbox.h"
-#include "agent/timing.h"
+#include "agent/verbs.h"
 #include "agent/words.h"
 #include "crypto/encode.h"
 
@@ -82,8 +82,8 @@ static pfx_result add_history(struct pfx_asker *asker, int64_t id, struct pfx_ms
     }
 }
 
-static pfx_result send_item(struct pfx_asker *asker, const struct pfx_enrolment *e, bool history,
-                            struct pfx_error *err)
+pfx_result pfx_verbs_item(struct pfx_asker *asker, const struct pfx_enrolment *e, bool history,
+                          struct pfx_error *err)
 {
     struct pfx_user_row user PFX_AUTOUSER = {0};
     PFX_AUTOSTRINGS struct pfx_strings addresses = {0}, unvalidated = {0};
@@ -105,7 +105,8 @@ static pfx_result send_item(struct pfx_asker *asker, const struct pfx_enrolment 
     pfx_msg_set_str(body, "state", e->state);
     pfx_item_str(body, "why", words.why, 1000);
     pfx_item_str(body, "next", words.next, 639);
-    pfx_item_int(body, "due", due);
+    /* What is paid for stands in the outbox with an early time, to go first. */
+    pfx_item_int(body, "due", due > 0 && due < e->changed_at ? e->changed_at : due);
     pfx_msg_set_int(body, "changed", e->changed_at);
     pfx_item_int(body, "order_id", e->order_id);
     if (pfx_strings_parse(e->addresses, &addresses))
@@ -148,7 +149,7 @@ static void step_list(struct pfx_asker *asker, int64_t now_ms)
             return;
         }
         if (pfx_ok(r))
-            r = send_item(asker, &e, show, &err);
+            r = pfx_verbs_item(asker, &e, show, &err);
         if (pfx_failed(r)) {
             pfx_asker_fail(asker, &err);
             return;
@@ -157,8 +158,8 @@ static void step_list(struct pfx_asker *asker, int64_t now_ms)
     }
 }
 
-static void begin(struct pfx_asker *asker, const struct pfx_msg *args, bool needed,
-                  void (*step)(struct pfx_asker *, int64_t))
+void pfx_verbs_begin(struct pfx_asker *asker, const struct pfx_msg *args, bool needed,
+                     void (*step)(struct pfx_asker *, int64_t))
 {
     struct pfx_error err = PFX_ERROR_NONE;
     if (pfx_failed(check_selection(args, needed, &err))) {
@@ -173,138 +174,17 @@ void pfx_verb_list(struct pfx_agent *agent, struct pfx_asker *asker, const struc
                    int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    begin(asker, args, false, step_list);
+    pfx_verbs_begin(asker, args, false, step_list);
 }
 
 void pfx_verb_show(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
                    int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    begin(asker, args, true, step_list);
+    pfx_verbs_begin(asker, args, true, step_list);
 }
 
-static pfx_result no(struct pfx_error *err, const struct pfx_enrolment *e, const char *verb,
-                     const char *why)
-{
-    return pfx_fail(err, PFX_CLASS_REFUSED, verb, e->user, e->state, "enrolment %lld %s",
-                    (long long)e->id, why);
-}
-
-static pfx_result cancel(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
-                         struct pfx_error *err)
-{
-    struct pfx_db *db = agent->store->db;
-    int64_t out;
-    PFX_TRY(pfx_db_int(db, err, 0, &out,
-                       "SELECT count(*) FROM job WHERE enrolment = ? AND sent_at IS NOT NULL",
-                       PFX_PARAMS(P_INT(e->id))));
-    if (e->at == PFX_ORDERED) {
-        PFX_TRY(pfx_db_exec(db, err, NULL, "UPDATE enrolment SET cancel_at = ? WHERE id = ?",
-                            PFX_PARAMS(P_INT(now_ms), P_INT(e->id))));
-        PFX_TRY(pfx_note(agent->store, now_ms, e->id, e->user, err,
-                         "an operator asks the CA to cancel order %lld", (long long)e->order_id));
-        return pfx_outbox_add(agent->store, NULL, e, "up.order_cancel", NULL, now_ms, now_ms, err);
-    }
-    bool early = e->at == PFX_NEW || e->at == PFX_KEYED ||
-                 (e->at == PFX_HELD && e->held_from &&
-                  (strcmp(e->held_from, "NEW") == 0 || strcmp(e->held_from, "KEYED") == 0));
-    if (!early)
-        return no(err, e, "cancel",
-                  pfx_state_in_flight(e->at)
-                      ? "has its certificate already; revoke it at the CA if it must "
-                        "not be used"
-                      : "is over already");
-    if (e->at == PFX_KEYED && (out || e->sent_first))
-        return no(err, e, "cancel",
-                  "has an order on its way to the CA; try again when it is ORDERED "
-                  "or HELD");
-    return pfx_enrolment_move(agent->store, e, PFX_ENDED, NULL, 0, now_ms,
-                              e->sent_first
-                                  ? "canceled by an operator; an order may exist at the CA"
-                                  : "canceled by an operator, nothing was ordered",
-                              err);
-}
-
-static pfx_result look_anew(struct pfx_agent *agent, const struct pfx_enrolment *e,
-                            struct pfx_error *err)
-{
-    return pfx_db_exec(agent->store->db, err, NULL,
-                       "UPDATE enrolment SET settle_since = NULL, settle_empty = 0, bounces = 0"
-                       " WHERE id = ?",
-                       PFX_PARAMS(P_INT(e->id)));
-}
-
-static pfx_result retry(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
-                        struct pfx_error *err)
-{
-    enum pfx_state from;
-    if (e->at == PFX_FAILED || e->at == PFX_ENDED) {
-        PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
-                            "UPDATE enrolment SET waived = 1 WHERE id = ?",
-                            PFX_PARAMS(P_INT(e->id))));
-        return pfx_note(agent->store, now_ms, e->id, e->user, err,
-                        "an operator lifts the waiting time: the next pass may order again");
-    }
-    if (e->at != PFX_HELD) {
-        int64_t waiting;
-        PFX_TRY(
-            pfx_db_exec(agent->store->db, err, &waiting,
-                        "UPDATE job SET not_before = ?1 WHERE enrolment = ?2 AND sent_at IS NULL"
-                        " AND not_before > ?1",
-                        PFX_PARAMS(P_INT(now_ms), P_INT(e->id))));
-        return waiting ? PFX_OK : no(err, e, "retry", "isn't held and waits for no back-off");
-    }
-    if (e->held_why && strcmp(e->held_why, PFX_HELD_LIMIT) == 0)
-        return no(err, e, "retry",
-                  "is held by the order limit: pfx-agent enrolment release lets it "
-                  "go on");
-    if (!e->held_from || !pfx_state_parse(e->held_from, &from))
-        return no(err, e, "retry", "doesn't say where it was; cancel it");
-    PFX_TRY(look_anew(agent, e, err));
-    /* What pfx-hsm holds against a certificate or its chain, only another download can mend. */
-    bool anew = from == PFX_CHECKED;
-    if (anew)
-        from = PFX_ISSUED;
-    char *kind PFX_AUTOFREE = e->held_job && !anew ? pfx_strdup(e->held_job) : NULL;
-    return pfx_enrolment_move(agent->store, e, from, kind, now_ms, now_ms, "retried by an operator",
-                              err);
-}
-
-static pfx_result release(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
-                          struct pfx_error *err)
-{
-    bool limit = e->held_why && strcmp(e->held_why, PFX_HELD_LIMIT) == 0;
-    bool lost = e->held_job && strcmp(e->held_job, "up.order_settle") == 0;
-    if (e->at != PFX_HELD || (!limit && !lost))
-        return no(err, e, "release", "is held neither by the order limit nor for a lost order");
-    if (limit) {
-        PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
-                            "UPDATE enrolment SET admitted_at = ? WHERE id = ?",
-                            PFX_PARAMS(P_INT(now_ms), P_INT(e->id))));
-        return pfx_enrolment_move(agent->store, e, PFX_NEW, NULL, now_ms, now_ms,
-                                  "released by an operator", err);
-    }
-    PFX_TRY(look_anew(agent, e, err));
-    return pfx_enrolment_move(agent->store, e, PFX_KEYED, "up.order", now_ms, now_ms,
-                              "an operator orders again, the lost order is given up", err);
-}
-
-/* Of several at once only what the limit holds: a lost order may have been bought, so each of those
- * is a decision of its own. */
-static pfx_result release_limit(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
-                                struct pfx_error *err)
-{
-    if (e->at == PFX_HELD && (!e->held_why || strcmp(e->held_why, PFX_HELD_LIMIT) != 0))
-        return no(err, e, "release",
-                  "isn't held by the order limit; a lost order is ordered again only by the "
-                  "enrolment's number");
-    return release(agent, e, now_ms, err);
-}
-
-typedef pfx_result (*act_fn)(struct pfx_agent *, struct pfx_enrolment *, int64_t,
-                             struct pfx_error *);
-
-static pfx_result act_once(struct pfx_asker *asker, act_fn act, int64_t id, int64_t now_ms,
+static pfx_result act_once(struct pfx_asker *asker, pfx_act_fn act, int64_t id, int64_t now_ms,
                            struct pfx_error *err)
 {
     struct pfx_agent *agent = asker->agent;
@@ -313,14 +193,14 @@ static pfx_result act_once(struct pfx_asker *asker, act_fn act, int64_t id, int6
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
     PFX_TRY(pfx_enrolment_load(agent->store, id, &e, err));
-    PFX_TRY(act(agent, &e, now_ms, err));
+    PFX_TRY(act(asker, &e, now_ms, err));
     PFX_TRY(pfx_tx_commit(&tx, err));
     PFX_TRY(pfx_enrolment_load(agent->store, id, &after, err));
-    return send_item(asker, &after, false, err);
+    return pfx_verbs_item(asker, &after, false, err);
 }
 
 /* One named enrolment that can't be acted on is an error; of several, those that can are. */
-static void step_act(struct pfx_asker *asker, act_fn act, int64_t now_ms)
+void pfx_verbs_step(struct pfx_asker *asker, pfx_act_fn act, int64_t now_ms)
 {
     struct pfx_selection *s = &asker->select;
     for (int i = 0; i < AT_ONCE; i++) {
@@ -336,7 +216,9 @@ static void step_act(struct pfx_asker *asker, act_fn act, int64_t now_ms)
                 &err, PFX_CLASS_REFUSED, asker->verb->name, "selection", "",
                 "no enrolment fits, or none of those that do is in a state for it%s; pfx-agent "
                 "enrolment list shows them",
-                act == release_limit ? " (a lost order goes by the enrolment's number only)" : "");
+                strcmp(asker->verb->name, "enrolment.release") == 0
+                    ? " (a lost order goes by the enrolment's number only)"
+                    : "");
         }
         if (pfx_ok(r))
             r = act_once(asker, act, e.id, now_ms, &err);
@@ -351,70 +233,4 @@ static void step_act(struct pfx_asker *asker, act_fn act, int64_t now_ms)
         pfx_asker_fail(asker, &err);
         return;
     }
-}
-
-static void step_cancel(struct pfx_asker *asker, int64_t now_ms)
-{
-    step_act(asker, cancel, now_ms);
-}
-
-static void step_retry(struct pfx_asker *asker, int64_t now_ms)
-{
-    step_act(asker, retry, now_ms);
-}
-
-static void step_release(struct pfx_asker *asker, int64_t now_ms)
-{
-    step_act(asker, asker->select.enrolment ? release : release_limit, now_ms);
-}
-
-void pfx_verb_cancel(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
-                     int64_t now_ms)
-{
-    (void)agent, (void)now_ms;
-    begin(asker, args, true, step_cancel);
-}
-
-void pfx_verb_retry(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
-                    int64_t now_ms)
-{
-    (void)agent, (void)now_ms;
-    begin(asker, args, true, step_retry);
-}
-
-void pfx_verb_release(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
-                      int64_t now_ms)
-{
-    (void)agent, (void)now_ms;
-    begin(asker, args, true, step_release);
-}
-
-static void set_paused(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
-                       bool paused, int64_t now_ms)
-{
-    struct pfx_error err = PFX_ERROR_NONE;
-    bool orders = pfx_msg_bool(args, "orders"), uploads = pfx_msg_bool(args, "uploads");
-    if (!orders && !uploads) {
-        pfx_result r = pfx_fail(&err, PFX_CLASS_USAGE, paused ? "pause" : "resume", "selection", "",
-                                "say what: --orders, --uploads or both");
-        (void)r;
-        pfx_asker_fail(asker, &err);
-        return;
-    }
-    if (pfx_failed(pfx_agent_pause(agent, orders, uploads, paused, now_ms, &err)))
-        pfx_asker_fail(asker, &err);
-    else
-        pfx_asker_end(asker, 0, NULL);
-}
-
-void pfx_verb_pause(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
-                    int64_t now_ms)
-{
-    set_paused(agent, asker, args, true, now_ms);
-}
-
-void pfx_verb_resume(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
-                     int64_t now_ms)
-{
-    set_paused(agent, asker, args, false, now_ms);
 }

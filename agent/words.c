@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/timing.h"
+#include "agent/after.h"
 
 void pfx_words_held(const char *held_why, const char *held_job, const char *which, char *out,
                     size_t size)
@@ -18,6 +18,15 @@ void pfx_words_held(const char *held_why, const char *held_job, const char *whic
             which, *which == '-' ? "NUMBER" : which);
     else
         snprintf(out, size, "put right what it says, then: pfx-agent enrolment retry %s", which);
+}
+
+void pfx_words_revoked(const char *which, bool removed, char *out, size_t size)
+{
+    snprintf(out, size,
+             "pfx-agent enrolment retry %s orders another one%s, pfx-agent enrolment release %s takes "
+             "note and says no more",
+             which, removed ? "" : " in its place, pfx-agent record remove takes it from Intune",
+             which);
 }
 
 static const char *doing(struct pfx_agent *agent, const struct pfx_enrolment *e)
@@ -44,13 +53,20 @@ static const char *doing(struct pfx_agent *agent, const struct pfx_enrolment *e)
     case PFX_IMPORTED:
         return "waits for pfx-uploader: read back from Intune";
     case PFX_ACTIVE:
+        if (e->revoked_at)
+            return pfx_after_told(e)      ? "revoked at the CA after its delivery"
+                   : e->revoked_seen      ? "revoked at the CA; another one is in its place"
+                                          : "revoked at the CA; another one takes its place";
         return "";
     case PFX_HELD:
         return e->held_why ? e->held_why : "held";
     case PFX_FAILED:
         return "failed before an order was placed";
     case PFX_ENDED:
-        return "ended without a certificate";
+        if (e->parked)
+            return e->parked;
+        return e->revoked_at && e->active_at ? "revoked at the CA; another one is in its place"
+                                             : "ended without a certificate";
     case PFX_STATE_COUNT:
         break;
     }
@@ -69,14 +85,25 @@ void pfx_words_for(struct pfx_agent *agent, const struct pfx_enrolment *e,
                  e->fail_code && *e->fail_code ? ")" : "");
     else
         snprintf(ret_words->why, sizeof(ret_words->why), "%s", text);
+    if (e->revoke_asked && !e->revoked_at) {
+        size_t n = strlen(ret_words->why);
+        snprintf(ret_words->why + n, sizeof(ret_words->why) - n, "%sthe CA is asked to revoke it%s%.300s",
+                 n ? "; " : "", e->revoke_said ? ": " : "", e->revoke_said ? e->revoke_said : "");
+    }
     char number[24];
     snprintf(number, sizeof(number), "%lld", (long long)e->id);
-    if (e->at == PFX_HELD)
+    if (pfx_after_told(e) && !e->revoked_seen)
+        pfx_words_revoked(number, e->at == PFX_ENDED, ret_words->next, sizeof(ret_words->next));
+    else if (e->at == PFX_ENDED && e->parked && !e->waived)
+        snprintf(ret_words->next, sizeof(ret_words->next),
+                 "pfx-agent enrolment retry %s lets the next pass order another one", number);
+    else if (e->at == PFX_HELD)
         pfx_words_held(e->held_why, e->held_job, number, ret_words->next, sizeof(ret_words->next));
     else if (e->at == PFX_ORDERED && e->unvalidated && !e->cancel_at)
         snprintf(ret_words->next, sizeof(ret_words->next),
                  "the user opens the CA's mail in each of these mailboxes and follows its link");
-    else if ((e->at == PFX_ENDED || e->at == PFX_FAILED) && !e->waived)
+    else if ((e->at == PFX_ENDED || e->at == PFX_FAILED) && !e->waived &&
+             !(e->revoked_at && e->active_at)) /* another one is in its place */
         snprintf(ret_words->next, sizeof(ret_words->next),
                  "a later pass orders again by itself; sooner with: pfx-agent enrolment retry %s",
                  number);
