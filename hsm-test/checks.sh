@@ -61,6 +61,14 @@ needs pfx-uploader 'libp11\.|softhsm|softokn|sqlite' |
 needs pfx-agent 'libp11|libcurl|sqlite|softhsm|softokn' |
     check "pfx-agent links neither PKCS#11, libcurl nor the store"
 
+# For every library in them, as their own symbols come first.
+for name in pfx-uploader pfx-hsm; do
+    for function in free realloc reallocarray malloc calloc; do
+        nm -D --defined-only "$(program "$name")" | grep -qE " T $function\$" ||
+            echo "$name doesn't export $function (crypto/wipe.c)"
+    done
+done | check "pfx-uploader and pfx-hsm wipe what they free"
+
 # The programs' own code opens no library and no socket that isn't theirs.
 for name in pfx-agentd pfx-uploader pfx-agent; do
     path=$(program "$name")
@@ -85,6 +93,9 @@ for kind in agent uploader hsm-policy; do
     "$(program pfx-agent)" config example "$kind" 2>&1 | diff - "deploy/examples/$kind.yaml" |
         sed "s/^/$kind.yaml: /"
 done | check "examples in deploy/ are those of the programs"
+
+/usr/bin/python3 hsm-test/tools/golden.py --readme 2>&1 |
+    check "README's table of tokens is that of hsm-test/golden"
 
 if command -v shellcheck >/dev/null; then
     shellcheck deploy/*.sh hsm-test/*.sh .ci/run 2>&1 | check "shell scripts by shellcheck"

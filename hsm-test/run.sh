@@ -4,7 +4,7 @@
 #
 #   hsm-test/run.sh [--long] [--only PART[,PART]] [--keep-going]
 #
-#   --long   also valgrind over the unit tests and repeated restarts
+#   --long   also valgrind over the unit tests, repeated restarts, and every end-to-end test on NSS
 #   --only   some of: packages gcc clang asan checks units e2e quickstart
 #
 # Nothing outside the clone and the temporary folder is touched, but for the packages. Data files that
@@ -20,9 +20,9 @@ only=packages,gcc,clang,asan,checks,units,e2e,quickstart
 packages=(
     cmake ninja-build gcc libc6-dev clang pkg-config shellcheck binutils
     libssl-dev libp11-kit-dev libp11-dev libcurl4-openssl-dev libcjson-dev libsqlite3-dev
-    libyaml-dev libicu-dev libcmocka-dev libclang-rt-14-dev
-    softhsm2 libnss3 libnss3-tools gnutls-bin opensc openssl libengine-pkcs11-openssl
-    python3 python3-cryptography python3-yaml nginx-light
+    libyaml-dev libicu-dev icu-devtools idn2 libcmocka-dev libclang-rt-14-dev
+    softhsm2 libnss3 libnss3-tools opencryptoki gnutls-bin opensc openssl libengine-pkcs11-openssl
+    python3 python3-cryptography python3-yaml nginx-light squid iproute2 procps
 )
 
 say() { printf '%s\n' "$*"; }
@@ -89,6 +89,7 @@ install_packages() {
     # Whatever Java and Node.js there are will do; Debian's otherwise.
     command -v keytool >/dev/null || need+=(default-jre-headless)
     command -v node >/dev/null && command -v npm >/dev/null || need+=(nodejs npm)
+    ((!long)) || command -v valgrind >/dev/null || need+=(valgrind)
     ((${#need[@]})) || return 0
     ((EUID == 0)) || as_root=(sudo -n)
     say "installing: ${need[*]}"
@@ -148,9 +149,10 @@ sanitizer_reports() {
 
 # --- tests --------------------------------------------------------------------------------------
 
+# units BUILD [OPTION...]. Most of their time is waiting, hence three at once.
 units() {
     local build=$root/build/$1 name=units-$1
-    (cd "$build" && ctest -j 2 --timeout 300 --output-junit "$out/$name.xml" \
+    (cd "$build" && ctest -j 3 "${@:2}" --timeout 300 --output-junit "$out/$name.xml" \
         --output-on-failure >"$out/$name.log" 2>&1)
     if [[ -s $out/$name.xml ]]; then
         /usr/bin/python3 hsm-test/tools/tally.py --junit "$name" "$out/$name.xml" >>"$results"
@@ -164,16 +166,19 @@ memcheck() {
     local test
     for test in "$root"/build/gcc/hsm-test/{crypto,wire,conf,cli,agent,store,flow}_*; do
         [[ -x $test && -f $test ]] || continue
-        # The guard pages of secrets are made to fault in a child.
-        case $test in *crypto_secret) continue ;; esac
+        # The guard pages of secrets are made to fault in a child; wiping needs its own malloc.
+        case $test in *crypto_secret | *crypto_wipe) continue ;; esac
         step "valgrind ${test##*/}" valgrind -q --error-exitcode=99 --leak-check=full \
             --errors-for-leak-kinds=definite "$test"
     done
 }
 
+# e2e BUILD PATIENCE TOKEN [OPTION...]
 e2e() {
-    PFX_BUILD=$root/build/$1 PFX_PATIENCE=${2:-1} PFX_PRISM=$root/build/prism PFX_LONG=$long \
-        /usr/bin/python3 hsm-test/e2e/run.py --results "$results" --jobs 2 --log "$out/e2e.log"
+    PFX_BUILD=$root/build/$1 PFX_BUILD_RELEASE=$root/build/gcc PFX_PATIENCE=$2 PFX_TOKEN=$3 \
+        PFX_PRISM=$root/build/prism PFX_LONG=$long \
+        /usr/bin/python3 hsm-test/e2e/run.py --results "$results" --jobs 3 \
+        --log "$out/e2e-$3.log" "${@:4}"
 }
 
 daemons() { pgrep -x 'pfx-agentd|pfx-hsm|pfx-uploader' | sort; }
@@ -209,8 +214,12 @@ if ((ok)) && part checks; then
     hsm-test/checks.sh "$root/build/gcc" "$results" || true
 fi
 if ((ok)) && part units; then
+    # What runs whole programs (label "program") runs on the sanitizer build, and on NSS below on the
+    # release build; --long runs it on both.
     heading "unit tests, release"
-    units gcc
+    release=(--label-exclude program)
+    ((long)) && release=()
+    units gcc "${release[@]}"
     heading "unit tests, sanitizers"
     sanitizer_environment
     units asan
@@ -220,9 +229,15 @@ if ((ok)) && part units; then
     fi
 fi
 if ((ok)) && part e2e; then
-    heading "end to end, sanitizers"
+    heading "end to end, sanitizers, on SoftHSM"
     sanitizer_environment
-    e2e asan 3
+    e2e asan 3 softhsm
+    # Every role on NSS, by the release build; those tests whose outcome hangs on the token.
+    heading "end to end, release, on NSS"
+    unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+    about=(--about-keys)
+    ((long)) && about=()
+    e2e gcc 1 nss "${about[@]}"
 fi
 if ((ok)) && part quickstart; then
     heading "quick start"

@@ -5,8 +5,17 @@ import unittest
 
 import harness
 import people
+from harness import kinds
 
+only_on = kinds.only_on
 LONG = os.environ.get("PFX_LONG") == "1"
+
+
+def about_keys(test):
+    """Marks a class or a test whose outcome hangs on the token: run.sh runs these on each kind of
+    token, and the others on SoftHSM only (--long: all on each)."""
+    test.about_keys = True
+    return test
 
 
 class WorldCase(unittest.TestCase):

@@ -1,5 +1,7 @@
 """One private world for a test: tokens, simulators, configuration and daemons in a temp folder.
 
+PFX_TOKEN=softhsm|nss says which kind of token plays all four roles (SoftHSM without it).
+
 Everything is started by this process, and ended by its process id. Every wait has an end. A PIN or
 a key lies in a file of mode 0600 or goes through a pipe; it never stands in argv or the
 environment.
@@ -22,13 +24,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 SIM = os.path.join(ROOT, "hsm-test", "sim", "sim.py")
 QUICKSTART_TENANT = os.path.join(ROOT, "hsm-test", "sim", "tenant-quickstart.json")
-SOFTHSM = next((p for p in ("/usr/lib/softhsm/libsofthsm2.so",
-                            "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-                            "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so")
-                if os.path.exists(p)), "/usr/lib/softhsm/libsofthsm2.so")
-SOFTOKN = next((p for p in ("/usr/lib/x86_64-linux-gnu/libsoftokn3.so",
-                            "/usr/lib/aarch64-linux-gnu/libsoftokn3.so")
-                if os.path.exists(p)), "/usr/lib/x86_64-linux-gnu/libsoftokn3.so")
+sys.path.insert(0, os.path.join(ROOT, "hsm-test", "tools"))
+
+import tokens as kinds  # noqa: E402  (the line above makes it found)
+
 ROLES = ("encryption", "users", "service", "log")
 KEY_NAME = "pfx-agent test key"
 PROVIDER = "Microsoft Software Key Storage Provider"
@@ -133,20 +132,19 @@ class Result:
 class World:
     """Tokens, simulators and daemons; use it as a context, or call close()."""
 
-    def __init__(self, tenant=QUICKSTART_TENANT, users="softhsm", agent=None, policy=None,
+    def __init__(self, tenant=QUICKSTART_TENANT, users=None, agent=None, policy=None,
                  uploader=None, settings=None, folder=None, clock_factor=1, rules=None):
         self.folder = folder or tempfile.mkdtemp(prefix="pfx-", dir="/tmp")
         os.chmod(self.folder, 0o700)
         self.processes = {}
         self.logs = {}
-        self.users_kind = users
         self.clock_factor = clock_factor
         self.token_serials = {}
         self.api_key = secrets.token_hex(24)
-        for name in ("tokens", "nss", "pins", "conf", "state", "run", "hsm-state", "hsm-run", "out",
-                     "log", "home"):
+        for name in ("pins", "conf", "state", "run", "hsm-state", "hsm-run", "out", "log", "home"):
             os.mkdir(self.path(name), 0o700)
         self._environment()
+        self._kinds(kinds.wanted(), users)
         self._tenant(tenant, settings or {}, rules)
         self.changes = {"agent": agent or {}, "policy": policy or {}, "uploader": uploader or {}}
         self.addresses = {}
@@ -168,14 +166,10 @@ class World:
         self.environment = {k: os.environ[k] for k in keep if k in os.environ}
         self.environment.update({
             "HOME": self.path("home"),
-            "SOFTHSM2_CONF": self.path("softhsm2.conf"),
             "PFX_AGENT_SOCKET": self.path("run", "cli"),
             "PFX_HSM_SOCKET": self.path("hsm-run", "admin"),
         })
         self.environment.setdefault("LANG", "C.UTF-8")
-        private_file(self.path("softhsm2.conf"),
-                     "directories.tokendir = %s\nobjectstore.backend = file\n"
-                     "log.level = ERROR\nslots.removable = false\n" % self.path("tokens"))
 
     def _tenant(self, tenant, settings, rules):
         if isinstance(tenant, str):
@@ -217,9 +211,23 @@ class World:
 
     # --- tokens ---------------------------------------------------------------------------
 
-    def nss_parameters(self):
-        return ("configdir='sql:%s' certPrefix='' keyPrefix='' secmod='secmod.db' flags= "
-                "minPWLen=4 dbTokenDescription='pfx-users'" % self.path("nss"))
+    def _kinds(self, everywhere, users):
+        """self.kinds: {role: kind}. `users` names another kind for the users role alone."""
+        of_role = dict.fromkeys(ROLES, everywhere)
+        if users:
+            of_role["users"] = kinds.KINDS[users]
+        made = {}
+        for kind in set(of_role.values()):
+            forwarder = program("hsm_slow_module.so") if kind is kinds.Nss else ""
+            labels = ["pfx-" + role for role in ROLES if of_role[role] is kind]
+            made[kind] = kind(self.path("tokens" if kind is kinds.Softhsm else kind.name), labels,
+                              forwarder)
+            self.environment.update(made[kind].environment)
+        self.kinds = {role: made[kind] for role, kind in of_role.items()}
+
+    def tool_module(self, role):
+        """The module by which other people's programs reach a role's token."""
+        return self.kinds[role].tool_module
 
     def make_tokens(self):
         for role in ROLES:
@@ -228,16 +236,8 @@ class World:
     def make_token(self, role):
         pin = "%08d" % secrets.randbelow(10 ** 8)
         private_file(self.path("pins", role), pin + "\n")
-        argv = [program("token-init"), "--label", "pfx-" + role, "--pin-fd", "0"]
-        if role == "users" and self.users_kind == "nss":
-            argv += ["--module", SOFTOKN, "--slot", "2", "--parameters", self.nss_parameters()]
-        else:
-            argv += ["--module", SOFTHSM]
-        so_pin = "%08d" % secrets.randbelow(10 ** 8)
-        result = self.run(*argv, stdin=("%s\n%s\n" % (so_pin, pin)).encode())
-        if result.code != 0:
-            raise AssertionError("token-init: %r" % result)
-        self.token_serials[role] = result.out.split()[-1]
+        self.token_serials[role] = self.kinds[role].make(program("token-init"), "pfx-" + role, pin,
+                                                         self.environment)
 
     def pin(self, role):
         with open(self.path("pins", role), encoding="utf-8") as stream:
@@ -306,15 +306,15 @@ class World:
             "digicert": {"url": self.addresses["digicert"]},
             "entra": {"url": self.addresses["login"], "tenant": self.tenant_id, "app": "main"},
             "graph": {"url": self.addresses["graph"]},
+            "exchange": {"url": self.addresses["exchange"]},
             "tls": {"ca_bundle": self.path("sim", "tls-ca.pem")},
             "limits": {"connect_timeout": "5s", "request_timeout": "10s", "job_timeout": "30s"},
         }
 
     def token_conf(self, role):
-        entry = {"module": SOFTHSM, "token": "pkcs11:token=pfx-" + role}
-        if role == "users" and self.users_kind == "nss":
-            entry = {"module": SOFTOKN, "parameters": self.nss_parameters(),
-                     "token": "pkcs11:token=pfx-users"}
+        entry = {"module": self.kinds[role].module, "token": "pkcs11:token=pfx-" + role}
+        if self.kinds[role].parameters:
+            entry["parameters"] = self.kinds[role].parameters
         if role != "encryption":
             entry["pin_file"] = self.path("pins", role)
         return entry

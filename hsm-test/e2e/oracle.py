@@ -61,7 +61,7 @@ class Oracle:
         harness.private_file(self.path("engine.cnf"), (
             "openssl_conf = init\n[init]\nengines = engines\n[engines]\npkcs11 = pkcs11\n"
             "[pkcs11]\nengine_id = pkcs11\nMODULE_PATH = %s\nPIN = %s\ninit = 0\n"
-            % (harness.SOFTHSM, self.world.pin("encryption"))))
+            % (self.world.tool_module("encryption"), self.world.pin("encryption"))))
         key_id = self.encryption_key_id()
         uri = "pkcs11:token=pfx-encryption;id=%s;type=private" % "".join(
             "%%%s" % key_id[i:i + 2] for i in range(0, len(key_id), 2))

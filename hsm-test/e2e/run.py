@@ -11,6 +11,12 @@ import unittest
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(HERE, os.pardir, "tools"))
+
+import tokens as kinds  # noqa: E402  (the lines above make it found)
+
+# Behind each test's name, where it isn't SoftHSM.
+ON_TOKEN = "" if kinds.wanted() is kinds.Softhsm else " on " + kinds.wanted().name
 MODULE_SECONDS = 1500
 
 
@@ -29,7 +35,7 @@ class Recorder(unittest.TestResult):
         self.began = time.monotonic()
 
     def record(self, outcome, test, why="", text=""):
-        name = test.id()
+        name = test.id() + ON_TOKEN
         if (name, outcome) in self.seen:
             return
         self.seen.add((name, outcome))
@@ -65,13 +71,30 @@ class Recorder(unittest.TestResult):
             self.seen.add((test.id(), "failed"))
 
     def addSkip(self, test, reason):
-        self.record("skipped", test, reason)
+        if reason.startswith(kinds.NOT_HERE):
+            print("n/a   %s%s  %s" % (test.id(), ON_TOKEN, reason))
+        else:
+            self.record("skipped", test, reason)
 
     def addExpectedFailure(self, test, err):
         self.fail(test, err)
 
 
-def run_one(module, results, pattern):
+def only_about_keys(suite):
+    """The tests that carry case.about_keys, themselves or by their class."""
+    kept = unittest.TestSuite()
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            kept.addTest(only_about_keys(test))
+        elif not hasattr(test, "_testMethodName"):
+            kept.addTest(test)
+        elif getattr(getattr(test, test._testMethodName), "about_keys",
+                     getattr(test, "about_keys", False)):
+            kept.addTest(test)
+    return kept
+
+
+def run_one(module, results, pattern, about_keys):
     loader = unittest.defaultTestLoader
     if pattern:
         loader.testNamePatterns = ["*%s*" % pattern]
@@ -82,6 +105,8 @@ def run_one(module, results, pattern):
             stream.write("failed\t%s\t%s\n" % (module, error))
         return 1
     recorder = Recorder(results)
+    if about_keys:
+        suite = only_about_keys(suite)
     suite.run(recorder)
     return 1 if recorder.bad else 0
 
@@ -91,6 +116,8 @@ def run_module(module, options):
             options.results]
     if options.pattern:
         argv += ["--pattern", options.pattern]
+    if options.about_keys:
+        argv.append("--about-keys")
     try:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=MODULE_SECONDS, check=False)
@@ -109,9 +136,11 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--pattern", help="only tests with this in their name")
+    parser.add_argument("--about-keys", action="store_true",
+                        help="only tests whose outcome hangs on the token (case.about_keys)")
     options = parser.parse_args()
     if options.one:
-        return run_one(options.one, options.results, options.pattern)
+        return run_one(options.one, options.results, options.pattern, options.about_keys)
     modules = options.modules or sorted(
         name[:-3] for name in os.listdir(HERE) if name.startswith("test_") and name.endswith(".py"))
     # The longest first, so that the end isn't one process alone.

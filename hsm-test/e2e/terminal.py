@@ -64,8 +64,8 @@ class Terminal:
 
 def pkcs11_tool(world, role, *argv):
     """OpenSC's tool, logged in to a role's token by its prompt."""
-    terminal = Terminal(world, "/usr/bin/pkcs11-tool", "--module", harness.SOFTHSM, "--token-label",
-                        "pfx-" + role, "--login", *argv)
+    terminal = Terminal(world, "/usr/bin/pkcs11-tool", "--module", world.tool_module(role),
+                        "--token-label", "pfx-" + role, "--login", *argv)
     terminal.read_until(b"PIN")
     # What is typed before the echo is off would be thrown away.
     harness.wait_for("the prompt", lambda: not terminal.echoes(), 10, 0.02)

@@ -8,10 +8,11 @@ import unittest
 
 import harness
 import people
-from case import WorldCase
+from case import WorldCase, about_keys
 from terminal import pkcs11_tool
 
 
+@about_keys
 class Tokens(WorldCase):
     """PINs, modules, tokens and keys that aren't what they should be."""
 
@@ -74,16 +75,19 @@ class Tokens(WorldCase):
         with self.telling(world):
             world.setting(issue_delay=3600)
             world.run_once("2s")
-            shutil.move(world.path("tokens"), world.path("tokens.away"))
-            os.mkdir(world.path("tokens"), 0o700)
+            folder = world.kinds["users"].folder
+            shutil.move(folder, folder + ".away")
+            os.mkdir(folder, 0o700)
             for order in world.orders():
                 world.control("/digicert/order/%d" % order["id"], {"status": "issued"})
             world.run_once("3s")
             states = world.states()
             for name in (people.upn(1), people.upn(2)):
-                self.assertNotIn(states[name][-1], ("FAILED", "ENDED", "ACTIVE"))
-            os.rmdir(world.path("tokens"))
-            shutil.move(world.path("tokens.away"), world.path("tokens"))
+                self.assertNotIn(states[name][-1], ("FAILED", "ENDED"))
+                if not world.kinds["users"].reads_when_away:
+                    self.assertNotEqual(states[name][-1], "ACTIVE")
+            shutil.rmtree(folder)  # NSS may have made databases anew
+            shutil.move(folder + ".away", folder)
             self.retry_held(world)
             self.until_active(world, [people.upn(1), people.upn(2)])
             self.assertEqual(len(world.orders()), 2)
@@ -117,8 +121,10 @@ class Tokens(WorldCase):
                         "--label", "another")
             os.truncate(world.path("log", "hsm"), 0)
             world.start_hsm(wait=False)
-            harness.wait_for("the doubled key", lambda: "CKA_ID " + key["id"] in self.said(world),
-                             30)
+            # On NSS it takes the first one's place, and is the wrong key then.
+            words = ("CKA_ID " + key["id"] if world.kinds["users"].keeps_doubles
+                     else "The wrapping key's CKA_PRIVATE is false and must be true")
+            harness.wait_for("the doubled key", lambda: words in self.said(world), 30)
             self.assertEqual(world.orders(), [])
 
 

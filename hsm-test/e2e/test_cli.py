@@ -4,15 +4,18 @@ import json
 import os
 import pty
 import signal
+import struct
 import subprocess
 import termios
 import threading
 import time
 import unittest
 
+from cryptography.hazmat.primitives import serialization
+
 import harness
 import people
-from case import WorldCase
+from case import WorldCase, about_keys
 from terminal import Terminal
 
 
@@ -77,6 +80,19 @@ class Offline(WorldCase):
         self.assertEqual(terminal.end(), 3)
         self.assertNotIn(b"sesame", terminal.output)
 
+    def test_unknown_secret_isnt_asked_for(self):
+        for name in ("foo", "", "digicert2", "x" * 400):
+            with self.subTest(name):
+                self.assertExit(self.world.cli("secret", "set", name), 2, "digicert", "proxy", "cmp")
+
+    def test_unfit_secret_isnt_sent(self):
+        for name, value in (("digicert", "two words"), ("digicert", "short"), ("cmp", "12345"),
+                            ("proxy", "\u00e4"), ("proxy", "x" * 513)):
+            with self.subTest((name, value)):
+                result = self.world.cli("secret", "set", name, secret=value, option="--fd")
+                self.assertExit(result, 2, "printable ASCII")
+                self.assertNotIn(value, result.out + result.err)
+
     def test_echo_comes_back_after_signals(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(signal=number.name):
@@ -101,6 +117,7 @@ class Offline(WorldCase):
                 self.assertTrue(termios.tcgetattr(slave)[3] & termios.ECHO)
 
 
+@about_keys
 class Online(WorldCase):
     """With all three daemons."""
 
@@ -137,6 +154,37 @@ class Online(WorldCase):
             pem = world.cli("key", "export-public", names[0])
             self.assertExit(pem, 0)
             self.assertEqual(pem.out.encode(), before["encryption-key-1.pem"])
+            self.export_as_cng(world, names[0], before["encryption-key-1.pem"])
+
+    def export_as_cng(self, world, name, pem):
+        """BCRYPT_RSAPUBLIC_BLOB, compared with one that Python builds from the PEM."""
+        numbers = serialization.load_pem_public_key(pem).public_numbers()
+        size = (numbers.n.bit_length() + 7) // 8
+        blob = (struct.pack("<6I", 0x31415352, numbers.n.bit_length(), 3, size, 0, 0) +
+                b"\1\0\1" + numbers.n.to_bytes(size, "big"))
+        self.assertEqual(numbers.e, 65537)
+        path = world.path("out", "key.blob")
+        export = ("key", "export-public", name, "--format", "cng")
+        for word in ("wrote", "unchanged"):
+            self.assertExit(world.cli(*export, "--out", path), 0, word)
+            with open(path, "rb") as stream:
+                self.assertEqual(stream.read(), blob)
+        piped = subprocess.run([harness.program("pfx-agent"), *export], env=world.environment,
+                               capture_output=True, timeout=60, check=False)
+        self.assertEqual((piped.returncode, piped.stdout), (0, blob), piped.stderr)
+        with open(path, "wb") as stream:
+            stream.write(blob[:-1] + bytes([blob[-1] ^ 2]))
+        self.assertExit(world.cli(*export, "--out", path), 4, "isn't overwritten")
+        self.assertExit(world.cli("key", "export-public", name, "--format", "der"), 2, "pem or cng")
+        self.assertExit(world.cli(*export, "--json"), 2, "--out")
+        terminal = Terminal(world, harness.program("pfx-agent"), *export)
+        self.assertEqual(terminal.end(), 2)
+        self.assertIn(b"isn't written to a terminal", terminal.output)
+        self.assertNotIn(b"RSA1", terminal.output)
+        client = world.cli("key", "export-public", "log-1", "--format", "cng", "--out",
+                           world.path("out", "log.blob"))
+        self.assertExit(client, 2, "isn't an RSA key")
+        self.assertFalse(os.path.exists(world.path("out", "log.blob")))
 
     def test_json_and_no_trace_of_secrets(self):
         world = self.ready([people.user(n) for n in (1, 2)])

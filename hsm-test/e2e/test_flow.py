@@ -4,9 +4,10 @@ import unittest
 
 import oracle
 import people
-from case import WorldCase
+from case import WorldCase, about_keys
 
 
+@about_keys
 class Flow(WorldCase):
     """From the group to Intune, for each way of keeping keys, each type and product."""
 

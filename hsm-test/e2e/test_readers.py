@@ -1,25 +1,34 @@
-"""PFX files of both tiers, RSA and EC, read by five programs that aren't ours."""
+"""PFX files of both tiers and both profiles, RSA and EC, read by five programs that aren't ours."""
 
-import os
+import base64
 import unittest
 
-import harness
 import oracle
 import people
-from case import WorldCase
+from case import WorldCase, about_keys, kinds, only_on
 
 
+def group_of(number):
+    return "9d0a6c1e-0004-4a00-9000-%012d" % number
+
+
+@about_keys
 class Readers(WorldCase):
     """OpenSSL, keytool, pk12util, certtool and Python's cryptography."""
 
+    # One user each: the user's key, the profile of the PFX, and what stands in its key bag.
+    CASES = [(1, "rsa-2048", "modern"), (2, "ec-p256", "modern"), (3, "rsa-2048", "compat"),
+             (4, "ec-p256", "compat")]
+    KEY_BAGS = {"modern": bytes.fromhex("06092a864886f70d01050d"),     # PBES2
+                "compat": bytes.fromhex("060a2a864886f70d010c0103")}   # SHA-1 and triple DES
+
     def read_by_all(self, tier, users, lowest="transit"):
-        groups = {people.GROUP: [people.user(1)],
-                  people.GROUP2: [people.user(2, "Zoë", "Łęcka")]}
+        groups = {group_of(n): [people.user(n, "Zoë", "Łęcka")] for n, _, _ in self.CASES}
         world = self.make(
             tenant=people.tenant([], groups=groups), users=users,
-            rules=[people.rule("rsa", people.GROUP, key="rsa-2048"),
-                   people.rule("ec", people.GROUP2, key="ec-p256")],
-            policy={"users": {"lowest_tier": lowest}})
+            rules=[people.rule("%s-%s" % (profile, key), group_of(n), key=key, profile=profile)
+                   for n, key, profile in self.CASES],
+            policy={"users": {"lowest_tier": lowest, "profiles": ["modern", "compat"]}})
         with self.telling(world):
             world.ready()
             self.assertExit(world.run_once("60s"), 0)
@@ -27,24 +36,43 @@ class Readers(WorldCase):
             self.assertEqual(tiers, {tier})
             judge = oracle.Oracle(world)
             sealed = world.sealed()
-            self.assertEqual(len(sealed), 2)
-            kinds = set()
-            for record_id, record in sealed.items():
-                password, certificate = judge.prove(record_id, record, readers=())
-                kinds.add(type(certificate.public_key()).__name__)
+            self.assertEqual(len(sealed), len(self.CASES))
+            for number, key, profile in self.CASES:
+                user = people.user(number)["id"].replace("-", "")
+                record_id = next(name for name in sealed if name.startswith(user))
+                password, certificate = judge.prove(record_id, sealed[record_id], readers=())
+                self.assertEqual(type(certificate.public_key()).__name__[1:4].lower(),
+                                 {"rsa-2048": "rsa", "ec-p256": "ell"}[key])
+                pfx = base64.b64decode(sealed[record_id]["encryptedPfxBlob"])
+                self.assertEqual([p for p, bag in self.KEY_BAGS.items() if bag in pfx], [profile])
                 for reader in oracle.READERS:
-                    with self.subTest(reader=reader, kind=type(certificate.public_key()).__name__):
+                    with self.subTest(reader=reader, key=key, profile=profile):
                         judge.read_by(reader, password)
-            self.assertEqual(len(kinds), 2)
+            rows = world.cli("status", "--all").out
+            self.assertIn("RSA %s, EC %s" % (tier, tier), rows)
+            self.assertIn("compat", rows)
         return world
 
+    def test_profile_that_the_policy_does_not_allow(self):
+        world = self.ready([people.user(1)], rules=[people.rule(profile="compat")])
+        with self.telling(world):
+            world.run_once("20s")
+            row = world.enrolments()[0]
+            self.assertEqual(row["state"], "HELD")
+            shown = world.cli("enrolment", "show", str(row["enrolment"])).out
+            self.assertIn("users.profiles", shown)
+            self.assertIn("compat", shown)
+            self.assertEqual(world.sealed(), {})
+
+    @only_on("softhsm", why="NSS reaches direct: test_direct_on_nss")
     def test_transit_on_softhsm(self):
         self.read_by_all("transit", "softhsm")
 
-    @unittest.skipUnless(os.path.exists(harness.SOFTOKN), "libsoftokn3.so isn't installed")
+    @unittest.skipIf(kinds.Nss.missing(), kinds.Nss.missing())
     def test_direct_on_nss(self):
         self.read_by_all("direct", "nss", lowest="direct")
 
+    @only_on("softhsm", why="NSS reaches direct: test_direct_on_nss")
     def test_softhsm_is_refused_where_direct_is_the_floor(self):
         world = self.make([people.user(1)], policy={"users": {"lowest_tier": "direct"}})
         with self.telling(world):

@@ -11,7 +11,7 @@ import unittest
 
 import harness
 import people
-from case import WorldCase
+from case import WorldCase, about_keys
 
 RECORD = "/userPfxCertificates/[0-9a-f]{32}-"
 HOLD = 2.5  # seconds that an answer is kept back
@@ -39,6 +39,7 @@ VICTIMS = {"agentd": ("agentd",), "hsm": ("hsm",), "uploader": ("uploader",),
            "all": ("agentd", "hsm", "uploader")}
 
 
+@about_keys
 class Restart(WorldCase):
     """One world; each test takes a user of its own through it."""
 

@@ -94,6 +94,11 @@ static void the_end_is_the_end(void **state)
     assert_false(pfx_flow_may(PFX_ORDERED, PFX_NEW));
     assert_false(pfx_flow_may(PFX_ACTIVE, PFX_KEYED));
     assert_true(pfx_flow_may(PFX_HELD, PFX_KEYED));
+    assert_false(pfx_flow_may(PFX_NEW, PFX_CHECKED));
+    assert_true(pfx_flow_may(PFX_KEYED, PFX_CHECKED)); /* answered with its certificate */
+    /* The CA may revoke whatever it issued. */
+    for (unsigned from = PFX_ORDERED; from <= PFX_HELD; from++)
+        assert_true(pfx_flow_may((enum pfx_state)from, PFX_ENDED));
 }
 
 static void words_of_the_ca(void **state)

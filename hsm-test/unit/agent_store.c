@@ -13,6 +13,7 @@
 
 #include "agent/outbox.h"
 #include "agent/store.h"
+#include "crypto/encode.h"
 
 struct place {
     char dir[64];
@@ -36,7 +37,8 @@ static int drop_place(void **state)
     struct place *p = *state;
     static const char *const names[] = {
         "state/store.db",    "state/store.db-wal",    "state/store.db-shm",   "state/lock",
-        "state/store.db.v1", "state/store.db.v1-wal", "state/store.db.v1-shm"};
+        "state/store.db.v1", "state/store.db.v1-wal", "state/store.db.v1-shm", "state/store.db.v2",
+        "state/store.db.v2-wal", "state/store.db.v2-shm"};
     char path[200];
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", p->dir, names[i]);
@@ -120,6 +122,90 @@ static void newer_is_refused(void **state)
     assert_non_null(strstr(err.text, "99"));
 }
 
+/* The program's steps and one more. */
+static size_t next_version(const char *steps[8], const char *more)
+{
+    size_t n = 0;
+    for (; n < pfx_n_migrations; n++)
+        steps[n] = pfx_migrations[n];
+    assert_true(n < 8);
+    steps[n++] = more;
+    return n;
+}
+
+/* A store as version 1 wrote it: its statements, by their hash, and rows of its own. */
+static void a_store_of_version_1(void **state)
+{
+    struct place *p = *state;
+    struct pfx_error err = PFX_ERROR_NONE;
+    uint8_t hash[32];
+    char hex[65];
+    assert_true(pfx_sha256(pfx_migrations[0], strlen(pfx_migrations[0]), hash));
+    assert_string_equal(pfx_hex(hash, sizeof(hash), hex),
+                        "ca2b9b8502203a3353d7a865ff183409928ac6cc77a15d3a8f2df3da8b4090a8");
+    struct pfx_db *old;
+    assert_int_equal(mkdir(p->state, 0700), 0);
+    assert_true(pfx_ok(pfx_db_open(p->file, &old, &err)));
+    assert_true(pfx_ok(pfx_store_migrate(old, pfx_migrations, 1, &err)));
+    assert_true(pfx_ok(pfx_db_script(
+        old,
+        "INSERT INTO user(id, hex, upn, enabled, proxies, snapshot_hash, seen_pass, salt)"
+        " VALUES('u', 'u', 'u', 1, '[]', x'00', 1, zeroblob(16));"
+        "INSERT INTO rule VALUES('r', 7); INSERT INTO member VALUES('u', 'r', 7);"
+        "INSERT INTO enrolment(id, user, purpose, intune, attempt, state, rule, product,"
+        " organization, years, days, profile_type, client_auth, key_type, profile, addresses,"
+        " created_at, changed_at, order_token, order_id, ordered_at, info_at, thumbprint, cert, covered)"
+        " VALUES(1, 'u', 'signing', 'smimeSigning', 1, 'ACTIVE', 'r', 'p', 0, 1, 0, 'strict', 0,"
+        " 'ec-p256', 'modern', '[\"a@b.de\"]', 1, 2, 't', 4711, 3, 4, 'ab', x'30', 1),"
+        " (2, 'u', 'encryption', 'smimeEncryption', 1, 'ORDERED', 'r', 'p', 0, 1, 0, 'strict', 0,"
+        " 'ec-p256', 'modern', '[]', 1, 2, 't2', 4712, 3, 4, NULL, NULL, 1);"
+        "INSERT INTO parcel VALUES(1, 'NEEDLE', 'NEEDLE');"
+        "INSERT INTO job(scope, enrolment, ver, arm, kind, not_before, created_at)"
+        " VALUES('o:2', 2, 1, 'uploader', 'up.order_info', 5, 5);",
+        &err)));
+    pfx_db_close(old);
+    struct pfx_store *store = open_store(p);
+    struct pfx_enrolment e PFX_AUTOENROLMENT = {0}, waiting PFX_AUTOENROLMENT = {0};
+    assert_true(pfx_ok(pfx_enrolment_load(store, 1, &e, &err)));
+    assert_true(pfx_ok(pfx_enrolment_load(store, 2, &waiting, &err)));
+    assert_int_equal(e.at, PFX_ACTIVE);
+    assert_int_equal(e.order_id, 4711);
+    assert_string_equal(e.addresses, "[\"a@b.de\"]");
+    assert_int_equal(e.cert.len, 1);
+    assert_null(e.custom_fields);
+    assert_null(e.revoked_then);
+    assert_int_equal(e.revoked_at + e.renewal_of + e.replaces + e.non_repudiation, 0);
+    assert_int_equal(e.covered, 0);        /* so that the first poll goes back to it */
+    assert_int_equal(e.info_at, 0);        /* it is asked for singly no more */
+    assert_int_equal(waiting.info_at, 4);  /* and this one goes on */
+    int64_t n;
+    assert_true(pfx_ok(pfx_db_int(store->db, &err, 0, &n,
+                                  "SELECT count(*) FROM job JOIN parcel JOIN member",
+                                  PFX_NO_PARAMS)));
+    assert_int_equal(n, 1);
+    assert_true(pfx_ok(pfx_db_script(store->db,
+                                     "INSERT INTO mailbox(read_at, id, addresses)"
+                                     " VALUES(1, 'box', '[]');"
+                                     "INSERT INTO mailbox_right(read_at, upn, mailbox)"
+                                     " VALUES(1, 'A@b.de', 'box');"
+                                     "INSERT INTO removal(record_id, upn, thumbprint, purpose, why,"
+                                     " asked_at) VALUES('r', '', '', '', '', 1);",
+                                     &err)));
+    assert_true(pfx_ok(pfx_db_int(store->db, &err, 0, &n,
+                                  "SELECT count(*) FROM mailbox_right WHERE upn = 'a@B.de'",
+                                  PFX_NO_PARAMS)));
+    assert_int_equal(n, 1);
+    pfx_store_close(store);
+    char path[200];
+    snprintf(path, sizeof(path), "%s.v1", p->file);
+    assert_true(pfx_ok(pfx_db_open(path, &old, &err)));
+    assert_true(pfx_ok(pfx_db_int(old, &err, 0, &n, "PRAGMA user_version", PFX_NO_PARAMS)));
+    assert_int_equal(n, 1);
+    assert_true(pfx_ok(pfx_db_int(old, &err, 0, &n, "SELECT count(*) FROM parcel", PFX_NO_PARAMS)));
+    assert_int_equal(n, 0);
+    pfx_db_close(old);
+}
+
 static void migration_makes_a_backup_without_parcels(void **state)
 {
     struct place *p = *state;
@@ -136,17 +222,18 @@ static void migration_makes_a_backup_without_parcels(void **state)
         " 'r', 'p', 0, 1, 0, 'strict', 0, 'ec-p256', 'modern', '[]', 1, 1, 't');"
         "INSERT INTO parcel VALUES(1, 'NEEDLE-IN-THE-PFX', 'NEEDLE-IN-THE-SEAL');",
         &err)));
-    const char *steps[] = {pfx_migrations[0], "ALTER TABLE user ADD COLUMN more TEXT;"};
-    assert_true(pfx_ok(pfx_store_migrate(store->db, steps, 2, &err)));
+    const char *steps[8];
+    size_t n_steps = next_version(steps, "ALTER TABLE user ADD COLUMN more TEXT;");
+    assert_true(pfx_ok(pfx_store_migrate(store->db, steps, n_steps, &err)));
     int64_t n;
     assert_true(pfx_ok(pfx_db_int(store->db, &err, 0, &n, "PRAGMA user_version", PFX_NO_PARAMS)));
-    assert_int_equal(n, 2);
+    assert_int_equal(n, n_steps);
     assert_true(
         pfx_ok(pfx_db_int(store->db, &err, 0, &n, "SELECT count(*) FROM parcel", PFX_NO_PARAMS)));
     assert_int_equal(n, 1);
     pfx_store_close(store);
     char path[200];
-    snprintf(path, sizeof(path), "%s.v1", p->file);
+    snprintf(path, sizeof(path), "%s.v%zu", p->file, pfx_n_migrations);
     assert_int_equal(mode_of(path), 0600);
     struct pfx_db *copy;
     assert_true(pfx_ok(pfx_db_open(path, &copy, &err)));
@@ -169,12 +256,13 @@ static void failed_migration_changes_nothing(void **state)
 {
     struct pfx_store *store = open_store(*state);
     struct pfx_error err = PFX_ERROR_NONE;
-    const char *steps[] = {pfx_migrations[0], "CREATE TABLE fresh(a); SELECT no_such_function();"};
+    const char *steps[8];
+    size_t n_steps = next_version(steps, "CREATE TABLE fresh(a); SELECT no_such_function();");
     int64_t n;
-    assert_true(pfx_failed(pfx_store_migrate(store->db, steps, 2, &err)));
+    assert_true(pfx_failed(pfx_store_migrate(store->db, steps, n_steps, &err)));
     err = PFX_ERROR_NONE;
     assert_true(pfx_ok(pfx_db_int(store->db, &err, 0, &n, "PRAGMA user_version", PFX_NO_PARAMS)));
-    assert_int_equal(n, 1);
+    assert_int_equal(n, pfx_n_migrations);
     assert_true(pfx_ok(pfx_db_int(store->db, &err, 0, &n,
                                   "SELECT count(*) FROM sqlite_schema WHERE name = 'fresh'",
                                   PFX_NO_PARAMS)));
@@ -290,6 +378,7 @@ int main(void)
         PLACE(modes_and_lock),
         PLACE(values),
         PLACE(newer_is_refused),
+        PLACE(a_store_of_version_1),
         PLACE(migration_makes_a_backup_without_parcels),
         PLACE(failed_migration_changes_nothing),
         PLACE(full_disk),

@@ -56,6 +56,32 @@ static void another_file_stays(void **state)
     assert_string_equal(text, "one\n");
 }
 
+static void bytes_of_any_value(void **state)
+{
+    (void)state;
+    struct pfx_error err = PFX_ERROR_NONE;
+    static const uint8_t data[] = {'R', 0, 0xFF, 0}, other[] = {'R', 0, 0xFE, 0};
+    uint8_t back[16];
+    bool fresh = false;
+    char path[128];
+    (void)snprintf(path, sizeof(path), "%s/key.blob", dir);
+    assert_true(pfx_ok(cli_file_put_bytes(NULL, path, (struct pfx_bytes){data, 4}, &fresh, &err)));
+    assert_true(fresh);
+    assert_true(pfx_ok(cli_file_put_bytes(NULL, path, (struct pfx_bytes){data, 4}, &fresh, &err)));
+    assert_false(fresh);
+    assert_int_equal(
+        cli_file_put_bytes(NULL, path, (struct pfx_bytes){other, 4}, &fresh, &err).cls,
+        PFX_CLASS_REFUSED);
+    assert_int_equal(cli_file_put_bytes(NULL, path, (struct pfx_bytes){data, 2}, &fresh, &err).cls,
+                     PFX_CLASS_REFUSED);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_int_equal(fread(back, 1, sizeof(back), file), 4);
+    (void)fclose(file);
+    assert_memory_equal(back, data, 4);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void links_are_not_followed(void **state)
 {
     (void)state;
@@ -84,6 +110,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_file_stays),
+        cmocka_unit_test(bytes_of_any_value),
         cmocka_unit_test(links_are_not_followed),
         cmocka_unit_test(names_stay_in_the_folder),
     };

@@ -16,6 +16,7 @@ static pfx_result load(const char *yaml, struct pfx_agent_conf **ret)
 }
 
 #define GROUP "00000000-0000-4000-8000-00000000000A"
+#define OTHER "00000000-0000-4000-8000-00000000000B"
 #define RULE "rules:\n  - name: staff\n    group: " GROUP "\n    product: secure_email_mailbox\n"
 
 static void smallest(void **state)
@@ -73,6 +74,7 @@ static void everything(void **state)
                    "  intune: encryption\n"
                    "  validity: 824d\n"
                    "  key: ec-p384\n"
+                   "  profile: compat\n"
                    "  profile_type: multipurpose\n"
                    "  client_auth: true\n"
                    "  payment: balance\n"
@@ -80,7 +82,7 @@ static void everything(void **state)
                    "  {name: b, group: " GROUP ", product: secure_email_organization,\n"
                    "   organization: 7, purpose: dual, validity: 2y}\n"
                    "- name: c\n"
-                   "  group: " GROUP "\n"
+                   "  group: " OTHER "\n"
                    "  product: secure_email_organization\n"
                    "  organization: 7\n"
                    "  purpose: encryption\n"
@@ -100,16 +102,118 @@ static void everything(void **state)
     assert_int_equal(rule[0].years, 0);
     assert_int_equal(rule[0].days, 824);
     assert_int_equal(rule[0].key_type, PFX_KEY_EC_P384);
+    assert_int_equal(rule[0].profile, PFX_PROFILE_COMPAT);
+    assert_int_equal(rule[1].profile, PFX_PROFILE_MODERN);
     assert_true(rule[0].client_auth);
     assert_string_equal(rule[0].common_name_indicator, "given_name_surname");
     assert_string_equal(rule[0].payment_method, "balance");
     assert_int_equal(rule[1].years, 2);
     assert_int_equal(rule[1].intune, PFX_PURPOSE_SIGNING);
     assert_string_equal(rule[1].common_name_indicator, "organization_name");
-    assert_int_equal(rule[1].line, 17);
+    assert_int_equal(rule[1].line, 18);
     assert_string_equal(rule[2].common_name_indicator, "email_address");
     assert_int_equal(rule[2].intune, PFX_PURPOSE_ENCRYPTION);
     pfx_agent_conf_free(conf);
+}
+
+/* Products, and what an order says besides: a list within a list. */
+static void orders(void **state)
+{
+    (void)state;
+    struct pfx_agent_conf *conf = NULL;
+    assert_ok(load("rules:\n"
+                   "- name: a\n"
+                   "  group: " GROUP "\n"
+                   "  product: client_premium\n"
+                   "  organization: 7\n"
+                   "  custom_fields:\n"
+                   "  - id: 11\n"
+                   "    value: cost centre 4711\n"
+                   "  - {value: \"x: \\\"y\\\"\", id: 12}\n"
+                   "  comment: 'S/MIME for all'\n"
+                   "  renewal: true\n"
+                   "  client_auth: true\n"
+                   "  non_repudiation: true\n"
+                   "  on_revoked: enrol_again\n"
+                   "- {name: b, group: " OTHER ", product: class1_smime}\n"
+                   "- {name: c, group: " OTHER ", product: client_authentication_plus,\n"
+                   "   organization: 7, purpose: encryption, profile_type: strict}\n"
+                   "- {name: d, group: " GROUP ", product: internal, purpose: encryption,\n"
+                   "   on_revoked: remove, shared_mailboxes: true, client_auth: false,\n"
+                   "   non_repudiation: false, renewal: false}\n"
+                   "- {name: e, group: 00000000-0000-4000-8000-00000000000C,\n"
+                   "   product: secure_email_sponsor, organization: 7, common_name: pseudonym}\n",
+                   &conf),
+              &err);
+    const struct pfx_rule_conf *rule = conf->rules;
+    assert_int_equal(rule[0].n_fields, 2);
+    assert_int_equal(rule[0].fields[0].id, 11);
+    assert_string_equal(rule[0].fields[0].value, "cost centre 4711");
+    assert_int_equal(rule[0].fields[1].id, 12);
+    assert_string_equal(rule[0].fields[1].value, "x: \"y\"");
+    assert_string_equal(rule[0].comment, "S/MIME for all");
+    assert_true(rule[0].renewal && rule[0].client_auth && rule[0].non_repudiation);
+    assert_int_equal(rule[0].on_revoked, PFX_REVOKED_ENROL_AGAIN);
+    assert_string_equal(rule[0].profile_type, "multipurpose");
+    assert_string_equal(rule[0].common_name_indicator, "given_name_surname");
+    assert_string_equal(rule[1].profile_type, "multipurpose");
+    assert_null(rule[1].common_name_indicator);
+    assert_int_equal(rule[1].n_fields, 0);
+    assert_null(rule[1].fields);
+    assert_null(rule[1].comment);
+    assert_false(rule[1].renewal || rule[1].non_repudiation || rule[1].shared_mailboxes);
+    assert_int_equal(rule[1].on_revoked, PFX_REVOKED_TELL);
+    assert_string_equal(rule[2].profile_type, "strict");
+    assert_null(rule[2].common_name_indicator);
+    assert_null(rule[3].profile_type);
+    assert_int_equal(rule[3].on_revoked, PFX_REVOKED_REMOVE);
+    assert_true(rule[3].shared_mailboxes);
+    assert_string_equal(rule[4].common_name_indicator, "pseudonym");
+    pfx_agent_conf_free(conf);
+}
+
+/* What is printed is taken, as it stands and with each option in force. */
+static void example(void **state)
+{
+    (void)state;
+    struct pfx_agent_conf *conf = NULL;
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(1 << 20);
+    struct pfx_buf report PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(65536);
+    pfx_conf_example(PFX_CONF_AGENT, &text);
+    test_write(path, pfx_buf_str(&text), 0600);
+    assert_int_equal(pfx_conf_check(PFX_CONF_AGENT, path, &report), 0);
+    assert_ok(load(pfx_buf_str(&text), &conf), &err);
+    assert_int_equal(conf->n_rules, 1);
+    assert_int_equal(conf->rules[0].n_fields, 0); /* a sample must not go into orders */
+    pfx_agent_conf_free(conf);
+    conf = NULL;
+    /* "# name: value" and "# - name: value" become live; a comment isn't of that form. */
+    char *s PFX_AUTOFREE = pfx_strdup(pfx_buf_str(&text));
+    struct pfx_buf live PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(1 << 20);
+    for (char *line = s, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        *end = 0;
+        char *at = line + strspn(line, " ");
+        size_t name = 0;
+        if (strncmp(at, "# ", 2) == 0)
+            name = strspn(at + 2, "- abcdefghijklmnopqrstuvwxyz_");
+        char *colon = at + 2 + name;
+        bool option = name > 0 && *colon == ':' && !memchr(at + 4, ' ', name - 2);
+        pfx_buf_addf(&live, "%.*s%s\n", (int)(at - line), line, option ? at + 2 : at);
+    }
+    /* For the product of the sample some of them don't fit; all others do. */
+    pfx_buf_reset(&report);
+    test_write(path, pfx_buf_str(&live), 0600);
+    (void)pfx_conf_check(PFX_CONF_AGENT, path, &report);
+    static const char *const unfit[] = {"rules[].organization", "rules[].common_name",
+                                        "rules[].intune"};
+    char *lines PFX_AUTOFREE = pfx_strdup(pfx_buf_str(&report));
+    size_t n = 0;
+    for (char *line = lines, *end; (end = strchr(line, '\n')) != NULL; line = end + 1, n++) {
+        *end = 0;
+        if (n >= 3 || !strstr(line, unfit[n]))
+            fail_msg("%s", line);
+    }
+    assert_int_equal(n, 3);
 }
 
 static void mistakes(void **state)
@@ -195,7 +299,7 @@ static void mistakes(void **state)
         {RULE "    client_auth: 1\n", 5, "rules[].client_auth", "true or false"},
         {RULE "    purpose: sign\n", 5, "rules[].purpose", "signing, encryption or dual"},
         {RULE "    key: rsa-1024\n", 5, "rules[].key", "rsa-2048, "},
-        {RULE "    profile: compat\n", 5, "rules[].profile", "expected modern"},
+        {RULE "    profile: legacy\n", 5, "rules[].profile", "expected modern or compat"},
         {RULE "    validity: 3y\n", 5, "rules[].validity", "1d to 824d"},
         {RULE "    validity: 825d\n", 5, "rules[].validity", "1d to 824d"},
         {RULE "    validity: 1\n", 5, "rules[].validity", "1y, 2y"},
@@ -218,8 +322,59 @@ static void mistakes(void **state)
         {RULE "    intune: signing\n", 5, "rules[].intune", "purpose dual"},
         {RULE "    purpose: dual\n    intune: both\n", 6, "rules[].intune", "signing or encryption"},
         {RULE "    common_name: pseudonym\n", 5, "rules[].common_name", "mailbox"},
-        {RULE "  - name: staff\n    group: " GROUP "\n    product: secure_email_mailbox\n", 5,
+        {RULE "  - name: staff\n    group: " OTHER "\n    product: secure_email_mailbox\n", 5,
          "rules[].name", "the rule on line 2"},
+        {RULE "  - name: b\n    group: " GROUP "\n    product: class1_smime\n", 6, "rules[].group",
+         "the rule on line 2"},
+        {RULE "    purpose: dual\n  - name: b\n    group: " GROUP "\n    product: class1_smime\n",
+         7, "rules[].group", "purpose signing already"},
+
+        /* products, and what their orders take */
+        {"rules:\n- {name: a, group: " GROUP ", product: class1_smime, organization: 1}\n", 2,
+         "rules[].organization", "class1_smime has no organization"},
+        {"rules:\n- {name: a, group: " GROUP ", product: client_premium}\n", 2,
+         "rules[].organization", "is missing"},
+        {"rules:\n- {name: a, group: " GROUP ", product: client_authentication_plus}\n", 2,
+         "rules[].organization", "is missing"},
+        {"rules:\n- {name: a, group: " GROUP ", product: class1_smime,\n"
+         "   common_name: pseudonym}\n", 3, "rules[].common_name", "no choice"},
+        {"rules:\n- {name: a, group: " GROUP ", product: client_premium, organization: 1,\n"
+         "   common_name: email_address}\n", 3, "rules[].common_name",
+         "expected one of given_name_surname|pseudonym"},
+        {"rules:\n- {name: a, group: " GROUP ", product: secure_email_sponsor, organization: 1,\n"
+         "   common_name: organization_name}\n", 3, "rules[].common_name", "doesn't take"},
+        {"rules:\n- {name: a, group: " GROUP ", product: secure_email_organization,\n"
+         "   organization: 1, common_name: pseudonym}\n", 3, "rules[].common_name", "doesn't take"},
+        {"rules:\n- {name: a, group: " GROUP ", product: client_email_security_plus,\n"
+         "   organization: 1, profile_type: strict}\n", 3, "rules[].profile_type",
+         "always multipurpose"},
+        {"rules:\n- {name: a, group: " GROUP ", product: internal,\n   profile_type: strict}\n", 3,
+         "rules[].profile_type", "no profile type"},
+        {"rules:\n- {name: a, group: " GROUP ", product: internal,\n   payment: balance}\n", 3,
+         "rules[].payment", "isn't ordered at DigiCert"},
+        {"rules:\n- {name: a, group: " GROUP ", product: internal,\n   client_auth: true}\n", 3,
+         "rules[].client_auth", "isn't ordered at DigiCert"},
+        {"rules:\n- {name: a, group: " GROUP ", product: internal,\n"
+         "   custom_fields: [{id: 1, value: x}]}\n", 3, "rules[].custom_fields", "isn't ordered"},
+        {RULE "    client_auth: true\n", 5, "rules[].client_auth", "profile_type: multipurpose"},
+        {RULE "    purpose: encryption\n    non_repudiation: true\n", 6, "rules[].non_repudiation",
+         "signs nothing"},
+        {RULE "    custom_fields:\n", 5, "rules[].custom_fields", "no value"},
+        {RULE "    custom_fields: []\n", 5, "rules[].custom_fields", "too few"},
+        {RULE "    custom_fields: 11\n", 5, "rules[].custom_fields", "isn't a list"},
+        {RULE "    custom_fields:\n    - 11\n", 6, "rules[].custom_fields[]", "isn't a map"},
+        {RULE "    custom_fields:\n    - id: 11\n", 6, "rules[].custom_fields[].value",
+         "is missing"},
+        {RULE "    custom_fields:\n    - id: x\n      value: y\n", 6, "rules[].custom_fields[].id",
+         "decimal"},
+        {RULE "    custom_fields:\n    - id: 1\n      value: \"\"\n", 7,
+         "rules[].custom_fields[].value", "1 to 255"},
+        {RULE "    custom_fields:\n    - id: 1\n      vale: y\n", 7, "rules[].custom_fields[].vale",
+         "did you mean rules[].custom_fields[].value?"},
+        {RULE "    custom_fields:\n    - {id: 1, value: x}\n    - {id: 1, value: y}\n", 7,
+         "rules[].custom_fields[].id", "line 6 already"},
+        {RULE "    comment: \"a\\nb\"\n", 5, "rules[].comment", "control character"},
+        {RULE "    on_revoked: forget\n", 5, "rules[].on_revoked", "tell, remove or enrol_again"},
 
         /* across options */
         {RULE "schedule:\n  retry_max: 1s\n", 6, "schedule.retry_max", "less than"},
@@ -323,7 +478,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(smallest),     cmocka_unit_test(everything), cmocka_unit_test(mistakes),
+        cmocka_unit_test(smallest),     cmocka_unit_test(everything), cmocka_unit_test(orders),
+        cmocka_unit_test(example),      cmocka_unit_test(mistakes),
         cmocka_unit_test(all_mistakes), cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

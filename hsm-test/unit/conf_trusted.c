@@ -5,6 +5,7 @@
 #include "api/conf/agent_conf.h"
 #include "api/conf/hsm_policy.h"
 #include "api/conf/option.h"
+#include "api/conf/pins.h"
 #include "api/conf/uploader_conf.h"
 #include "crypto/encode.h"
 
@@ -13,6 +14,11 @@ static char *path;
 static struct pfx_error err;
 
 #define TENANT "entra:\n  tenant: 00000000-0000-4000-8000-000000000002\n"
+
+#define PIN_A "sha256//AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+#define PIN_B "sha256//Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
+#define PIN_NEXT(host, keys) "    - host: " host "\n      keys: \"" keys "\"\n"
+#define PIN(host, keys) "tls:\n  pins:\n" PIN_NEXT(host, keys)
 
 static pfx_result load_uploader(const char *yaml, struct pfx_uploader_conf **ret)
 {
@@ -64,6 +70,88 @@ static void uploader_defaults(void **state)
     pfx_uploader_conf_free(conf);
 }
 
+/* Microsoft's clouds: the hosts of each, and that a given one counts more. */
+static void uploader_pins(void **state)
+{
+    (void)state;
+    struct pfx_uploader_conf *conf = NULL;
+    assert_ok(load_uploader(TENANT PIN("WWW.digicert.com", PIN_A ";" PIN_B)
+                                PIN_NEXT("graph.microsoft.com", PIN_B) PIN_NEXT("p", PIN_A)
+                                    "proxy: {url: 'https://p:3128'}\n", &conf), &err);
+    char host[PFX_HOST_SIZE];
+    assert_string_equal(pfx_pins_of(conf, pfx_conf_host(conf->digicert_url, host)),
+                        PIN_A ";" PIN_B);
+    assert_string_equal(pfx_pins_of(conf, pfx_conf_host("https://Graph.Microsoft.COM.:443/x", host)),
+                        PIN_B);
+    assert_string_equal(pfx_pins_of(conf, pfx_conf_host(conf->proxy, host)), PIN_A);
+    assert_null(pfx_pins_of(conf, pfx_conf_host(conf->login_url, host)));
+    assert_string_equal(pfx_conf_host("https://[::1]:8443/a", host), "::1");
+    pfx_uploader_conf_free(conf);
+}
+
+static void uploader_clouds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *cloud;
+        enum pfx_cloud choice;
+        const char *login, *graph, *exchange;
+    } rows[] = {
+        {"global", PFX_CLOUD_GLOBAL, "https://login.microsoftonline.com",
+         "https://graph.microsoft.com", "https://outlook.office365.com"},
+        {"usgov", PFX_CLOUD_USGOV, "https://login.microsoftonline.us", "https://graph.microsoft.us",
+         "https://outlook.office365.us"},
+        {"usgov-dod", PFX_CLOUD_USGOV_DOD, "https://login.microsoftonline.us",
+         "https://dod-graph.microsoft.us", "https://webmail.apps.mil"},
+        {"china", PFX_CLOUD_CHINA, "https://login.partner.microsoftonline.cn",
+         "https://microsoftgraph.chinacloudapi.cn", "https://partner.outlook.cn"},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct pfx_uploader_conf *conf = NULL;
+        char *yaml PFX_AUTOFREE = pfx_asprintf(TENANT "  cloud: %s\n", rows[i].cloud);
+        assert_ok(load_uploader(yaml, &conf), &err);
+        assert_int_equal(conf->cloud, rows[i].choice);
+        assert_string_equal(conf->login_url, rows[i].login);
+        assert_string_equal(conf->graph_url, rows[i].graph);
+        assert_string_equal(conf->exchange_url, rows[i].exchange);
+        pfx_uploader_conf_free(conf);
+        char *own PFX_AUTOFREE = pfx_asprintf(
+            TENANT "  cloud: %s\n  url: https://l.example\ngraph: {url: https://g.example}\n"
+                   "exchange: {url: https://e.example}\n", rows[i].cloud);
+        assert_ok(load_uploader(own, &conf), &err);
+        assert_string_equal(conf->login_url, "https://l.example");
+        assert_string_equal(conf->graph_url, "https://g.example");
+        assert_string_equal(conf->exchange_url, "https://e.example");
+        pfx_uploader_conf_free(conf);
+    }
+}
+
+/* One app registration for everything unless others are named. */
+static void uploader_apps(void **state)
+{
+    (void)state;
+    struct pfx_uploader_conf *conf = NULL;
+    assert_ok(load_uploader(TENANT "  app: one\n", &conf), &err);
+    assert_int_equal(conf->sign_in, PFX_SIGN_IN_ASSERTION);
+    assert_string_equal(conf->import_app, "one");
+    assert_string_equal(conf->mail_app, "one");
+    assert_string_equal(conf->exchange_app, "one");
+    pfx_uploader_conf_free(conf);
+    assert_ok(load_uploader(TENANT "  import_app: a\n  mail_app: b\n  exchange_app: c\n", &conf),
+              &err);
+    assert_string_equal(conf->app, "main");
+    assert_string_equal(conf->import_app, "a");
+    assert_string_equal(conf->mail_app, "b");
+    assert_string_equal(conf->exchange_app, "c");
+    pfx_uploader_conf_free(conf);
+    assert_ok(load_uploader(TENANT "  sign_in: azure-vm\n"
+                                   "  identity: 00000000-0000-4000-8000-00000000000F\n", &conf),
+              &err);
+    assert_int_equal(conf->sign_in, PFX_SIGN_IN_AZURE_VM);
+    assert_string_equal(conf->identity, "00000000-0000-4000-8000-00000000000f");
+    pfx_uploader_conf_free(conf);
+}
+
 static void uploader_mistakes(void **state)
 {
     (void)state;
@@ -92,6 +180,28 @@ static void uploader_mistakes(void **state)
         {TENANT "proxy:\n  url: http://h\n", 4, "proxy.url", "http://host:port"},
         {TENANT "proxy:\n  url: http://u:secret@h:1\n", 4, "proxy.url", "user and password"},
         {TENANT "proxy:\n  except: localhost\n", 4, "proxy.except", "there is no proxy"},
+        {TENANT "  cloud: germany\n", 3, "entra.cloud", "usgov-dod"},
+        {TENANT "  sign_in: password\n", 3, "entra.sign_in", "azure-arc"},
+        {TENANT "  import_app: Has Space\n", 3, "entra.import_app", ""},
+        {TENANT "  sign_in: azure-arc\n  identity: 00000000-0000-4000-8000-00000000000f\n", 4,
+         "entra.identity", "azure-vm"},
+        {TENANT "  identity: 00000000-0000-4000-8000-00000000000f\n", 3, "entra.identity",
+         "azure-vm"},
+        {TENANT "proxy:\n  user: a:b\n  url: http://h:1\n", 4, "proxy.user", "colon"},
+        {TENANT "proxy:\n  user: a\n  url: http://h:1\n  auth: ntlm\n", 6, "proxy.auth",
+         "basic or digest"},
+        {TENANT "proxy:\n  user: a\n", 4, "proxy.user", "there is no proxy"},
+        {TENANT "proxy:\n  except: 10.0.0.0/8\n  url: http://h:1\n", 4, "proxy.except", "networks"},
+        {TENANT PIN("www.digicert.com", PIN_A ";sha256//AAAA"), 6, "tls.pins[].keys", "32 bytes"},
+        {TENANT PIN("www.digicert.com", PIN_A ";"), 6, "tls.pins[].keys", "32 bytes"},
+        {TENANT PIN("www.digicert.com", PIN_A " "), 6, "tls.pins[].keys", "32 bytes"},
+        {TENANT PIN("www.digicert.com", "/etc/ssl/certs/the-key-of-this-host-in-a-file-of-ours.pem"),
+         6, "tls.pins[].keys", "32 bytes"},
+        {TENANT PIN("www.digicert.com:443", PIN_A), 5, "tls.pins[].host", "without port"},
+        {TENANT PIN("digicert.com", PIN_A), 5, "tls.pins[].host", "no URL"},
+        {TENANT PIN("h", PIN_A) "proxy: {url: 'http://h:1'}\n", 5, "tls.pins[].host", "no URL"},
+        {TENANT PIN("www.digicert.com", PIN_A) PIN_NEXT("www.digicert.com", PIN_B), 7,
+         "tls.pins[].host", "already"},
         {TENANT "limits:\n  max_body: 8MB\n", 4, "limits.max_body", "from 64KiB to 64MiB"},
         {TENANT "limits:\n  max_body: 65MiB\n", 4, "limits.max_body", "from 64KiB to 64MiB"},
         {TENANT "limits:\n  in_flight: 0\n", 4, "limits.in_flight", "from 1 to 256"},
@@ -141,6 +251,8 @@ static void policy_defaults(void **state)
     assert_string_equal(policy->apps[0].client_id, "00000000-0000-4000-8000-00000000000f");
     for (int i = 0; i < PFX_KEY_TYPE_COUNT; i++)
         assert_true(policy->key_types[i]);
+    assert_true(policy->profiles[PFX_PROFILE_MODERN]);
+    assert_false(policy->profiles[PFX_PROFILE_COMPAT]);
     assert_false(policy->wrapped_keys);
     assert_int_equal(policy->lowest_tier, PFX_TIER_TRANSIT);
     assert_int_equal(policy->max_cert_days, 825);
@@ -171,6 +283,7 @@ static void policy_choices(void **state)
                           "  - {name: b, client_id: 00000000-0000-4000-8000-000000000001}\n"
                           "users:\n  ca_roots: /r\n  keys: wrapped\n  lowest_tier: direct\n"
                           "  key_types:\n  - ec-p384\n  - rsa-2048\n"
+                          "  profiles: [compat]\n"
                           "encryption_key: {provider: x, type: rsa-2048, oaep: sha256}\n",
                           &policy),
               &err);
@@ -181,6 +294,8 @@ static void policy_choices(void **state)
     assert_int_equal(policy->encryption_type, PFX_KEY_RSA_2048);
     assert_true(policy->key_types[PFX_KEY_EC_P384] && policy->key_types[PFX_KEY_RSA_2048]);
     assert_false(policy->key_types[PFX_KEY_RSA_3072] || policy->key_types[PFX_KEY_EC_P256]);
+    assert_true(policy->profiles[PFX_PROFILE_COMPAT]);
+    assert_false(policy->profiles[PFX_PROFILE_MODERN]);
     pfx_hsm_policy_free(policy);
 }
 
@@ -221,10 +336,12 @@ static void policy_mistakes(void **state)
     }
     struct pfx_buf report PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(65536);
     test_write(path, TOKENS "entra:\n  apps:\n  - {name: a}\n  - {name: a}\nusers:\n"
-                            "  key_types: [rsa-2048, rsa-512, [x]]\n  keys: hsm\n",
+                            "  key_types: [rsa-2048, rsa-512, [x]]\n  keys: hsm\n"
+                            "  profiles: [modern, rc2-40]\n",
                0600);
-    assert_int_equal(pfx_conf_check(PFX_CONF_HSM_POLICY, path, &report), 9);
+    assert_int_equal(pfx_conf_check(PFX_CONF_HSM_POLICY, path, &report), 10);
     assert_has(pfx_buf_str(&report), ":11: users.key_types: \"rsa-512\" isn't right");
+    assert_has(pfx_buf_str(&report), ":13: users.profiles: \"rc2-40\" isn't right");
     assert_has(pfx_buf_str(&report),
                ":9: entra.apps[].name: \"a\" is the name of the app on line 8");
     assert_has(pfx_buf_str(&report), ":10: users.ca_roots: it is missing");
@@ -318,9 +435,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(uploader_defaults), cmocka_unit_test(uploader_mistakes),
+        cmocka_unit_test(uploader_clouds),   cmocka_unit_test(uploader_apps),
         cmocka_unit_test(policy_defaults),   cmocka_unit_test(policy_choices),
         cmocka_unit_test(policy_mistakes),   cmocka_unit_test(examples),
-        cmocka_unit_test(trust),
+        cmocka_unit_test(trust),             cmocka_unit_test(uploader_pins),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -13,3 +13,7 @@ pfx_unit(crypto_oaep crypto_tool)
 pfx_unit(crypto_jwt crypto_tool)
 pfx_unit(crypto_ticket pfx_crypto)
 pfx_unit(crypto_cert crypto_tool)
+if(NOT PFX_SANITIZE) # which have their own malloc
+    pfx_unit(crypto_wipe pfx_crypto Threads::Threads ${CMAKE_DL_LIBS})
+    target_sources(crypto_wipe PRIVATE ${PFX_WIPE})
+endif()

@@ -69,6 +69,39 @@ static struct pfx_csr_spec spec_of(const struct signer *s, const char *name)
                                  .n_emails = 2};
 }
 
+/* A CA of one's own copies the key usages out of the request. */
+static void usages_by_purpose(void **state)
+{
+    const char *dir = *state;
+    static const struct {
+        enum pfx_purpose purpose;
+        const char *rsa, *ec;
+    } cases[] = {
+        {PFX_PURPOSE_SIGNING, "Digital Signature\n", "Digital Signature\n"},
+        {PFX_PURPOSE_ENCRYPTION, "Key Encipherment\n", "Key Agreement\n"},
+        {PFX_PURPOSE_DUAL, "Digital Signature, Key Encipherment\n",
+         "Digital Signature, Key Agreement\n"},
+    };
+    for (size_t i = 0; i < 6; i++) {
+        bool rsa = i < 3;
+        SIGNER s = signer_of(rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256"));
+        struct pfx_csr_spec spec = spec_of(&s, "Alice");
+        spec.purpose = cases[i % 3].purpose;
+        BUF der = pfx_buf_make(8192);
+        ERROR(err);
+        assert_ok(pfx_csr_build(&spec, sign, &s, &der, &err), &err);
+        tool_write(dir, "csr.der", pfx_buf_bytes(&der));
+        BUF said = pfx_buf_make(100000);
+        tool_must(dir, &said, "openssl", "req", "-inform", "DER", "-in", "csr.der", "-verify",
+                  "-noout", "-text", NULL);
+        PFX_AUTOFREE char *usage =
+            pfx_asprintf("X509v3 Key Usage: critical\n                    %s",
+                         rsa ? cases[i % 3].rsa : cases[i % 3].ec);
+        assert_non_null(strstr(pfx_buf_str(&said), usage));
+        assert_non_null(strstr(pfx_buf_str(&said), "E-mail Protection\n"));
+    }
+}
+
 static void others_read_it(void **state)
 {
     const char *dir = *state;
@@ -237,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         tool_test(others_read_it),
+        tool_test(usages_by_purpose),
         tool_test(signature_ending_in_zero),
         tool_test(pem_both_ways),
         cmocka_unit_test(wrong_signatures),

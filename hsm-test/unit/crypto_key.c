@@ -284,6 +284,52 @@ static void pem_is_read_by_openssl(void **state)
     assert_string_equal(pfx_buf_str(&again), pfx_buf_str(&pem));
 }
 
+/* Byte for byte what Python builds from openssl's words, and for Windows nothing else will do. */
+static void cng_blobs(void **state)
+{
+    const char *dir = *state;
+    static const struct {
+        size_t bytes;
+        uint8_t top;
+        struct pfx_bytes exponent;
+    } cases[] = {
+        {256, 0xC1, BYTES("\x01\x00\x01")}, {384, 0x80, BYTES("\x01\x00\x01")},
+        {512, 0xFF, BYTES("\x01\x00\x01")}, {256, 0xB7, BYTES("\x03")},
+        {384, 0x91, BYTES("\x03")},         {512, 0xA0, BYTES("\x03")},
+        {256, 0x7F, BYTES("\x01\x00\x01")}, /* 2,047 bits in 256 bytes */
+        {256, 0x01, BYTES("\x01\x00\x00\x00\x0F")},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        /* Any odd number is a modulus as far as its public key goes. */
+        uint8_t modulus[512];
+        for (size_t j = 0; j < cases[i].bytes; j++)
+            modulus[j] = (uint8_t)(j * 89 + i * 31 + 3);
+        modulus[0] = cases[i].top;
+        modulus[cases[i].bytes - 1] |= 1;
+        ERROR(err);
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf spki = pfx_buf_make(4096);
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf out = pfx_buf_make(4096);
+        assert_ok(pfx_spki_from_rsa((struct pfx_bytes){modulus, cases[i].bytes}, cases[i].exponent,
+                                    &spki, &err), &err);
+        tool_write(dir, "key.spki", pfx_buf_bytes(&spki));
+        tool_must(dir, NULL, TOOL_PYTHON, "cng", "key.spki", NULL);
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf want = tool_read(dir, "cng");
+        assert_true(pfx_buf_add_str(&out, "before"));
+        assert_ok(pfx_spki_cng(pfx_buf_bytes(&spki), &out, &err), &err);
+        assert_int_equal(out.len, 6 + want.len);
+        assert_memory_equal(out.data, "before", 6);
+        assert_memory_equal(out.data + 6, want.data, want.len);
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf little = pfx_buf_make(100);
+        assert_class(pfx_spki_cng(pfx_buf_bytes(&spki), &little, NULL), PFX_CLASS_INTERNAL);
+        assert_int_equal(little.len, 0);
+    }
+    PAIR pair = pair_of(EVP_EC_gen("P-256"));
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf out = pfx_buf_make(4096);
+    assert_class(pfx_spki_cng(pfx_buf_bytes(&pair.spki), &out, NULL), PFX_CLASS_USAGE);
+    assert_class(pfx_spki_cng(BYTES("rubbish"), &out, NULL), PFX_CLASS_USAGE);
+    assert_int_equal(out.len, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +341,7 @@ int main(void)
         cmocka_unit_test(digest_info_is_what_openssl_expects),
         tool_test(ecdsa),
         tool_test(pem_is_read_by_openssl),
+        tool_test(cng_blobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

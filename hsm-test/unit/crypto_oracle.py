@@ -7,6 +7,9 @@ import base64
 import datetime
 import hashlib
 import json
+import re
+import struct
+import subprocess
 import sys
 import warnings
 
@@ -260,12 +263,143 @@ def read_pfx(file, password_file, friendly):
     assert chain == [read("inter.der")], "another chain"
 
 
+def elements(der):
+    """(tag, content) of each element of a DER string: definite lengths only."""
+    found = []
+    while der:
+        tag, length, at = der[0], der[1], 2
+        if length >= 0x80:
+            at += length & 0x7F
+            length = int.from_bytes(der[2:at], "big")
+        assert len(der) >= at + length, "torn DER"
+        found.append((tag, der[at:at + length]))
+        der = der[at + length:]
+    return found
+
+
+def inside(der, *path):
+    """The content of the element at these places, from the outermost one on."""
+    for place in path:
+        der = elements(der)[place][1]
+    return der
+
+
+def oid(content):
+    numbers, value = [], 0
+    for byte in content:
+        value = value << 7 | byte & 0x7F
+        if not byte & 0x80:
+            numbers.append(value)
+            value = 0
+    first = min(numbers[0] // 40, 2)
+    return ".".join(str(n) for n in [first, numbers[0] - 40 * first, *numbers[1:]])
+
+
+def algorithm(der):
+    """An AlgorithmIdentifier as (object identifier, DER of its parameters)."""
+    parts = elements(der)
+    return oid(parts[0][1]), parts[1][1]
+
+
+def scheme_of(der):
+    """What an AlgorithmIdentifier of password-based encryption says, in words."""
+    name_of, parameters = algorithm(der)
+    if name_of != "1.2.840.113549.1.5.13":
+        salt, iterations = elements(parameters)
+        return name_of, len(salt[1]), int.from_bytes(iterations[1], "big")
+    kdf, cipher = elements(parameters)
+    kdf_oid, kdf_parameters = algorithm(kdf[1])
+    salt, iterations, *rest = elements(kdf_parameters)
+    cipher_oid, iv = algorithm(cipher[1])
+    return (name_of, kdf_oid, len(salt[1]), int.from_bytes(iterations[1], "big"),
+            algorithm(rest[-1][1])[0], cipher_oid, len(iv))
+
+
+SCHEMES = {
+    # pbeWithSHAAnd3-KeyTripleDES-CBC, 8 bytes of salt; MAC by SHA-1
+    "compat": (("1.2.840.113549.1.12.1.3", 8, 2048), "1.3.14.3.2.26", 20),
+    # PBES2: PBKDF2, 16 bytes of salt, hmacWithSHA256, aes256-CBC; MAC by SHA-256
+    "modern": (("1.2.840.113549.1.5.13", "1.2.840.113549.1.5.12", 16, 2048,
+                "1.2.840.113549.2.9", "2.16.840.1.101.3.4.1.42", 16),
+               "2.16.840.1.101.3.4.2.1", 32),
+}
+
+
+def read_scheme(file, profile):
+    """Every algorithm in a PFX is the profile's, in the key bag and around the certificates."""
+    scheme, mac_oid, mac_len = SCHEMES[profile]
+    version, safe, mac = elements(inside(read(file), 0))
+    assert version == (2, b"\3")
+    assert oid(elements(safe[1])[0][1]) == "1.2.840.113549.1.7.1"
+    safes = elements(inside(safe[1], 1, 0, 0))
+    assert len(safes) == 2, "a safe of certificates and one of the key"
+    kinds = {}
+    for _, content in safes:
+        kind, body = elements(content)
+        kinds[oid(kind[1])] = body[1]
+    encrypted = inside(kinds["1.2.840.113549.1.7.6"], 0)
+    assert scheme_of(inside(encrypted, 1, 1)) == scheme, scheme_of(inside(encrypted, 1, 1))
+    bags = elements(inside(kinds["1.2.840.113549.1.7.1"], 0, 0))
+    assert len(bags) == 1 and oid(inside(bags[0][1], 0)) == "1.2.840.113549.1.12.10.1.2"
+    shrouded = inside(bags[0][1], 1, 0)
+    assert scheme_of(inside(shrouded, 0)) == scheme, scheme_of(inside(shrouded, 0))
+    info, salt, iterations = elements(mac[1])
+    assert oid(inside(info[1], 0, 0)) == mac_oid
+    assert len(inside(info[1], 1)) == mac_len
+    assert len(salt[1]) == 8, "macOS and iOS take no longer one"
+    assert int.from_bytes(iterations[1], "big") == 2048
+
+
+def pkcs12_kdf(password, salt, purpose, iterations, length):
+    """RFC 7292 appendix B.2 with SHA-1."""
+    size, block = 20, 64
+    bmp = password.encode("utf-16-be") + b"\0\0"
+
+    def stretched(data):
+        return (data * block)[:-(-len(data) // block) * block]
+
+    mixed = bytearray(stretched(salt) + stretched(bmp))
+    out = b""
+    while len(out) < length:
+        a = bytes([purpose]) * block + bytes(mixed)
+        for _ in range(iterations):
+            a = hashlib.sha1(a).digest()
+        out += a
+        b = int.from_bytes((a * block)[:block], "big") + 1
+        for at in range(0, len(mixed), block):
+            value = (int.from_bytes(mixed[at:at + block], "big") + b) % (1 << 8 * block)
+            mixed[at:at + block] = value.to_bytes(block, "big")
+    assert size * -(-length // size) == len(out)
+    return out[:length]
+
+
+def print_kdf(password, salt, iterations):
+    """Triple DES key, with the odd parity of each byte, and IV."""
+    key = pkcs12_kdf(password, salt.encode(), 1, int(iterations), 24)
+    key = bytes(b & 0xFE | (bin(b >> 1).count("1") + 1) % 2 for b in key)
+    print(key.hex(), pkcs12_kdf(password, salt.encode(), 2, int(iterations), 8).hex())
+
+
+def make_cng(file):
+    """BCRYPT_RSAPUBLIC_BLOB as Microsoft publishes it, from what openssl says of the key."""
+    said = subprocess.run(["openssl", "rsa", "-pubin", "-inform", "DER", "-in", file, "-noout",
+                           "-modulus", "-text"], check=True, capture_output=True).stdout.decode()
+    modulus = int(re.search("^Modulus=([0-9A-F]+)$", said, re.M).group(1), 16)
+    exponent = int(re.search(r"^Exponent: (\d+) ", said, re.M).group(1))
+    sizes = [(n.bit_length() + 7) // 8 for n in (exponent, modulus)]
+    write("cng", struct.pack("<4s5I", b"RSA1", modulus.bit_length(), *sizes, 0, 0) +
+          exponent.to_bytes(sizes[0], "big") + modulus.to_bytes(sizes[1], "big"))
+
+
 def read_csr(file, spki_file, common_name, *emails):
     csr = x509.load_der_x509_csr(read(file))
     assert csr.is_signature_valid
     assert csr.subject == x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     san = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    assert not san.critical and len(csr.extensions) == 1
+    assert not san.critical and len(csr.extensions) == 3
+    assert csr.extensions.get_extension_for_class(x509.KeyUsage).critical
+    usage = csr.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    assert list(usage.value) == [x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION]
     assert san.value.get_values_for_type(x509.RFC822Name) == list(emails)
     assert len(list(san.value)) == len(emails)
     assert csr.public_key().public_bytes(
@@ -353,7 +487,8 @@ def make_rsa(bits):
 
 
 COMMANDS = {"pki": make_pki, "user": make_user, "pfx": read_pfx, "csr": read_csr, "jwt": read_jwt,
-            "oaep": make_oaep, "rsa": make_rsa}
+            "oaep": make_oaep, "rsa": make_rsa, "scheme": read_scheme, "kdf": print_kdf,
+            "cng": make_cng}
 
 if __name__ == "__main__":
     COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -14,7 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 import hsm_rig as rig
-from hsm_rig import Rig, b64, unb64
+from hsm_rig import Rig, b64, tokens, unb64
+
+
+# The object identifiers of PBES2 and of pbeWithSHAAnd3-KeyTripleDES-CBC, as in the key bag.
+SCHEMES = {"modern": "06092a864886f70d01050d", "compat": "060a2a864886f70d010c0103"}
 
 
 def unb64url(text):
@@ -41,7 +45,7 @@ def verify_jwt(test, jwt, pem, pss):
 
 
 class Flow(unittest.TestCase):
-    def enrol(self, r, enrolment, key_type, purpose="signing"):
+    def enrol(self, r, enrolment, key_type, purpose="signing", profile="modern"):
         """A whole enrolment; the PFX is opened by other people's tools."""
         answer = r.key_csr(enrolment, key_type=key_type, purpose=purpose)
         self.assertEqual(answer["class"], "ok", answer)
@@ -54,14 +58,14 @@ class Flow(unittest.TestCase):
                          ["anna@example.test", "a.b@example.test"])
         leaf = r.ca.issue(unb64(keyed["csr"]), purpose=purpose)
         answer = r.agent.do("hsm.build_seal", **r.build_body(keyed, leaf, r.ca.chain(), enrolment,
-                                                             purpose=purpose))
+                                                             purpose=purpose, profile=profile))
         self.assertEqual(answer["class"], "ok", (answer, r.logged()))
         built = answer["body"]
         pfx = unb64(built["pfx"])
         self.assertEqual(unb64(built["pfx_sha256"]), hashlib.sha256(pfx).digest())
         self.assertEqual((built["key_name"], built["provider_name"], built["generation"]),
                          ("test-encryption", "Test Key Storage Provider", 1))
-        self.assertEqual(built["tier"], "transit")
+        self.assertEqual(built["tier"], r.kind.tier)
         hash_name = r.options.get("oaep", "sha512")
         self.assertEqual(built["padding"], "oaepSha" + hash_name[3:])
         password = r.open_sealed(unb64(built["sealed"]), hash_name)
@@ -79,6 +83,8 @@ class Flow(unittest.TestCase):
         text = r.tool("openssl", "pkcs12", "-in", path, "-passin", "stdin", "-nodes", "-info",
                       text_in=password)
         self.assertIn("Anna".encode(), text)
+        found = {name for name, oid in SCHEMES.items() if bytes.fromhex(oid) in pfx}
+        self.assertEqual(found, {profile})
         return keyed, built, password
 
     def test_token_keys(self):
@@ -87,14 +93,18 @@ class Flow(unittest.TestCase):
             items = r.init()
             names = {i["name"]: i for i in items if i["kind"] == "key"}
             self.assertEqual(set(names), {"wrapping-1", "kek-transport-1", "mac-1", "secrets-1",
-                                          "log-1", "log-ed25519-1", "anchor-a-1", "anchor-b-1",
-                                          "client-main-1", "encryption-1"})
+                                          "log-1", "anchor-a-1", "anchor-b-1", "client-main-1",
+                                          "encryption-1"}
+                             | ({"log-ed25519-1"} if r.kind.has_ed25519 else set()))
             self.assertEqual(names["encryption-1"]["file"], "encryption-key-1.pem")
             public = serialization.load_pem_public_key(names["encryption-1"]["pem"].encode())
             der = public.public_bytes(serialization.Encoding.DER,
                                       serialization.PublicFormat.SubjectPublicKeyInfo)
             self.assertEqual(hashlib.sha256(der).hexdigest(), names["encryption-1"]["sha256"])
-            self.assertTrue(any("SoftHSM" in i["text"] for i in items if i["kind"] == "note"))
+            notes = [i["text"] for i in items if i["kind"] == "note"]
+            self.assertEqual(any("SoftHSM: for tests only" in n for n in notes),
+                             isinstance(r.kind, tokens.Softhsm), notes)
+            self.assertFalse(any("not separated" in n for n in notes), notes)
             certificate = next(i for i in items if i["kind"] == "certificate")
             self.assertEqual(certificate["file"], "client-main.crt")
             self.assertIn("CN=pfx-agent test-host main", x509.load_pem_x509_certificate(
@@ -134,7 +144,8 @@ class Flow(unittest.TestCase):
             report = r.agent.do("hsm.report")["body"]
             self.assertTrue(report["ready"], report)
             self.assertEqual(report["encryption_key"], names["encryption-1"]["sha256"])
-            self.assertEqual(report["tier_rsa"], "transit")
+            self.assertEqual(report["tier_rsa"], r.kind.tier)
+            self.assertNotIn("compat_tier_rsa", report)  # the policy doesn't allow it
             rows, end = r.admin("hsm.status")
             self.assertEqual((end["exit"], [x for x in rows if x["level"] == "bad"]), (0, []))
             self.assertEqual(r.stop(), 0)
@@ -142,6 +153,20 @@ class Flow(unittest.TestCase):
                 self.assertNotIn(word.decode(), r.logged())
         finally:
             r.close()
+
+    def test_compat(self):
+        r = Rig(profiles=("compat", "modern")).start()
+        try:
+            r.init()
+            self.enrol(r, 1, "rsa-2048", profile="compat")
+            self.enrol(r, 2, "ec-p256", profile="compat")
+            self.enrol(r, 3, "ec-p256", profile="modern")
+            report = r.agent.do("hsm.report")["body"]
+            self.assertEqual({report[n] for n in ("tier_rsa", "tier_ec", "compat_tier_rsa",
+                                                  "compat_tier_ec")}, {r.kind.tier})
+            self.assertTrue(any("in the profile compat" in n for n in report["notes"]), report)
+        finally:
+            self.assertEqual(r.close(), 0)
 
     def test_wrapped_keys(self):
         r = Rig(keys="wrapped", oaep="sha256").start()
@@ -228,6 +253,13 @@ class Flow(unittest.TestCase):
                 self.assertNotIn(value, r.logged())
             rows, _ = r.admin("secret.status")
             self.assertEqual(len(rows[0]["sealed_to"]), 64)
+            self.assertEqual([("digicert", True), ("proxy", False), ("cmp", False)],
+                             [(x["name"], x["set"]) for x in rows])
+            for name, value in (("proxy", "a b"), ("proxy", "x"), ("cmp", "shared secret")):
+                rows, end = r.admin("secret.set", name=name, value=value)
+                self.assertEqual((end["exit"], rows[0]["name"]), (0, name), end)
+                rows, end = r.broker("secret", name=name)
+                self.assertEqual((end["exit"], rows[0]["value"]), (0, value), end)
             with open(os.path.join(r.state, "digicert.sealed"), "rb") as f:
                 stored = f.read()
             damaged = stored.replace(b"sealed ", b"sealed A", 1)
@@ -247,7 +279,13 @@ class Flow(unittest.TestCase):
             rows, end = r.admin("hsm.test", encryption_pin=r.pin("encryption"))
             roles = {x["role"] for x in rows if x["kind"] == "mechanism"}
             self.assertEqual(roles, set(rig.ROLES))
-            self.assertEqual({x["tier"] for x in rows if x["kind"] == "tier"}, {"transit"})
+            tiers = [x for x in rows if x["kind"] == "tier"]
+            self.assertEqual({x["tier"] for x in tiers}, {r.kind.tier})
+            for words in ("RSA leave the token by this tier in the profile modern",
+                          "EC leave the token by this tier in the profile modern",
+                          "RSA leave the token by this tier in the profile compat",
+                          "EC leave the token by this tier in the profile compat"):
+                self.assertEqual(sum(words in x["text"] for x in tiers), 1, tiers)
             for role in rig.ROLES:  # nothing is left behind
                 for object_type in ("privkey", "pubkey", "secrkey"):
                     self.assertEqual(r.count(role, object_type), 0)

@@ -90,7 +90,9 @@ class Lies(unittest.TestCase):
         build("integrity", "chain", chain=[])
         build("integrity", "", leaf=b64(b"\x30\x82" + b"x" * 100))
         build("integrity", "", chain=[b64(b"y" * 100)])
-        build("refused", "profile", profile="compat")
+        build("refused", "users.profiles", profile="compat")
+        for unknown in ("Modern", "modern ", "rc2-40", "legacy"):
+            build("refused", "correct the rule's profile", profile=unknown)
         build("refused", "object id", user="x" * 36)
         build("refused", "address", addresses=["anna@example.test", "ä@example.test"])
         build("refused", "twice", addresses=["anna@example.test", "ANNA@example.test"])
@@ -141,12 +143,27 @@ class Lies(unittest.TestCase):
         finally:
             r.close()
 
+    @rig.only_on("nss", why="SoftHSM doesn't reach direct: test_policy_decides")
+    def test_policy_is_met(self):
+        r = Rig(lowest_tier="direct").start()
+        try:
+            r.init()
+            for number, key_type in enumerate(("rsa-2048", "ec-p256"), 1):
+                keyed = r.key_csr(number, key_type=key_type)["body"]
+                leaf = r.ca.issue(unb64(keyed["csr"]))
+                answer = r.agent.do("hsm.build_seal", **r.build_body(keyed, leaf, r.ca.chain(),
+                                                                     number))
+                self.assertEqual(answer["body"]["tier"], "direct", answer)
+        finally:
+            r.close()
+
+    @rig.only_on("softhsm", why="NSS reaches direct: test_policy_is_met")
     def test_policy_decides(self):
         r = Rig(lowest_tier="direct").start()
         try:  # SoftHSM doesn't reach it: refused before anything is made
             _, end = r.admin("init", encryption_pin=r.pin("encryption"))
             self.assertEqual(end["error"]["class"], "refused", end)
-            self.assertIn("nothing was made", end["error"]["text"])
+            self.assertIn("users.lowest_tier, direct", end["error"]["text"])
             self.assertEqual([r.count(role, "privkey") for role in rig.ROLES], [0] * 4)
             r.stop()
             r.write_policy(lowest_tier="transit")
@@ -157,8 +174,27 @@ class Lies(unittest.TestCase):
             r.stop()
             r.write_policy(lowest_tier="direct")
             r.start()
-            answer = r.agent.do("hsm.build_seal", **r.build_body(keyed, leaf, r.ca.chain()))
-            self.refused(answer, "refused", "users.lowest_tier")
+            # A person has to mend that; until then nothing is ordered, and nobody given up.
+            body = r.build_body(keyed, leaf, r.ca.chain())
+            self.refused(r.agent.do("hsm.build_seal", **body), "transient", "users.lowest_tier")
+            self.refused(r.key_csr(2), "transient", "users.lowest_tier")
+            # Of the profiles only those that the policy names, and each by the same floor.
+            r.stop()
+            r.write_policy(lowest_tier="transit", profiles=("compat",))
+            r.start()
+            keys = r.count("users", "privkey")
+            for answer in (r.agent.do("hsm.build_seal", **body), r.key_csr(2)):
+                self.refused(answer, "refused", "users.profiles")
+            self.refused(r.key_csr(2, profile="compat "), "refused", "isn't a profile")
+            self.assertEqual(r.count("users", "privkey"), keys)
+            self.assertEqual(r.key_csr(2, profile="compat")["class"], "ok")
+            answer = r.agent.do("hsm.build_seal", **dict(body, profile="compat"))
+            self.assertEqual(answer["class"], "ok", answer)
+            r.stop()
+            r.write_policy(lowest_tier="direct")
+            r.start()
+            answer = r.agent.do("hsm.build_seal", **dict(body, profile="compat"))
+            self.refused(answer, "transient", "In the profile compat")
         finally:
             r.close()
 

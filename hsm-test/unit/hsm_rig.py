@@ -1,9 +1,11 @@
-"""What the tests of pfx-hsm share: the real program on SoftHSM tokens of its own, between a played
-pfx-agentd, a played CLI and a played uploader; a test CA; and other people's tools for the keys."""
+"""What the tests of pfx-hsm share: the real program on tokens of its own (PFX_TOKEN says of which
+kind), between a played pfx-agentd, a played CLI and a played uploader; a test CA; and other people's
+tools for the keys."""
 
 import base64
 import datetime
 import hashlib
+import json
 import os
 import queue
 import shutil
@@ -24,18 +26,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "tools"))
 
-from framing import Line, b64  # noqa: E402,F401  (the line above must come first)
+import tokens  # noqa: E402  (the lines above must come first)
+from framing import Line, b64  # noqa: E402,F401
 
 PROGRAM = os.environ.get("PFX_HSM", "")
 SLOW_MODULE = os.environ.get("PFX_HSM_SLOW_MODULE", "")
-SOFTHSM = next((p for p in ("/usr/lib/softhsm/libsofthsm2.so",
-                            "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-                            "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
-                            "/usr/lib64/softhsm/libsofthsm2.so") if os.path.exists(p)), "")
+TOKEN_INIT = os.environ.get("PFX_TOKEN_INIT", "")
+KIND = tokens.wanted()
+only_on = tokens.only_on
 ROLES = ("encryption", "users", "service", "log")
 TENANT = "00000000-0000-4000-8000-000000000002"
 CLIENT = "00000000-0000-4000-8000-000000000003"
+# After a wrong PIN: the guard's sentence, or SoftHSM's own warning.
+NO_SECOND_TRY = "isn't tried again|pfx-hsm doesn't try"
 USER = "11111111-2222-4333-8444-555555555555"
 WAIT = 90
 LEAKS = True  # a suite that makes many keys says False
@@ -170,12 +175,12 @@ class Asker:
 
 
 class Rig:
-    """Tokens, policy, program."""
+    """Tokens, policy, program. kinds: {role: kind} for roles that aren't on the kind that PFX_TOKEN names."""
 
-    def __init__(self, module=None, **options):
+    def __init__(self, module=None, kinds=None, **options):
         self.dir = tempfile.mkdtemp(prefix="pfx-hsm-")
-        self.module = module or SOFTHSM
         self.options = options
+        self.labels = {role: options.get("labels", {}).get(role, role) for role in ROLES}
         self.tokens = os.path.join(self.dir, "tokens")
         self.state = os.path.join(self.dir, "state")
         self.run = os.path.join(self.dir, "run")
@@ -183,13 +188,12 @@ class Rig:
         self.policy_path = os.path.join(self.dir, "hsm-policy.yaml")
         self.process = None
         self.askers = []
-        os.mkdir(self.tokens)
-        with open(os.path.join(self.dir, "softhsm2.conf"), "w", encoding="ascii") as f:
-            f.write(f"directories.tokendir = {self.tokens}\nobjectstore.backend = file\n"
-                    "log.level = ERROR\n")
-        self.env = dict(os.environ, SOFTHSM2_CONF=os.path.join(self.dir, "softhsm2.conf"),
-                        PFX_TEST_MODULE_REAL=SOFTHSM,
-                        PFX_TEST_MODULE_DIR=self.dir)
+        self.serials = {}
+        self.env = dict(os.environ, PFX_TEST_MODULE_DIR=self.dir)
+        self.kinds = self._kinds(kinds or {})
+        self.kind = self.kinds["users"]
+        self.env.setdefault("PFX_TEST_MODULE_REAL", self.kind.module)
+        self.module = module  # None: each role's own
         # A sanitizer build: only the slow unwinder sees through OpenSSL to the module whose leak it
         # is (leaks.supp); where that takes too long, leaks aren't looked for.
         self.env["ASAN_OPTIONS"] = ":".join(
@@ -197,19 +201,28 @@ class Rig:
                         "fast_unwind_on_malloc=0" if LEAKS else "detect_leaks=0") if o)
         self.env.setdefault("LSAN_OPTIONS", "suppressions=" + os.path.join(
             os.path.dirname(os.path.abspath(__file__)), "..", "leaks.supp"))
-        self.labels = {role: options.get("labels", {}).get(role, role) for role in ROLES}
         for role in ROLES:
             self.write_pin(role, self.pin(role))
-        for label in sorted(set(self.labels.values())):
-            self.tool("softhsm2-util", "--init-token", "--free", "--label", label,
-                      "--so-pin", "so-pin-1234", "--pin", "pin-" + label)
+            if self.labels[role] not in self.serials:
+                self.serials[self.labels[role]] = self.kinds[role].make(
+                    TOKEN_INIT, self.labels[role], self.pin(role), self.env)
         self.ca = Authority()
         self.write_roots(self.ca)
         self.write_policy()
         self.agent = Agent(os.path.join(self.dir, "agent"))
 
+    def _kinds(self, others):
+        of_role = {role: others.get(role, KIND) for role in ROLES}
+        made = {}
+        for kind in dict.fromkeys(of_role.values()):
+            labels = sorted({self.labels[role] for role in ROLES if of_role[role] is kind})
+            folder = self.tokens if kind is KIND else os.path.join(self.dir, kind.name)
+            made[kind] = kind(folder, labels, SLOW_MODULE)
+            self.env.update(made[kind].environment)
+        return {role: made[kind] for role, kind in of_role.items()}
+
     def pin(self, role):
-        return "pin-" + self.labels[role]
+        return "pin-" + self.labels[role][:4]  # opencryptoki takes 8 characters at most
 
     def write_pin(self, role, pin):
         path = os.path.join(self.dir, role + ".pin")
@@ -229,8 +242,11 @@ class Rig:
         text = ["host_id: test-host", f"state_dir: {self.state}", f"run_dir: {self.run}",
                 f"agent_socket: {self.dir}/agent", "tokens:"]
         for role in ROLES:
-            text += [f"  {role}:", f"    module: {self.module}",
+            kind = self.kinds[role]
+            text += [f"  {role}:", f"    module: {self.module or kind.module}",
                      f"    token: \"pkcs11:token={self.labels[role]}\""]
+            if kind.parameters:
+                text.append(f"    parameters: {json.dumps(kind.parameters)}")
             if role != "encryption":
                 text.append(f"    pin_file: {self.dir}/{role}.pin")
         text += ["entra:", "  url: https://login.microsoftonline.com", f"  tenant: {TENANT}",
@@ -242,6 +258,8 @@ class Rig:
                  f"  ca_roots: {self.dir}/roots.pem"]
         if "key_types" in o:
             text.append(f"  key_types: [{', '.join(o['key_types'])}]")
+        if "profiles" in o:
+            text.append(f"  profiles: [{', '.join(o['profiles'])}]")
         if "max_validity" in o:
             text.append(f"  max_validity: {o['max_validity']}")
         text += ["encryption_key:", "  type: rsa-2048", "  name: test-encryption",
@@ -263,8 +281,10 @@ class Rig:
 
     def p11(self, role, *arguments):
         """OpenSC's pkcs11-tool on the role's token."""
-        return self.tool("pkcs11-tool", "--module", SOFTHSM, "--token-label", self.labels[role],
-                         "--login", "--pin", self.pin(role), *arguments)
+        env = {k: v for k, v in self.env.items() if k not in ("ASAN_OPTIONS", "LSAN_OPTIONS")}
+        return self.tool("pkcs11-tool", "--module", self.kinds[role].tool_module,
+                         "--token-label", self.labels[role],
+                         "--login", "--pin", self.pin(role), *arguments, env=env)
 
     def count(self, role, object_type):
         """How many objects of this type the token has."""
@@ -332,13 +352,13 @@ class Rig:
     @staticmethod
     def ask_body(enrolment=1):
         return {"enrolment": enrolment, "user": USER, "salt": b64(b"s" * 16),
-                "addresses": ["anna@example.test", "a.b@example.test"], "purpose": "signing"}
+                "addresses": ["anna@example.test", "a.b@example.test"], "purpose": "signing",
+                "profile": "modern"}
 
     def build_body(self, keyed, leaf, chain, enrolment=1, **changes):
         """keyed: what key_csr answered."""
         body = dict(self.ask_body(enrolment), key_ref=keyed["key_ref"], ticket=keyed["ticket"],
-                    leaf=b64(leaf), chain=[b64(c) for c in chain], friendly_name="Anna – S/MIME",
-                    profile="modern")
+                    leaf=b64(leaf), chain=[b64(c) for c in chain], friendly_name="Anna – S/MIME")
         body.update(changes)
         return body
 
@@ -450,8 +470,12 @@ class Authority:
 
 
 def main():
-    if not PROGRAM or not SOFTHSM or not shutil.which("softhsm2-util") \
-            or not shutil.which("pkcs11-tool"):
-        print("skipped: pfx-hsm, SoftHSM, softhsm2-util or pkcs11-tool is missing")
+    missing = KIND.missing() or next(
+        ("%s isn't there" % what for what, there in (
+            ("PFX_HSM", PROGRAM), ("PFX_TOKEN_INIT", TOKEN_INIT),
+            ("PFX_HSM_SLOW_MODULE", SLOW_MODULE), ("pkcs11-tool", shutil.which("pkcs11-tool")))
+         if not there), None)
+    if missing:
+        print("skipped:", missing)
         sys.exit(77)
     unittest.main(verbosity=2)

@@ -55,14 +55,16 @@ static void rig_close(struct rig *r)
 }
 
 /* OpenSSL opens the ciphertext and finds the private key of this public key. */
-static void assert_opens(const struct pfx_buf *ciphertext, const struct pfx_secret *kek,
-                         const uint8_t iv[16], struct pfx_bytes spki)
+static void assert_opens(const struct pfx_buf *ciphertext, const struct pfx_kek *kek,
+                         struct pfx_bytes spki)
 {
     unsigned char plain[8192];
     int len = 0, last = 0;
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    assert_int_equal(EVP_DecryptInit_ex2(ctx, EVP_aes_256_cbc(), pfx_secret_bytes(kek), iv, NULL),
-                     1);
+    const EVP_CIPHER *cipher =
+        kek->profile == PFX_PROFILE_COMPAT ? EVP_des_ede3_cbc() : EVP_aes_256_cbc();
+    assert_int_equal(
+        EVP_DecryptInit_ex2(ctx, cipher, pfx_secret_bytes(kek->key), kek->iv, NULL), 1);
     assert_int_equal(EVP_DecryptUpdate(ctx, plain, &len, ciphertext->data, (int)ciphertext->len),
                      1);
     assert_int_equal(EVP_DecryptFinal_ex(ctx, plain + len, &last), 1);
@@ -82,19 +84,19 @@ static void assert_opens(const struct pfx_buf *ciphertext, const struct pfx_secr
     PKCS8_PRIV_KEY_INFO_free(p8);
 }
 
+/* By this tier in every profile. */
 static void export_once(struct rig *r, struct pfx_key *user, enum pfx_tier tier)
 {
-    ERROR(err);
-    uint8_t iv[16];
-    PFX_AUTOSECRET struct pfx_secret *kek = NULL;
-    assert_ok(pfx_secret_new(32, &kek, &err), &err);
-    assert_int_equal(RAND_bytes(pfx_secret_data(kek), 32), 1);
-    assert_int_equal(RAND_bytes(iv, sizeof iv), 1);
-    size_t before = env_objects(r->session);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf out = pfx_buf_make(8192);
-    assert_ok(pfx_key_export(r->session, r->transport, user, tier, kek, iv, &out, &err), &err);
-    assert_int_equal(env_objects(r->session), before);
-    assert_opens(&out, kek, iv, pfx_key_spki(user));
+    for (int i = 0; i < PFX_PROFILE_COUNT; i++) {
+        ERROR(err);
+        PFX_AUTOKEK struct pfx_kek kek = {.key = NULL};
+        assert_ok(pfx_kek_draw((enum pfx_profile)i, &kek, &err), &err);
+        size_t before = env_objects(r->session);
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf out = pfx_buf_make(8192);
+        assert_ok(pfx_key_export(r->session, r->transport, user, tier, &kek, &out, &err), &err);
+        assert_int_equal(env_objects(r->session), before);
+        assert_opens(&out, &kek, pfx_key_spki(user));
+    }
 }
 
 static const enum pfx_key_type types[] = {PFX_KEY_RSA_2048, PFX_KEY_EC_P256, PFX_KEY_EC_P384};
@@ -149,28 +151,48 @@ static void refusals(void **state)
         struct rig r = rig_open((enum env_module)m);
         ERROR(err);
         struct pfx_key *user = make(r.session, PFX_USE_USER, PFX_KEY_EC_P256, 12, false);
-        PFX_AUTOSECRET struct pfx_secret *kek = NULL;
-        assert_ok(pfx_secret_new(32, &kek, &err), &err);
-        PFX_AUTOSECRET struct pfx_secret *little = env_secret("sixteen bytes...");
-        uint8_t iv[16] = {0};
+        PFX_AUTOKEK struct pfx_kek kek = {.key = NULL}, des = {.key = NULL};
+        assert_ok(pfx_kek_draw(PFX_PROFILE_MODERN, &kek, &err), &err);
+        assert_ok(pfx_kek_draw(PFX_PROFILE_COMPAT, &des, &err), &err);
+        PFX_AUTOKEK struct pfx_kek little = {.key = env_secret("sixteen bytes...")};
+        PFX_AUTOKEK struct pfx_kek swapped = {.profile = PFX_PROFILE_COMPAT,
+                                              .key = env_secret("32 bytes, of AES and not of 3DES")};
         PFX_CLEANUP(pfx_buf_done) struct pfx_buf out = pfx_buf_make(8192);
         assert_class(
-            pfx_key_export(r.session, r.transport, user, PFX_TIER_TRANSIT, little, iv, &out, &err),
+            pfx_key_export(r.session, r.transport, user, PFX_TIER_TRANSIT, &little, &out, &err),
             PFX_CLASS_USAGE);
         err = PFX_ERROR_NONE;
-        assert_class(pfx_key_export(r.session, r.transport, user, PFX_TIER_NONE, kek, iv, &out,
+        assert_class(
+            pfx_key_export(r.session, r.transport, user, PFX_TIER_TRANSIT, &swapped, &out, &err),
+            PFX_CLASS_USAGE);
+        err = PFX_ERROR_NONE;
+        assert_class(pfx_key_export(r.session, r.transport, user, PFX_TIER_NONE, &kek, &out,
                                     &err), PFX_CLASS_REFUSED);
+        err = PFX_ERROR_NONE;
+        /* That other keys can be wrapped shows nothing for this one. */
+        enum pfx_tier ec = r.token->caps.merged.tier[PFX_PROFILE_MODERN].ec;
+        r.token->caps.merged.tier[PFX_PROFILE_MODERN].ec = PFX_TIER_NONE;
+        assert_class(
+            pfx_key_export(r.session, r.transport, user, PFX_TIER_TRANSIT, &kek, &out, &err),
+            PFX_CLASS_REFUSED);
+        assert_text(&err, "tier transit");
+        r.token->caps.merged.tier[PFX_PROFILE_MODERN].ec = ec;
         err = PFX_ERROR_NONE;
         if (!env_can[m].direct) {
             assert_class(
-                pfx_key_export(r.session, r.transport, user, PFX_TIER_DIRECT, kek, iv, &out, &err),
+                pfx_key_export(r.session, r.transport, user, PFX_TIER_DIRECT, &kek, &out, &err),
                 PFX_CLASS_REFUSED);
             assert_text(&err, "tier direct");
+            err = PFX_ERROR_NONE;
+            assert_class(
+                pfx_key_export(r.session, r.transport, user, PFX_TIER_DIRECT, &des, &out, &err),
+                PFX_CLASS_REFUSED);
+            assert_text(&err, "profile compat");
             /* A key that isn't extractable stays, whoever asks. */
             struct pfx_key *log = make(r.session, PFX_USE_LOG, PFX_KEY_EC_P256, 13, false);
             err = PFX_ERROR_NONE;
             assert_class(
-                pfx_key_export(r.session, r.transport, log, PFX_TIER_TRANSIT, kek, iv, &out, &err),
+                pfx_key_export(r.session, r.transport, log, PFX_TIER_TRANSIT, &kek, &out, &err),
                 PFX_CLASS_REFUSED);
             assert_string_equal(err.code, "CKR_KEY_UNEXTRACTABLE");
             pfx_key_free(log);

@@ -184,12 +184,32 @@ static void test_refused(void **state)
     pfx_cred_done(&cred);
 }
 
+/* A service whose values are good for a moment doesn't get one each moment either. */
+static void test_short_lived(void **state)
+{
+    (void)state;
+    struct pfx_cred cred = {.begin = count_begin};
+    begun = 0;
+    for (int64_t now = 0; now < 3600 * 1000; now += 100) {
+        (void)pfx_cred_want(&cred, now);
+        if (cred.busy)
+            pfx_cred_put(&cred, secret("x"), 500, now);
+    }
+    assert_in_range(begun, 100, 130);
+    /* The pauses are forgotten with a value that lasts. */
+    pfx_cred_put(&cred, secret("x"), 3600 * 1000, 0);
+    pfx_cred_put(&cred, secret("x"), 500, 1000);
+    assert_int_equal(pfx_cred_next(&cred), 1500);
+    pfx_cred_done(&cred);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_over), cmocka_unit_test(test_wait),
         cmocka_unit_test(test_two_windows), cmocka_unit_test(test_throttle),
         cmocka_unit_test(test_cred), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_short_lived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

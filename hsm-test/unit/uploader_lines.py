@@ -258,9 +258,7 @@ class OwnServer(Rig):
     def test_wrong_ca(self):
         self.bad("transient", "up.records", "tls.ca_bundle", "curl 60")
         self.assertNotIn("data", self.handshakes)
-        # HTTP/2 isn't offered: its library would keep copies of the credentials.
-        self.assertIn(b"\x08http/1.1", self.hellos[0])
-        self.assertNotIn(b"\x02h2", self.hellos[0])
+        self.assertIn(b"\x02h2\x08http/1.1", self.hellos[0])
 
 
 class WrongName(Rig):
@@ -347,7 +345,7 @@ class Proxy(Rig):
             self.assertNotIn(simclient.API_KEY.encode(), head)
             self.assertNotIn(b"client-request-id", head)
         type(self).refuse = True
-        self.bad("transient", "up.members", "407", "proxy.url", group=GROUP)
+        self.bad("usage", "up.members", "407", "proxy.user", "secret set proxy", group=GROUP)
 
 
 class NoProxy(Rig):

@@ -42,6 +42,7 @@ static void test_statuses(void **state)
         {CA, false, 502, L, false},             {CA, false, 503, L, false},
         {CA, false, 504, L, false},             {CA, false, 599, L, false},
         {CA, false, 408, L, false},             {CA, false, 100, L, false},
+        {CA, true, 421, T, false},              {GRAPH, false, 421, L, false},
         {GRAPH, true, 401, R, true},            {GRAPH, true, 403, R, false},
         {GRAPH, false, 403, R, false},          {GRAPH, false, 409, R, false},
         {GRAPH, true, 406, R, false},           {GRAPH, true, 408, T, false},

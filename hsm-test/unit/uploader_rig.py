@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import unittest
 import uuid
 
 sys.dont_write_bytecode = True
@@ -115,8 +117,9 @@ class Agent(Listener):
 class Broker(Listener):
     """pfx-hsm's uploader socket: assertions, and the API key."""
 
-    def __init__(self, path, assertion):
+    def __init__(self, path, assertion, clients):
         self.assertion = assertion
+        self.clients = clients
         self.key = simclient.API_KEY
         self.asked = []
         self.error = None
@@ -133,8 +136,8 @@ class Broker(Listener):
                 line.send("end", id=message["id"], exit=4, error=self.error)
                 continue
             if message["verb"] == "assertion":
-                assert message["args"] == {"app": "main"}, message
-                body = {"client_id": simclient.CLIENT, "assertion": self.assertion(),
+                app = message["args"]["app"]
+                body = {"client_id": self.clients[app], "assertion": self.assertion(app),
                         "expires": int(time.time() * 1000) + 600000}
             else:
                 assert message["args"] == {"name": "digicert"}, message
@@ -147,7 +150,10 @@ class Rig(simclient.SimCase):
     """The program with everything around it; options change its configuration."""
 
     options = {}
+    clients = {"main": simclient.CLIENT}  # app registrations, by their names
+    assertion_alg = "PS256"
     with_broker = True
+    prefix = []  # what starts the program
 
     @classmethod
     def setUpClass(cls):
@@ -156,6 +162,11 @@ class Rig(simclient.SimCase):
         super().setUpClass()
         if not hasattr(cls, "urls"):
             cls.start()
+        cls.attach()
+
+    @classmethod
+    def attach(cls):
+        """The program and who plays its neighbours; the simulator is there."""
         cls.program = None
         cls.broker = None
         cls.socket_dir = cls.scratch.name
@@ -168,7 +179,8 @@ class Rig(simclient.SimCase):
 
     @classmethod
     def start_broker(cls):
-        cls.broker = Broker(os.path.join(cls.socket_dir, "hsm"), lambda: cls.assertion(cls))
+        cls.broker = Broker(os.path.join(cls.socket_dir, "hsm"), lambda app: cls.assertion(
+            cls, client=cls.clients[app], alg=cls.assertion_alg), cls.clients)
         cls.addClassCleanup(cls.broker.close)
 
     @classmethod
@@ -177,6 +189,7 @@ class Rig(simclient.SimCase):
             "digicert": {"url": cls.urls["digicert"]},
             "entra": {"url": cls.urls["login"], "tenant": simclient.TENANT},
             "graph": {"url": cls.urls["graph"]},
+            "exchange": {"url": cls.urls["exchange"]},
             "tls": {"ca_bundle": os.path.join(cls.dir, "tls-ca.pem")},
             "limits": {"in_flight": 16, "connect_timeout": "2s", "request_timeout": "3s",
                        "job_timeout": "6s", "max_body": "1MiB"},
@@ -200,10 +213,12 @@ class Rig(simclient.SimCase):
         # A proxy of the environment must not matter.
         nowhere = "http://127.0.0.1:1"
         environment = dict(os.environ, https_proxy=nowhere, ALL_PROXY=nowhere)
+        # libcurl would write the keys of its connections there.
+        environment["SSLKEYLOGFILE"] = os.path.join(cls.scratch.name, "tls-keys")
         # The program can't be traced, so that the leak checker can't look into it.
         environment["ASAN_OPTIONS"] = "detect_leaks=0:" + environment.get("ASAN_OPTIONS", "")
         cls.log = open(os.path.join(cls.scratch.name, "log"), "w+", encoding="utf-8")
-        cls.program = subprocess.Popen([PROGRAM, "--child", "--config", config],
+        cls.program = subprocess.Popen([*cls.prefix, PROGRAM, "--child", "--config", config],
                                        stderr=cls.log, env=environment)
 
     @classmethod
@@ -223,6 +238,7 @@ class Rig(simclient.SimCase):
         assert code == 0, "pfx-uploader ended with %s:\n%s" % (code, text)
         for secret in (simclient.API_KEY, "eyJ0eXAi"):
             assert secret not in text, "a secret in the log"
+        assert not os.path.exists(os.path.join(cls.scratch.name, "tls-keys")), "TLS keys in a file"
 
     @classmethod
     def log_text(cls):
@@ -235,6 +251,15 @@ class Rig(simclient.SimCase):
             self.broker.error = None
             self.broker.delay = 0
             self.broker.key = simclient.API_KEY
+
+    @classmethod
+    def restart(cls):
+        """A program that remembers nothing."""
+        assert cls.agent.ready.wait(WAIT), "pfx-uploader doesn't connect"
+        cls.stop_program()
+        cls.agent.ready.clear()
+        cls.agent.credit = threading.Semaphore(0)
+        cls.run_program()
 
     # --- jobs --------------------------------------------------------------------------------
 
@@ -259,7 +284,7 @@ class Rig(simclient.SimCase):
         raw = base64.b64decode(pem.split("-----")[2])
         job = {"enrolment": 7, "product": "secure_email_mailbox", "addresses": list(emails),
                "csr": b64(raw), "token": str(uuid.uuid4()), "years": 1, "profile_type": "strict",
-               "purpose": "signing", "additional_usages": []}
+               "purpose": "signing", "additional_usages": [], "custom_fields": []}
         job.update(changes)
         return {k: v for k, v in job.items() if v is not None}
 
@@ -284,3 +309,28 @@ class Rig(simclient.SimCase):
                "sealed": b64(b"\x5a" * 384)}
         job.update(changes)
         return job
+
+
+class SharedRig(Rig):
+    """One simulator for all classes of a file: their base calls open_world in setUpModule. Each
+    class has a program of its own."""
+
+    @classmethod
+    def open_world(cls):
+        super(Rig, cls).setUpClass()
+        unittest.addModuleCleanup(cls.doClassCleanups)
+
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory(prefix="pfx-uploader-test-")
+        cls.addClassCleanup(cls.scratch.cleanup)
+        cls.attach()
+
+    def asked(self, service, least=1):
+        """The requests that a service got. Each is in the log a moment after its answer."""
+        end = time.monotonic() + 5
+        while True:
+            found = [r for r in self.control("GET", "/log")["requests"] if r["service"] == service]
+            if len(found) >= least or time.monotonic() > end:
+                return found
+            time.sleep(0.01)

@@ -40,9 +40,34 @@ static void test_entra(void **state)
         int code;
         const char *word;
     } rows[] = {
-        {700027, "pfx-agent key export-public"}, {700016, "entra.tenant"}, {90002, "entra.url"},
-        {700024, "clock"}, {50013, "pfx-agent key show"}, {7000112, "disabled"},
-        {7000215, "client secret"}, {53003, "Conditional Access"}, {500011, "graph.url"},
+/* certificate and signature */
+        {700027, "client-NAME.crt"}, {700030, "client-NAME.crt"}, {50012, "pfx-agent key show"},
+        {50013, "pfx-agent key show"}, {900384, "pfx-agent key show"},
+        {5002738, "entra.algorithm in hsm-policy.yaml"}, {50027, "clock"}, {700024, "clock"},
+        {700021, "client id"}, {50048, "issuer"}, {700023, "uploader.yaml and hsm-policy.yaml"},
+        {70021, "federated"}, {700025, "Allow public client flows"}, {7000215, "client secret"},
+        {7000222, "expired"}, {70002, "client-NAME.crt"}, {7000216, "proxy"}, {7000218, "proxy"},
+        /* the app, and what it may */
+        {700016, "entra.tenant"}, {700011, "entra.tenant"}, {70001, "disabled"},
+        {7000112, "enable it"}, {1000031, "Enterprise applications"}, {7000229, "az ad sp create"},
+        {50034, "entra.tenant"}, {500341, "deleted"}, {70003, "confidential client"},
+        {65001, "admin consent"}, {650056, "admin consent"}, {650057, "admin consent"},
+        {65005, "admin consent"}, {90094, "admin consent"}, {90008, "admin consent"},
+        {501051, "pfx-agent setup entra"}, {50105, "admin consent"},
+        {53003, "Conditional Access"}, {53000, "compliant"}, {53001, "joined"},
+        {50131, "Conditional Access"}, {530032, "Conditional Access"}, {530035, "security defaults"},
+        {50053, "sign-in log"}, {50076, "multi-factor"}, {50079, "multi-factor"},
+        /* tenant, cloud, service */
+        {90002, "entra.cloud"}, {900023, "entra.tenant"}, {50059, "entra.tenant"},
+        {90019, "entra.tenant"}, {50128, "entra.tenant"}, {90038, "entra.cloud"},
+        {900382, "in hsm-policy.yaml"}, {900432, "entra.cloud"}, {90051, "entra.cloud"},
+        {500011, "graph.url"}, {650052, "licences"}, {650054, "licences"}, {1002012, "exchange.url"},
+        {70011, "exchange.url"}, {90013, "client id"}, {90014, "proxy"}, {900144, "proxy"},
+        {90015, "defect"}, {90023, "defect"}, {9002313, "malformed"}, {900561, "entra.url"},
+        /* passing */
+        {50033, "passes by itself"}, {90006, "passes by itself"}, {90012, "passes by itself"},
+        {90024, "passes by itself"}, {90033, "passes by itself"}, {90090, "passes by itself"},
+        {90091, "passes by itself"}, {90055, "too many requests"}, {50196, "asked too often"},
         {1, "told"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -58,10 +83,15 @@ static void test_entra(void **state)
         char code[32];
         snprintf(code, sizeof code, "AADSTS%d", rows[i].code);
         assert_string_equal(err.code, code);
-        assert_non_null(strstr(err.text, rows[i].word));
+        if (!strstr(err.text, rows[i].word))
+            fail_msg("%d: %s", rows[i].code, err.text);
+        assert_true(strlen(pfx_entra_advice(rows[i].code)) < sizeof ((struct pfx_told *)0)->next);
         assert_non_null(strstr(err.text, "[trace id t1, correlation id c1]"));
         assert_null(strstr(err.text, "Trace ID:"));
     }
+    answer_set(401, "application/json", "{\"error\":\"invalid_client\"}");
+    explain(pfx_entra_explain, PFX_CLASS_REFUSED);
+    assert_null(strstr(err.text, "trace id"));
 }
 
 /* However long the message: the ids stay. */
@@ -91,8 +121,15 @@ static void test_entra_class(void **state)
     (void)state;
     answer_set(400, "application/json", "{\"error\":\"temporarily_unavailable\"}");
     assert_int_equal(pfx_entra_class(&answer, PFX_CLASS_REFUSED), PFX_CLASS_TRANSIENT);
-    answer_set(400, "application/json", "{\"error\":\"x\",\"error_codes\":[90033]}");
-    assert_int_equal(pfx_entra_class(&answer, PFX_CLASS_REFUSED), PFX_CLASS_TRANSIENT);
+    static const int passing[] = {50033, 90006, 90012, 90024, 90033, 90055, 90090, 90091, 50196};
+    for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++) {
+        char body[100];
+        snprintf(body, sizeof body, "{\"error\":\"x\",\"error_codes\":[%d]}", passing[i]);
+        answer_set(400, "application/json", body);
+        assert_int_equal(pfx_entra_class(&answer, PFX_CLASS_REFUSED), PFX_CLASS_TRANSIENT);
+    }
+    answer_set(400, "application/json", "{\"error\":\"x\",\"error_codes\":[700027]}");
+    assert_int_equal(pfx_entra_class(&answer, PFX_CLASS_REFUSED), PFX_CLASS_REFUSED);
     answer_set(400, "application/json", "{\"error\":\"invalid_client\"}");
     assert_int_equal(pfx_entra_class(&answer, PFX_CLASS_REFUSED), PFX_CLASS_REFUSED);
     answer_set(302, "application/json", "{\"error\":\"server_error\"}");

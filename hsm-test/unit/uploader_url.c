@@ -48,6 +48,7 @@ static void test_refused(void **state)
         "https://user:password@graph.microsoft.com/v1.0/groups/1",
         "https://graph.microsoft.com:444/v1.0/groups/1",
         "https://evil.invalid/v1.0/groups/1",
+        "https://graph%2Emicrosoft.com/v1.0/groups/1", /* libcurl's same host, and no pin's */
         "https://graph.microsoft.com\\@evil.invalid/v1.0/groups/1",
         BASE "/v1.0/users/1",
         BASE "/v1.0/groupsx",
