@@ -45,7 +45,8 @@ static pfx_result park(struct pfx_agent *agent, const struct pfx_enrolment *e, c
 }
 
 /* Is there, or might there be, a record of it in Intune? Once it was packed it may have been sent,
- * wherever it stands now: it is packed again where a parcel was lost, downloaded again after a hold. */
+ * wherever it stands now: it is packed again where a parcel was lost, downloaded again after a
+ * hold. */
 static bool may_have_record(const struct pfx_enrolment *e)
 {
     return e->record_id && e->pfx_sha.len > 0;
@@ -98,8 +99,9 @@ static pfx_result give_way_if_renewed(struct pfx_agent *agent, struct pfx_enrolm
     return newer ? give_way(agent, e, newer, now_ms, err) : PFX_OK;
 }
 
-/* A word of the CA about thousands of orders (an account that was closed, an answer gone wrong) must
- * not take the certificates from everybody. New orders have their limits; this is the one here. */
+/* A word of the CA about thousands of orders (an account that was closed, an answer gone wrong)
+ * must not take the certificates from everybody. New orders have their limits; this is the one
+ * here. */
 static pfx_result removals_left(struct pfx_agent *agent, int64_t now_ms, bool *ret_left,
                                 struct pfx_error *err)
 {
@@ -143,7 +145,8 @@ static pfx_result on_the_way(struct pfx_agent *agent, struct pfx_enrolment *e, c
     enum pfx_on_revoked then = what_follows(agent, e);
     struct pfx_error ended = PFX_ERROR_NONE;
     char note[100];
-    snprintf(note, sizeof(note), "order %lld is %.32s, not delivered", (long long)e->order_id, word);
+    snprintf(note, sizeof(note), "order %lld is %.32s, not delivered", (long long)e->order_id,
+             word);
     pfx_result r = pfx_fail(&ended, PFX_CLASS_REFUSED, "order", e->user, word,
                             "the CA ended order %lld (%s) before its delivery; ask there why",
                             (long long)e->order_id, word);
@@ -162,7 +165,8 @@ pfx_result pfx_after_status(struct pfx_agent *agent, struct pfx_enrolment *e, co
 {
     enum pfx_ca_status status = pfx_ca_status(word);
     if (status == PFX_CA_UNKNOWN) {
-        pfx_log(PFX_LOG_WARN, "enrolment %lld: order %lld is %.64s: this status isn't known, "
+        pfx_log(PFX_LOG_WARN,
+                "enrolment %lld: order %lld is %.64s: this status isn't known, "
                 "nothing is done",
                 (long long)e->id, (long long)e->order_id, word);
         return PFX_OK;
@@ -190,12 +194,12 @@ pfx_result pfx_after_active(struct pfx_agent *agent, const struct pfx_enrolment 
     int64_t id = 0;
     while (true) {
         struct pfx_enrolment old PFX_AUTOENROLMENT = {0};
-        PFX_TRY(pfx_db_int(agent->store->db, err, 0, &id,
-                           "SELECT min(id) FROM enrolment WHERE user = ? AND intune = ? AND id > ?"
-                           " AND id < ? AND state = 'ACTIVE' AND revoked_then = 'enrol_again'"
-                           " AND revoked_seen IS NULL",
-                           PFX_PARAMS(P_TEXT(e->user), P_TEXT(e->intune), P_INT(id),
-                                      P_INT(e->id))));
+        PFX_TRY(
+            pfx_db_int(agent->store->db, err, 0, &id,
+                       "SELECT min(id) FROM enrolment WHERE user = ? AND intune = ? AND id > ?"
+                       " AND id < ? AND state = 'ACTIVE' AND revoked_then = 'enrol_again'"
+                       " AND revoked_seen IS NULL",
+                       PFX_PARAMS(P_TEXT(e->user), P_TEXT(e->intune), P_INT(id), P_INT(e->id))));
         if (id == 0)
             return PFX_OK;
         PFX_TRY(pfx_enrolment_load(agent->store, id, &old, err));
@@ -301,11 +305,11 @@ pfx_result pfx_after_revoked(struct pfx_agent *agent, const struct pfx_answer *a
     if (e.id == 0)
         return PFX_OK;
     bool pending = cls == PFX_CLASS_OK && pfx_msg_bool(answer->body, "pending");
-    const char *said = pending                  ? "it waits for an approval in the CA's account"
-                       : cls == PFX_CLASS_OK    ? "the CA accepted it"
-                       : cls == PFX_CLASS_LOST  ? "the answer was lost; the CA's word on the order "
-                                                  "says whether it did"
-                                                : pfx_error_line(&answer->fail, line, sizeof(line));
+    const char *said = pending                 ? "it waits for an approval in the CA's account"
+                       : cls == PFX_CLASS_OK   ? "the CA accepted it"
+                       : cls == PFX_CLASS_LOST ? "the answer was lost; the CA's word on the order "
+                                                 "says whether it did"
+                                               : pfx_error_line(&answer->fail, line, sizeof(line));
     /* The CA's own word is what counts: asked at once where there may be one. */
     bool ask = cls == PFX_CLASS_LOST || (cls == PFX_CLASS_OK && !pending);
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,

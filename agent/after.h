@@ -1,12 +1,12 @@
-/* What happens after an order was issued: the CA revokes or cancels it, on its way to Intune or long
- * after; an operator has it revoked. What follows is what the rule's on_revoked says. */
+/* What happens after an order was issued: the CA revokes or cancels it, on its way to Intune or
+ * long after; an operator has it revoked. What follows is what the rule's on_revoked says. */
 #ifndef PFX_AGENT_AFTER_H
 #define PFX_AGENT_AFTER_H
 
 #include "agent/steps.h"
 
-/* The CA's word about an order that isn't pending any more. A word that isn't known, and the natural
- * end, change nothing. In the caller's transaction; e is updated. */
+/* The CA's word about an order that isn't pending any more. A word that isn't known, and the
+ * natural end, change nothing. In the caller's transaction; e is updated. */
 PFX_MUST_USE pfx_result pfx_after_status(struct pfx_agent *agent, struct pfx_enrolment *e,
                                          const char *word, int64_t now_ms, struct pfx_error *err);
 /* Has become ACTIVE: the revoked ones in whose place it is give way. */

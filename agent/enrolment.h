@@ -10,23 +10,22 @@
  */
 #define PFX_ENROLMENT_FACTS(I, T, B)                                                               \
     I(id)                                                                                          \
-    T(user) T(purpose) T(intune) I(attempt) T(state) I(ver) T(rule) T(product) I(organization)     \
-        I(years) I(days) T(profile_type) T(indicator) I(client_auth) T(payment) T(first_name)      \
-            T(last_name) T(key_type) T(profile) T(addresses) I(created_at) I(changed_at)           \
-                I(admitted_at) T(order_token) I(sent_first) I(sent_last) I(settle_since)           \
-                    I(settle_empty) I(order_id) I(certificate_id) I(ordered_at) I(covered)         \
-                        T(ca_status) I(info_at) I(validation_at) T(unvalidated) I(cancel_at)       \
-                            T(thumbprint) I(starts) I(expires) I(generation) T(key_name)           \
-                                T(provider_name) T(padding) T(tier) T(sealed_by) T(record_id)      \
-                                    I(bounces) I(active_at) T(fail_class) T(fail_op)               \
-                                        T(fail_object) T(fail_code) T(fail_text) I(fail_n)         \
-                                            T(held_from) T(held_job) T(held_why) I(waived)         \
-                                                T(key_ref) B(pfx_sha) T(custom_fields) T(comment)          \
-                                            I(renewal_of) I(non_repudiation) T(common_name)        \
-                                                T(pseudonym) I(revoked_at) T(revoked_word)         \
-                                                    T(revoked_then) I(revoked_seen)                \
-                                                        I(revoke_asked) T(revoke_said) T(parked)   \
-                                                            I(replaces) I(listed)
+    T(user)                                                                                        \
+    T(purpose) T(intune) I(attempt) T(state) I(ver) T(rule) T(product) I(organization) I(years)    \
+        I(days) T(profile_type) T(indicator) I(client_auth) T(payment) T(first_name) T(last_name)  \
+            T(key_type) T(profile) T(addresses) I(created_at) I(changed_at) I(admitted_at)         \
+                T(order_token) I(sent_first) I(sent_last) I(settle_since) I(settle_empty)          \
+                    I(order_id) I(certificate_id) I(ordered_at) I(covered) T(ca_status) I(info_at) \
+                        I(validation_at) T(unvalidated) I(cancel_at) T(thumbprint) I(starts) I(    \
+                            expires) I(generation) T(key_name) T(provider_name) T(padding) T(tier) \
+                            T(sealed_by) T(record_id) I(bounces) I(active_at) T(fail_class)        \
+                                T(fail_op) T(fail_object) T(fail_code) T(fail_text) I(fail_n)      \
+                                    T(held_from) T(held_job) T(held_why) I(waived) T(key_ref)      \
+                                        B(pfx_sha) T(custom_fields) T(comment) I(renewal_of)       \
+                                            I(non_repudiation) T(common_name) T(pseudonym)         \
+                                                I(revoked_at) T(revoked_word) T(revoked_then)      \
+                                                    I(revoked_seen) I(revoke_asked) T(revoke_said) \
+                                                        T(parked) I(replaces) I(listed)
 /* What only the work on it needs. */
 #define PFX_ENROLMENT_MATERIAL(I, T, B) B(key_id) B(ticket) B(csr) B(spki) B(cert) B(chain)
 

@@ -105,9 +105,9 @@ static pfx_result next_out(struct pfx_store *store, const char *role, int64_t af
 static pfx_result take_back(struct pfx_agent *agent, const struct pfx_job_row *job,
                             bool same_process, int64_t now_ms, struct pfx_error *err)
 {
-    /* A process that is still the same and doesn't hold the job never received it: it gives an answer
-     * up only when that was acknowledged, and it was acknowledged only when it was stored. So nothing
-     * was sent on, and the same POST is safe. Of a process that is gone nobody knows. */
+    /* A process that is still the same and doesn't hold the job never received it: it gives an
+     * answer up only when that was acknowledged, and it was acknowledged only when it was stored.
+     * So nothing was sent on, and the same POST is safe. Of a process that is gone nobody knows. */
     const char *kind = same_process ? job->kind : pfx_flow_again(job->kind);
     bool settles = strcmp(kind, job->kind) != 0;
     int64_t at = now_ms;

@@ -45,11 +45,11 @@ static pfx_result due(struct pfx_agent *agent, bool info, int64_t now_ms, int64_
                              "SELECT id FROM enrolment WHERE info_at <= ?"
                              " ORDER BY info_at LIMIT 1",
                              PFX_PARAMS(P_INT(now_ms)))
-                : pfx_db_int(
-                      db, err, 0, ret_id,
-                      "SELECT id FROM enrolment WHERE state = 'ORDERED' AND validation_at <= ?"
-                      " ORDER BY validation_at LIMIT 1",
-                      PFX_PARAMS(P_INT(now_ms)));
+                : pfx_db_int(db, err, 0, ret_id,
+                             "SELECT id FROM enrolment INDEXED BY enrolment_validation"
+                             " WHERE state = 'ORDERED' AND validation_at <= ?"
+                             " ORDER BY validation_at LIMIT 1",
+                             PFX_PARAMS(P_INT(now_ms)));
 }
 
 static pfx_result ask(struct pfx_agent *agent, int64_t id, bool info, int64_t now_ms,
@@ -60,13 +60,14 @@ static pfx_result ask(struct pfx_agent *agent, int64_t id, bool info, int64_t no
     PFX_TRY(pfx_outbox_add(agent->store, NULL, &e, info ? "up.order_info" : "up.order_validation",
                            NULL, now_ms, now_ms, err));
     struct pfx_db *db = agent->store->db;
-    return info ? pfx_db_exec(db, err, NULL,
-                              "UPDATE enrolment SET info_at = CASE WHEN state = 'ORDERED' THEN ? END"
-                              " WHERE id = ?",
-                              PFX_PARAMS(P_INT(now_ms + PFX_DAY), P_INT(id)))
-                : pfx_db_exec(
-                      db, err, NULL, "UPDATE enrolment SET validation_at = ? WHERE id = ?",
-                      PFX_PARAMS(P_INT(now_ms + agent->conf->validation_every_ms), P_INT(id)));
+    return info
+               ? pfx_db_exec(db, err, NULL,
+                             "UPDATE enrolment SET info_at = CASE WHEN state = 'ORDERED' THEN ? END"
+                             " WHERE id = ?",
+                             PFX_PARAMS(P_INT(now_ms + PFX_DAY), P_INT(id)))
+               : pfx_db_exec(
+                     db, err, NULL, "UPDATE enrolment SET validation_at = ? WHERE id = ?",
+                     PFX_PARAMS(P_INT(now_ms + agent->conf->validation_every_ms), P_INT(id)));
 }
 
 /* Is there a delivered order that the CA might revoke? */
@@ -183,7 +184,7 @@ static pfx_result on_changes(struct pfx_agent *agent, const struct pfx_answer *a
     /* Still pending after its first poll: now it is worth asking which address isn't validated. */
     return pfx_db_exec(
         db, err, NULL,
-        "UPDATE enrolment SET covered = 1, validation_at ="
+        "UPDATE enrolment INDEXED BY enrolment_uncovered SET covered = 1, validation_at ="
         " CASE WHEN state = 'ORDERED' THEN coalesce(validation_at, ?) END"
         " WHERE covered = 0 AND order_id IS NOT NULL AND ordered_at <= ?",
         PFX_PARAMS(P_INT(answer->now_ms), P_INT(start)));

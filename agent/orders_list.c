@@ -1,6 +1,6 @@
 /* The CA's list of all orders, page by page: what its news, which reach back seven days, can't tell
- * after a longer gap. The job in the outbox holds the page, so a restart goes on where it was; there
- * is one job at most. What the list doesn't have is asked for one by one, slowly. */
+ * after a longer gap. The job in the outbox holds the page, so a restart goes on where it was;
+ * there is one job at most. What the list doesn't have is asked for one by one, slowly. */
 #include "agent/orders.h"
 #include "agent/steps.h"
 #include "agent/timing.h"
@@ -49,7 +49,8 @@ static pfx_result finish(struct pfx_agent *agent, int64_t list, int64_t pages, i
                         " row_number() OVER (ORDER BY id) AS n" WANTED ") WHERE id = wanted",
                         PFX_PARAMS(P_INT(list), P_INT(now_ms), P_INT(SINGLE_EVERY))));
     PFX_TRY(pfx_db_exec(db, err, NULL,
-                        "UPDATE enrolment SET covered = 1 WHERE covered = 0"
+                        "UPDATE enrolment INDEXED BY enrolment_uncovered SET covered = 1"
+                        " WHERE covered = 0"
                         " AND order_id IS NOT NULL AND ordered_at <= ?",
                         PFX_PARAMS(P_INT(list))));
     /* A poll that fails meanwhile looks back from here, and doesn't have the list read again. */
@@ -87,7 +88,8 @@ pfx_result pfx_orders_listed(struct pfx_agent *agent, const struct pfx_answer *a
                                 PFX_PARAMS(P_INT(list), P_INT(id))));
     }
     const char *page = pfx_msg_str(answer->body, "page");
-    PFX_TRY(pfx_db_int(db, err, 0, &left, "SELECT EXISTS(SELECT 1" WANTED ")", PFX_PARAMS(P_INT(list))));
+    PFX_TRY(pfx_db_int(db, err, 0, &left, "SELECT EXISTS(SELECT 1" WANTED ")",
+                       PFX_PARAMS(P_INT(list))));
     if (page && left && pages < MOST_PAGES)
         return put_page(agent, page, answer->now_ms, answer->now_ms, err);
     return finish(agent, list, pages, answer->now_ms, err);

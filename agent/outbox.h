@@ -68,8 +68,9 @@ struct pfx_outbox_counts {
     int64_t later;   /* wait for their back-off */
     int64_t next_at; /* earliest of those; 0: none */
 };
-/* arm NULL: both, but for what is asked by the clock, or a run that waits for the last job would never
- * see a moment without one. Paused kinds count as neither. */
+/* arm NULL: both, but for what pending orders are asked for by the clock, again and again: it would
+ * keep a run from its end, which knows by itself whether it needs a poll. Paused kinds count as
+ * neither. */
 PFX_MUST_USE pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t now_ms,
                                          bool no_orders, bool no_uploads,
                                          struct pfx_outbox_counts *ret_counts,

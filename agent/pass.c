@@ -82,11 +82,11 @@ static pfx_result endless(struct pfx_agent *agent, const char *trouble, int64_t 
                           struct pfx_error *err)
 {
     struct pfx_error what = PFX_ERROR_NONE;
-    pfx_result r = pfx_fail(&what, PFX_CLASS_INTEGRITY, "read pages", trouble, "",
-                            "the list doesn't end: %d pages were read. Next: look at it in Entra ID "
-                            "or Intune; what was read isn't taken for whole.",
-                            strcmp(trouble, "records") == 0 ? MOST_RECORD_PAGES
-                                                            : MOST_MEMBER_PAGES);
+    pfx_result r =
+        pfx_fail(&what, PFX_CLASS_INTEGRITY, "read pages", trouble, "",
+                 "the list doesn't end: %d pages were read. Next: look at it in Entra ID "
+                 "or Intune; what was read isn't taken for whole.",
+                 strcmp(trouble, "records") == 0 ? MOST_RECORD_PAGES : MOST_MEMBER_PAGES);
     (void)r;
     return pfx_trouble_set(agent->store, trouble, now_ms, &what, err);
 }
@@ -99,7 +99,8 @@ static pfx_result forget_rule(struct pfx_agent *agent, const struct pfx_rule_con
     char *scope PFX_AUTOFREE = pfx_asprintf("pass/rule/%s", rule->name);
     PFX_TRY(pfx_db_exec(db, err, NULL, "DELETE FROM member WHERE rule = ?",
                         PFX_PARAMS(P_TEXT(rule->name))));
-    PFX_TRY(pfx_db_exec(db, err, NULL, "DELETE FROM job WHERE scope = ?", PFX_PARAMS(P_TEXT(scope))));
+    PFX_TRY(
+        pfx_db_exec(db, err, NULL, "DELETE FROM job WHERE scope = ?", PFX_PARAMS(P_TEXT(scope))));
     PFX_TRY(pfx_db_exec(db, err, NULL,
                         "INSERT INTO rule(name, read_pass, read_group) VALUES(?, 0, ?)"
                         " ON CONFLICT(name) DO UPDATE SET read_pass = 0,"
@@ -122,10 +123,9 @@ pfx_result pfx_pass_rules(struct pfx_agent *agent, struct pfx_error *err)
     for (size_t i = 0; i < agent->conf->n_rules; i++) {
         const struct pfx_rule_conf *rule = &agent->conf->rules[i];
         int64_t known;
-        PFX_TRY(pfx_db_exec(db, err, NULL,
-                            "INSERT INTO temp.rule_order(name, no, intune) VALUES(?, ?, ?)",
-                            PFX_PARAMS(P_TEXT(rule->name), P_INT((int64_t)i + 1),
-                                       P_TEXT(pfx_rule_intune(rule)))));
+        PFX_TRY(pfx_db_exec(
+            db, err, NULL, "INSERT INTO temp.rule_order(name, no, intune) VALUES(?, ?, ?)",
+            PFX_PARAMS(P_TEXT(rule->name), P_INT((int64_t)i + 1), P_TEXT(pfx_rule_intune(rule)))));
         PFX_TRY(pfx_db_int(db, err, 0, &known,
                            "SELECT EXISTS(SELECT 1 FROM rule WHERE name = ? AND read_group = ?)",
                            PFX_PARAMS(P_TEXT(rule->name), P_TEXT(rule->group))));
@@ -229,9 +229,10 @@ pfx_result pfx_pass_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_err
     PFX_TRY(pfx_pass_load(agent->store, &pass, err));
     if (pass.active) {
         int64_t left;
-        PFX_TRY(pfx_db_int(agent->store->db, err, 0, &left,
-                           "SELECT EXISTS(SELECT 1 FROM job WHERE scope >= 'pass/' AND scope < 'pass0')",
-                           PFX_NO_PARAMS));
+        PFX_TRY(pfx_db_int(
+            agent->store->db, err, 0, &left,
+            "SELECT EXISTS(SELECT 1 FROM job WHERE scope >= 'pass/' AND scope < 'pass0')",
+            PFX_NO_PARAMS));
         return left ? PFX_OK : finish_or_wait(agent, &pass, now_ms, err);
     }
     int64_t every = agent->conf->pass_every_ms;
@@ -278,8 +279,7 @@ static pfx_result members_page(struct pfx_agent *agent, const struct pfx_answer 
     PFX_TRY(pfx_trouble_clear(agent->store, trouble, err));
     PFX_TRY(pfx_db_exec(db, err, NULL, "DELETE FROM member WHERE rule = ? AND pass < ?",
                         PFX_PARAMS(P_TEXT(rule->name), P_INT(pass->no))));
-    return pfx_db_exec(db, err, NULL,
-                       "UPDATE rule SET read_pass = ? WHERE name = ?",
+    return pfx_db_exec(db, err, NULL, "UPDATE rule SET read_pass = ? WHERE name = ?",
                        PFX_PARAMS(P_INT(pass->no), P_TEXT(rule->name)));
 }
 

@@ -225,6 +225,7 @@ static pfx_result order_changes(struct build *b, struct pfx_error *err)
     last = list > last ? list : last;
     PFX_TRY(pfx_db_int(b->agent->store->db, err, 0, &oldest,
                        "SELECT min(coalesce(sent_first, ordered_at)) FROM enrolment"
+                       " INDEXED BY enrolment_uncovered"
                        " WHERE covered = 0 AND order_id IS NOT NULL"
                        " AND state IN (" PFX_ORDER_STATES ")",
                        PFX_NO_PARAMS));

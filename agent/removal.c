@@ -75,9 +75,8 @@ pfx_result pfx_removal_answer(struct pfx_agent *agent, const struct pfx_answer *
 {
     static const char prefix[] = SCOPE;
     const struct pfx_job_row *job = answer->job;
-    const char *key = strncmp(job->scope, prefix, sizeof(prefix) - 1) == 0
-                          ? job->scope + sizeof(prefix) - 1
-                          : "";
+    const char *key =
+        strncmp(job->scope, prefix, sizeof(prefix) - 1) == 0 ? job->scope + sizeof(prefix) - 1 : "";
     struct pfx_db *db = agent->store->db;
     int64_t enrolment;
     char line[700];
@@ -89,7 +88,8 @@ pfx_result pfx_removal_answer(struct pfx_agent *agent, const struct pfx_answer *
     /* Deleted and still there, or not deleted: the same again, more and more seldom. What needs a
      * person (a missing role) goes on by itself once that is put right. */
     bool person = cls != PFX_CLASS_OK && !pfx_steps_passing(cls);
-    const char *text = cls == PFX_CLASS_OK ? NULL : pfx_error_line(&answer->fail, line, sizeof(line));
+    const char *text =
+        cls == PFX_CLASS_OK ? NULL : pfx_error_line(&answer->fail, line, sizeof(line));
     PFX_TRY(pfx_db_exec(db, err, NULL,
                         "UPDATE removal SET tries = tries + 1, tried_at = ?, fail_text = ?"
                         " WHERE record_id = ?",
@@ -102,8 +102,8 @@ pfx_result pfx_removal_answer(struct pfx_agent *agent, const struct pfx_answer *
     return pfx_outbox_again(agent->store, job, job->kind, answer->now_ms + wait, text, err);
 }
 
-/* One that the CA revoked must not stay, whoever brought it back: an import that was under way while
- * it was removed, or a service that forgets. */
+/* One that the CA revoked must not stay, whoever brought it back: an import that was under way
+ * while it was removed, or a service that forgets. */
 static pfx_result again_if_revoked(struct pfx_agent *agent, int64_t list_started_ms, int64_t now_ms,
                                    struct pfx_error *err)
 {
@@ -122,8 +122,8 @@ static pfx_result again_if_revoked(struct pfx_agent *agent, int64_t list_started
         char *id PFX_AUTOFREE = pfx_col_text(stmt, 0);
         int64_t enrolment = sqlite3_column_int64(stmt, 1);
         pfx_db_done(&stmt);
-        PFX_TRY(pfx_removal_put(agent, id, enrolment,
-                                "it was gone, and is in Intune's list again", now_ms, now_ms, err));
+        PFX_TRY(pfx_removal_put(agent, id, enrolment, "it was gone, and is in Intune's list again",
+                                now_ms, now_ms, err));
     }
 }
 
@@ -155,8 +155,8 @@ pfx_result pfx_removal_listed(struct pfx_agent *agent, int64_t list_started_ms, 
                         "DELETE FROM removal WHERE gone_at < ? AND EXISTS"
                         " (SELECT 1 FROM record WHERE id = removal.record_id)",
                         PFX_PARAMS(P_INT(list_started_ms))));
-    return back ? pfx_note(agent->store, now_ms, 0, NULL, err,
-                           "%lld records that were gone are in Intune's list again",
-                           (long long)back)
-                : PFX_OK;
+    return back
+               ? pfx_note(agent->store, now_ms, 0, NULL, err,
+                          "%lld records that were gone are in Intune's list again", (long long)back)
+               : PFX_OK;
 }

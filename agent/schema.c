@@ -82,8 +82,8 @@ const char *const pfx_migrations[] = {
     "NULL);\n"
     "CREATE INDEX history_enrolment ON history(enrolment, id) WHERE enrolment IS NOT NULL;\n",
     /* 1 -> 2. profile_type '': the product has none. custom_fields: JSON array of id, value, id,
-     * value. revoked_*: what the CA said of a delivered certificate, what its rule made of it (tell,
-     * remove, enrol_again), and when a person took note. parked: why the decision waits for a
+     * value. revoked_*: what the CA said of a delivered certificate, what its rule made of it
+     * (tell, remove, enrol_again), and when a person took note. parked: why the decision waits for a
      * person after this one ended. replaces: the revoked enrolment that this one was wanted for.
      * listed: the last full reading of the CA's list that had this order. rule.read_group: whose
      * members are stored. Orders that were delivered before weren't looked at again, whatever the

@@ -110,8 +110,8 @@ static pfx_result report(struct pfx_agent *agent, struct pfx_asker *asker, struc
     fact(asker, "export tier", "ok", "RSA %s, EC %s", pfx_msg_str(r, "tier_rsa"),
          pfx_msg_str(r, "tier_ec"));
     if (pfx_msg_has(r, "compat_tier_rsa") && pfx_msg_has(r, "compat_tier_ec"))
-        fact(asker, "export tier, compat", "ok", "RSA %s, EC %s",
-             pfx_msg_str(r, "compat_tier_rsa"), pfx_msg_str(r, "compat_tier_ec"));
+        fact(asker, "export tier, compat", "ok", "RSA %s, EC %s", pfx_msg_str(r, "compat_tier_rsa"),
+             pfx_msg_str(r, "compat_tier_ec"));
     for (size_t i = 0; i < pfx_msg_count(r, "notes"); i++)
         fact(asker, "note", "warn", "%s", pfx_msg_str_at(r, "notes", i));
     return PFX_OK;
@@ -246,6 +246,7 @@ static pfx_result revoked(struct pfx_agent *agent, struct pfx_asker *asker, int6
                           "SELECT CASE WHEN revoked_then = 'enrol_again' THEN 2"
                           " WHEN state = 'ENDED' THEN 1 ELSE 0 END AS sort,"
                           " count(*), min(revoked_at), max(id) FROM enrolment e"
+                          " INDEXED BY enrolment_revoked"
                           " WHERE revoked_at IS NOT NULL AND revoked_seen IS NULL"
                           " AND (expires IS NULL OR expires > ?) AND (state = 'ACTIVE' OR"
                           "  (state = 'ENDED' AND parked IS NOT NULL AND waived = 0"
@@ -276,11 +277,12 @@ static pfx_result removals(struct pfx_agent *agent, struct pfx_asker *asker, int
 {
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
     bool row;
-    PFX_TRY(pfx_db_select(agent->store->db, err, &stmt,
-                          "SELECT CASE WHEN fail_text IS NOT NULL THEN 0 WHEN asked_at < ? THEN 1"
-                          " ELSE 2 END AS sort, count(*), min(asked_at), max(fail_text) FROM removal"
-                          " WHERE gone_at IS NULL GROUP BY sort ORDER BY sort",
-                          PFX_PARAMS(P_INT(now_ms - PFX_REMOVAL_PATIENCE))));
+    PFX_TRY(
+        pfx_db_select(agent->store->db, err, &stmt,
+                      "SELECT CASE WHEN fail_text IS NOT NULL THEN 0 WHEN asked_at < ? THEN 1"
+                      " ELSE 2 END AS sort, count(*), min(asked_at), max(fail_text) FROM removal"
+                      " WHERE gone_at IS NULL GROUP BY sort ORDER BY sort",
+                      PFX_PARAMS(P_INT(now_ms - PFX_REMOVAL_PATIENCE))));
     while (true) {
         PFX_TRY(pfx_db_next(agent->store->db, stmt, &row, err));
         if (!row)

@@ -76,9 +76,9 @@ static pfx_result take_certificate(struct step *st, struct pfx_error *err)
                                 &st->bad, err);
 }
 
-/* A CA that issues at once sends the certificate with its answer. One that isn't what was ordered is
- * a person's, and the order is bought all the same: it is fetched and checked as any other, or where
- * the CA has no download, looked for again. */
+/* A CA that issues at once sends the certificate with its answer. One that isn't what was ordered
+ * is a person's, and the order is bought all the same: it is fetched and checked as any other, or
+ * where the CA has no download, looked for again. */
 static pfx_result take_issued(struct step *st, int64_t order, struct pfx_error *err)
 {
     if (!pfx_msg_has(st->body, "leaf"))
@@ -94,12 +94,14 @@ static pfx_result take_issued(struct step *st, int64_t order, struct pfx_error *
     }
     const struct pfx_product *product = pfx_product_find(st->e->product);
     if (!product || strcmp(product->ca, "digicert") != 0) {
-        st->bad.cls = PFX_CLASS_INTEGRITY; /* held with the job that looks, never with a new order */
+        st->bad.cls =
+            PFX_CLASS_INTEGRITY; /* held with the job that looks, never with a new order */
         return PFX_OK;
     }
     st->to = PFX_ISSUED;
-    snprintf(st->note, sizeof(st->note), "order %lld; the certificate in its answer isn't taken: %.120s",
-             (long long)order, st->bad.text);
+    snprintf(st->note, sizeof(st->note),
+             "order %lld; the certificate in its answer isn't taken: %.120s", (long long)order,
+             st->bad.text);
     st->bad = PFX_ERROR_NONE;
     return PFX_OK;
 }
@@ -120,14 +122,14 @@ static pfx_result take_order(struct step *st, struct pfx_error *err)
             (long long)order, (long long)owner);
     snprintf(st->note, sizeof(st->note), "order %lld", (long long)order);
     /* One that is issued at once isn't waited for: the CA is asked at once. */
-    PFX_TRY(pfx_db_exec(st->agent->store->db, err, NULL,
-                        "UPDATE enrolment SET order_id = ?, certificate_id = ?, ordered_at = ?,"
-                        " covered = 0, ca_status = ?, info_at = ?, validation_at = NULL,"
-                        " settle_since = NULL, settle_empty = 0 WHERE id = ?",
-                        PFX_PARAMS(P_INT(order), P_INT_OR_NULL(cert), P_INT(st->now_ms),
-                                   P_TEXT(pfx_msg_str(st->body, "status")),
-                                   P_INT(cert ? st->now_ms : st->now_ms + PFX_DAY),
-                                   P_INT(st->e->id))));
+    PFX_TRY(
+        pfx_db_exec(st->agent->store->db, err, NULL,
+                    "UPDATE enrolment SET order_id = ?, certificate_id = ?, ordered_at = ?,"
+                    " covered = 0, ca_status = ?, info_at = ?, validation_at = NULL,"
+                    " settle_since = NULL, settle_empty = 0 WHERE id = ?",
+                    PFX_PARAMS(P_INT(order), P_INT_OR_NULL(cert), P_INT(st->now_ms),
+                               P_TEXT(pfx_msg_str(st->body, "status")),
+                               P_INT(cert ? st->now_ms : st->now_ms + PFX_DAY), P_INT(st->e->id))));
     return take_issued(st, order, err);
 }
 
@@ -338,7 +340,8 @@ static pfx_result follow(struct step *st, const struct pfx_answer *answer, struc
         return pfx_enrolment_hold(store, st->e, pfx_flow_resume(row->job, cls), PFX_HELD_FAILURE,
                                   st->now_ms, &st->bad, err);
     if (cls == PFX_CLASS_OK && st->jumps)
-        return pfx_enrolment_move(store, st->e, st->to, NULL, st->now_ms, st->now_ms, st->note, err);
+        return pfx_enrolment_move(store, st->e, st->to, NULL, st->now_ms, st->now_ms, st->note,
+                                  err);
     if (cls == PFX_CLASS_OK) {
         PFX_TRY(pfx_enrolment_move(store, st->e, out.to, out.job, st->now_ms, st->now_ms, st->note,
                                    err));
@@ -441,8 +444,8 @@ static const struct {
     pfx_result (*fn)(struct pfx_agent *agent, const struct pfx_answer *answer,
                      struct pfx_error *err);
 } beside[] = {
-    {"up.orders", pfx_orders_listed},    {"up.order_revoke", pfx_after_revoked},
-    {"up.remove", pfx_removal_answer},   {"up.setup_ca", pfx_counter_answer},
+    {"up.orders", pfx_orders_listed},       {"up.order_revoke", pfx_after_revoked},
+    {"up.remove", pfx_removal_answer},      {"up.setup_ca", pfx_counter_answer},
     {"up.setup_entra", pfx_counter_answer},
 };
 

@@ -115,8 +115,9 @@ static pfx_result retry(struct pfx_asker *asker, struct pfx_enrolment *e, int64_
                               err);
 }
 
-/* Of all, or of all in a state, what a person put aside stays so: a user whose record was removed, a
- * revoked certificate that was taken note of. Those that are revoked and in Intune have to be meant:
+/* Of all, or of all in a state, what a person put aside stays so: a user whose record was removed,
+ * a revoked certificate that was taken note of. Those that are revoked and in Intune have to be
+ * meant:
  * --state ACTIVE. */
 static pfx_result retry_several(struct pfx_asker *asker, struct pfx_enrolment *e, int64_t now_ms,
                                 struct pfx_error *err)
@@ -257,8 +258,8 @@ void pfx_verb_revoke(struct pfx_agent *agent, struct pfx_asker *asker, const str
 {
     struct pfx_error err = PFX_ERROR_NONE;
     (void)agent;
-    if (pfx_failed(revoke(asker, pfx_msg_int(args, "enrolment"), pfx_msg_str(args, "reason"), now_ms,
-                          &err)))
+    if (pfx_failed(revoke(asker, pfx_msg_int(args, "enrolment"), pfx_msg_str(args, "reason"),
+                          now_ms, &err)))
         pfx_asker_fail(asker, &err);
     else
         pfx_asker_end(asker, 0, NULL);

@@ -17,8 +17,8 @@
     "  THEN 'removing' ELSE 'there' END FROM record r WHERE r.id > ?1" of_record                   \
     " UNION ALL SELECT m.record_id, m.upn, m.thumbprint, m.purpose, NULL, NULL, NULL, NULL,"       \
     " m.enrolment, CASE WHEN m.gone_at IS NULL THEN 'removing' ELSE 'gone' END FROM removal m"     \
-    " WHERE NOT EXISTS (SELECT 1 FROM record WHERE id = m.record_id) AND m.record_id > ?1"         \
-    of_removal " ORDER BY 1 LIMIT 1"
+    " WHERE NOT EXISTS (SELECT 1 FROM record WHERE id = m.record_id) AND m.record_id > "           \
+    "?1" of_removal " ORDER BY 1 LIMIT 1"
 #define OF_USER "(SELECT hex FROM user WHERE id = lower(?2) OR upn = ?2 COLLATE NOCASE)"
 
 static pfx_result next_record(struct pfx_asker *asker, const char *after, sqlite3_stmt **ret_stmt,
@@ -29,21 +29,23 @@ static pfx_result next_record(struct pfx_asker *asker, const char *after, sqlite
     if (!after)
         after = "";
     if (s->record)
-        return pfx_db_select(db, err, ret_stmt,
-                             RECORDS(" AND r.id IN (?2, lower(?2))", " AND m.record_id = lower(?2)"),
-                             PFX_PARAMS(P_TEXT(after), P_TEXT(s->record)));
+        return pfx_db_select(
+            db, err, ret_stmt,
+            RECORDS(" AND r.id IN (?2, lower(?2))", " AND m.record_id = lower(?2)"),
+            PFX_PARAMS(P_TEXT(after), P_TEXT(s->record)));
     if (s->user)
         return pfx_db_select(
             db, err, ret_stmt,
             RECORDS(" AND (r.upn = ?2 COLLATE NOCASE OR r.user_hex IN " OF_USER ")",
-                    " AND (m.upn = ?2 COLLATE NOCASE OR substr(m.record_id, 1, 32) IN " OF_USER ")"),
+                    " AND (m.upn = ?2 COLLATE NOCASE OR substr(m.record_id, 1, 32) IN " OF_USER
+                    ")"),
             PFX_PARAMS(P_TEXT(after), P_TEXT(s->user)));
     return pfx_db_select(db, err, ret_stmt, RECORDS("", ""), PFX_PARAMS(P_TEXT(after)));
 }
 
 /* The next one after the last; *ret_row false at the end. Copies its id to *ret_id. */
-static pfx_result send_next(struct pfx_asker *asker, const char *after, bool *ret_row, char **ret_id,
-                            struct pfx_error *err)
+static pfx_result send_next(struct pfx_asker *asker, const char *after, bool *ret_row,
+                            char **ret_id, struct pfx_error *err)
 {
     struct pfx_store *store = asker->agent->store;
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
@@ -116,8 +118,7 @@ static pfx_result remove_record(struct pfx_asker *asker, const char *id, int64_t
     struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
     char who[PFX_WHO_SIZE];
     int64_t ours, listed;
-    char *what PFX_AUTOFREE =
-        pfx_asprintf("removed by %s", pfx_verbs_who(asker, who, sizeof(who)));
+    char *what PFX_AUTOFREE = pfx_asprintf("removed by %s", pfx_verbs_who(asker, who, sizeof(who)));
     PFX_TRY(pfx_tx_begin(&tx, store->db, err));
     PFX_TRY(pfx_db_int(store->db, err, 0, &ours,
                        "SELECT max(id) FROM enrolment WHERE record_id = lower(?)",

@@ -1,5 +1,5 @@
-/* setup digicert and setup entra: a job for pfx-uploader, and its findings as they come. The request
- * lives with its asker: when that one leaves, the job isn't handed out any more. */
+/* setup digicert and setup entra: a job for pfx-uploader, and its findings as they come. The
+ * request lives with its asker: when that one leaves, the job isn't handed out any more. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,8 +13,8 @@
 #include "api/conf/product.h"
 
 #define SCOPE "setup/"
-#define JOB_PATIENCE (7 * PFX_MINUTE)  /* it gives a job five minutes by default */
-#define AT_ONCE 20                     /* findings of one round */
+#define JOB_PATIENCE (7 * PFX_MINUTE) /* it gives a job five minutes by default */
+#define AT_ONCE 20                    /* findings of one round */
 
 static void add_products(const struct pfx_agent_conf *conf, struct pfx_msg *body)
 {
@@ -133,7 +133,8 @@ pfx_result pfx_counter_answer(struct pfx_agent *agent, const struct pfx_answer *
 static void give_up(struct pfx_asker *asker, const char *what)
 {
     struct pfx_error late = PFX_ERROR_NONE;
-    pfx_result r = pfx_fail(&late, PFX_CLASS_TRANSIENT, asker->verb->name, "uploader", "", "%s", what);
+    pfx_result r =
+        pfx_fail(&late, PFX_CLASS_TRANSIENT, asker->verb->name, "uploader", "", "%s", what);
     (void)r;
     pfx_asker_fail(asker, &late);
 }

@@ -22,11 +22,11 @@ void pfx_words_held(const char *held_why, const char *held_job, const char *whic
 
 void pfx_words_revoked(const char *which, bool removed, char *out, size_t size)
 {
-    snprintf(out, size,
-             "pfx-agent enrolment retry %s orders another one%s, pfx-agent enrolment release %s takes "
-             "note and says no more",
-             which, removed ? "" : " in its place, pfx-agent record remove takes it from Intune",
-             which);
+    snprintf(
+        out, size,
+        "pfx-agent enrolment retry %s orders another one%s, pfx-agent enrolment release %s takes "
+        "note and says no more",
+        which, removed ? "" : " in its place, pfx-agent record remove takes it from Intune", which);
 }
 
 static const char *doing(struct pfx_agent *agent, const struct pfx_enrolment *e)
@@ -54,9 +54,9 @@ static const char *doing(struct pfx_agent *agent, const struct pfx_enrolment *e)
         return "waits for pfx-uploader: read back from Intune";
     case PFX_ACTIVE:
         if (e->revoked_at)
-            return pfx_after_told(e)      ? "revoked at the CA after its delivery"
-                   : e->revoked_seen      ? "revoked at the CA; another one is in its place"
-                                          : "revoked at the CA; another one takes its place";
+            return pfx_after_told(e) ? "revoked at the CA after its delivery"
+                   : e->revoked_seen ? "revoked at the CA; another one is in its place"
+                                     : "revoked at the CA; another one takes its place";
         return "";
     case PFX_HELD:
         return e->held_why ? e->held_why : "held";
@@ -87,8 +87,9 @@ void pfx_words_for(struct pfx_agent *agent, const struct pfx_enrolment *e,
         snprintf(ret_words->why, sizeof(ret_words->why), "%s", text);
     if (e->revoke_asked && !e->revoked_at) {
         size_t n = strlen(ret_words->why);
-        snprintf(ret_words->why + n, sizeof(ret_words->why) - n, "%sthe CA is asked to revoke it%s%.300s",
-                 n ? "; " : "", e->revoke_said ? ": " : "", e->revoke_said ? e->revoke_said : "");
+        snprintf(ret_words->why + n, sizeof(ret_words->why) - n,
+                 "%sthe CA is asked to revoke it%s%.300s", n ? "; " : "",
+                 e->revoke_said ? ": " : "", e->revoke_said ? e->revoke_said : "");
     }
     char number[24];
     snprintf(number, sizeof(number), "%lld", (long long)e->id);

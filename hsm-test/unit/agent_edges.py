@@ -178,7 +178,6 @@ class Edges(FlowCase):
         self.assertEqual(rig.sql("SELECT count(*) FROM job"), [(0,)])
         self.assertEqual(len(rig.ask("enrolment.list")[0]), 3)
 
-    @alone
     def test_disk_full_at_the_end_of_a_pass(self):
         """Not evaluated again and again while nothing can be written."""
         rig = self.rig(arms=False)

@@ -22,8 +22,6 @@ POINTS = ["job", "done", "ack"]
 
 
 class KillPoints(FlowCase):
-    visited = []
-
     def alone_with_alice(self):
         rig = self.rig()
         self.group(rig, "alice")
@@ -87,7 +85,6 @@ class KillPoints(FlowCase):
             self.assertEqual(len(set(rig.world.bought)), len(rig.world.bought))
             self.assertEqual(len(rig.world.records), 1)
             self.assertEqual(rig.sql("SELECT count(*) FROM parcel")[0][0], 0)
-            self.visited.append((kind, point, rebirth))
 
     def every(self, kinds, rebirth):
         self.each([(kind, point, rebirth) for kind in kinds for point in POINTS], self.one)

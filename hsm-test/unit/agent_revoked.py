@@ -301,7 +301,8 @@ class Revoked(AfterCase):
                   self.on_its_way)
 
     def on_its_way(self, kind, held):
-        with self.world(schedule=dict(QUICK, retry_max="500ms")) as rig:
+        with self.world(schedule=dict(QUICK, retry_max="500ms"),
+                        options=["--job-deadline", "2"]) as rig:
             world = rig.world
             self.group(rig, "alice")
             world.fault(kind, *[Fail("integrity" if held else "transient")] * 50)

@@ -323,7 +323,7 @@ class Rig:
             db.close()
 
     @staticmethod
-    def wait_for(condition, seconds=10, what="condition"):
+    def wait_for(condition, seconds=20, what="condition"):
         until = time.time() + seconds
         while time.time() < until:
             result = condition()
