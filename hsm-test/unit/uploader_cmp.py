@@ -3,6 +3,7 @@
 import base64
 import collections
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -545,14 +546,30 @@ class Forwarder:
 
     def serve(self, plain):
         try:
-            with self.context.wrap_socket(plain, server_side=True) as front, \
-                    socket.create_connection(("127.0.0.1", self.port)) as back:
-                one_way = threading.Thread(target=self.pump, args=(back, front), daemon=True)
-                one_way.start()
-                self.pump(front, back)
-                one_way.join()
+            with self.context.wrap_socket(plain, server_side=True) as front:
+                first = self.request(front)  # whole, so that what fails behind here was sent
+                with socket.create_connection(("127.0.0.1", self.port)) as back:
+                    back.sendall(first)
+                    one_way = threading.Thread(target=self.pump, args=(back, front), daemon=True)
+                    one_way.start()
+                    self.pump(front, back)
+                    one_way.join()
         except OSError:
             pass
+
+    @staticmethod
+    def request(front):
+        """The first request, with its body."""
+        data = b""
+        while True:
+            head, found, body = data.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: *([0-9]+)", head)
+            if found and (not length or len(body) >= int(length.group(1))):
+                return data
+            more = front.recv(65536)
+            if not more:
+                return data
+            data += more
 
     @staticmethod
     def pump(source, target):
