@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "api/uploader/finding.h"
 #include "crypto/encode.h"
 
 /* Another CA's order must not end in a certificate of this one. */
@@ -283,9 +284,7 @@ static bool is_internal(const struct pfx_msg *product)
 
 static void refuse(struct pfx_task *task, const char *op, const char *why)
 {
-    struct pfx_error err = PFX_ERROR_NONE;
-    pfx_result r = pfx_fail(&err, PFX_CLASS_REFUSED, op, "ca: cmp", "", "%s", why);
-    pfx_task_fail(task, r, &err);
+    pfx_task_fail_as(task, PFX_CLASS_REFUSED, op, "ca: cmp", "", "%s", why);
 }
 
 static void order(struct pfx_task *task)
@@ -368,17 +367,6 @@ static void revoke(struct pfx_task *task)
 
 /* --- setup --- */
 
-static void finding(struct pfx_msg *result, const char *what, const char *level, const char *text,
-                    const char *next)
-{
-    struct pfx_msg *row = pfx_msg_add_obj(result, "findings");
-    pfx_msg_set_str(row, "what", what);
-    pfx_msg_set_str(row, "level", level);
-    pfx_msg_set_str(row, "text", text);
-    if (next)
-        pfx_msg_set_str(row, "next", next);
-}
-
 static void check_products(const struct pfx_msg *job, struct pfx_msg *result)
 {
     for (size_t i = 0; i < pfx_msg_count(job, "products"); i++) {
@@ -386,9 +374,9 @@ static void check_products(const struct pfx_msg *job, struct pfx_msg *result)
         char what[200];
         snprintf(what, sizeof what, "rule %s", pfx_msg_str(product, "rule"));
         if (is_internal(product))
-            finding(result, what, "ok", "It orders from the CA of one's own.", NULL);
+            pfx_finding_add(result, what, "ok", "It orders from the CA of one's own.", NULL);
         else
-            finding(result, what, "bad",
+            pfx_finding_add(result, what, "bad",
                     "It orders a product of DigiCert, and uploader.yaml says ca: cmp.",
                     "Set product: internal in this rule of agent.yaml.");
     }
@@ -398,9 +386,9 @@ static struct pfx_msg *found(struct pfx_task *task, const struct order *order)
 {
     (void)order;
     struct pfx_msg *result = pfx_task_result(task);
-    finding(result, "CMP server", "ok",
+    pfx_finding_add(result, "CMP server", "ok",
             "It answers, and both sides have the same reference and shared secret.", NULL);
-    finding(result, "certificate profile", "warn",
+    pfx_finding_add(result, "certificate profile", "warn",
             "CMP can't be asked what the CA will issue: the first order shows it.",
             "The profile has to take addresses, key usage and emailProtection from the request.");
     check_products(pfx_task_body(task), result);
@@ -417,7 +405,7 @@ static void on_setup_trouble(struct pfx_task *task, const struct pfx_error *err)
     bool simple = known && strcmp(err->code, "badRequest") == 0;
     char line[640];
     pfx_error_line(err, line, sizeof line);
-    finding(reply, "CMP server", simple ? "ok" : known ? "warn" : "bad", line,
+    pfx_finding_add(reply, "CMP server", simple ? "ok" : known ? "warn" : "bad", line,
             simple  ? "It answers with the right protection; it doesn't do general messages."
             : known ? "It answers with the right protection, so reference and secret are right; "
                       "the first order shows more."

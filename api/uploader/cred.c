@@ -105,3 +105,11 @@ void pfx_cred_later(struct pfx_cred *cred, const struct pfx_error *err, int64_t 
     int64_t pause = pause_ms(cred->setbacks++);
     cred->not_before = now_ms + (wait_ms > pause ? wait_ms : pause);
 }
+
+void pfx_cred_denied(struct pfx_cred *cred, bool away, const struct pfx_error *err, int64_t now_ms)
+{
+    if (away)
+        pfx_cred_later(cred, err, -1, now_ms);
+    else
+        pfx_cred_fail(cred, err, now_ms);
+}

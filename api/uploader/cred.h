@@ -55,5 +55,8 @@ void pfx_cred_fail(struct pfx_cred *cred, const struct pfx_error *err, int64_t n
  * back-off where that is longer (wait_ms < 0: in any case). */
 void pfx_cred_later(struct pfx_cred *cred, const struct pfx_error *err, int64_t wait_ms,
                     int64_t now_ms);
+/* pfx-hsm was asked for it in vain: one of these two. away: nobody answered, rather than that
+ * it says no. */
+void pfx_cred_denied(struct pfx_cred *cred, bool away, const struct pfx_error *err, int64_t now_ms);
 
 #endif

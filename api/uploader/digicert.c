@@ -31,12 +31,6 @@ void pfx_digicert_call(struct pfx_task *task, const char *op, const char *method
     pfx_task_call(task, &call, then);
 }
 
-void pfx_digicert_bad(struct pfx_task *task, const struct pfx_answer *answer,
-                      const struct pfx_doc *doc)
-{
-    pfx_task_fail_content(task, answer, doc->why);
-}
-
 void pfx_digicert_set_status(struct pfx_msg *msg, const char *status, size_t max)
 {
     char text[80];
@@ -113,7 +107,7 @@ static void on_ordered(struct pfx_task *task, const struct pfx_answer *answer)
     if (!doc.bad && id == 0)
         pfx_doc_wrong(&doc, "id", "is 0");
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     /* The rest is welcome, and no reason to doubt the order. */

@@ -46,9 +46,6 @@ PFX_MUST_USE bool pfx_digicert_more(const cJSON *root, int64_t listed, int64_t u
 void pfx_digicert_call(struct pfx_task *task, const char *op, const char *method, char *path,
                        struct pfx_buf *body, enum pfx_expect expect, unsigned want,
                        pfx_then_fn then);
-/* Ends the task because of what doc.why says; for `then` functions. */
-void pfx_digicert_bad(struct pfx_task *task, const struct pfx_answer *answer,
-                      const struct pfx_doc *doc);
 /* Sets a status text of 1 to max bytes, cleaned. */
 void pfx_digicert_set_status(struct pfx_msg *msg, const char *status, size_t max);
 /* "/order/certificate/ID" of the job's order, and rest behind it; free() it. */

@@ -24,8 +24,8 @@ static const char *advice(const struct pfx_told *told, const struct pfx_answer *
     bool resend = answer->url && ends_with(answer->url, "/resend-emails");
     if (resend && answer->status >= 400 && answer->status < 500)
         return "DigiCert documents this request for TLS orders only. Resend the mail in "
-               "CertCentral "
-               "(Certificates > Orders, the order's page), or ask the person for the first one.";
+               "CertCentral (Certificates > Orders, the order's page), or ask the person for the "
+               "first one.";
     if (strcmp(told->code, "bad_request_format") == 0)
         return "This can mean that no payment card is saved at DigiCert while payment_method is "
                "profile: save one, or set payment_method: balance.";

@@ -4,33 +4,34 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_CHANGES 60000
-#define MAX_ENTRIES 5000 /* of one page, if the limit that was asked for is ignored */
 #define MAX_PAGES 500
+#define ACCOUNT "DigiCert's account"
 
-static void too_many(struct pfx_task *task, const char *op, const char *text)
-{
-    struct pfx_error err = PFX_ERROR_NONE;
-    pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_REFUSED, op, "DigiCert's account", "", "%s", text),
-                  &err);
-}
+struct list {
+    const char *op;
+    const char *id; /* the member with an order's number */
+    bool nested;    /* its certificate is an object */
+    size_t most;
+    const char *over; /* what is said to more than that */
+};
 
-/* One order of a list: its number under id_name, its status, and perhaps its certificate. */
-static void add_order(struct pfx_msg *result, struct pfx_digicert_tally *tally, const cJSON *item,
-                      const char *id_name, bool nested)
+/* One order: its number, its status, and perhaps its certificate. */
+static void add_order(const struct list *list, const cJSON *item, struct pfx_msg *result,
+                      struct pfx_digicert_tally *tally)
 {
     struct pfx_doc doc = {0};
     if (!cJSON_IsObject(item))
         pfx_doc_wrong(&doc, "orders", "has an entry that isn't an object");
-    int64_t id = pfx_doc_int(&doc, item, id_name, PFX_DOC_NEED);
+    int64_t id = pfx_doc_int(&doc, item, list->id, PFX_DOC_NEED);
     const char *status = pfx_doc_str(&doc, item, "status", PFX_DOC_NEED);
     if (!doc.bad && id == 0)
-        pfx_doc_wrong(&doc, id_name, "is 0");
+        pfx_doc_wrong(&doc, list->id, "is 0");
     if (!pfx_digicert_count(tally, &doc))
         return;
     /* Without a readable certificate id the entry still says what matters. */
-    const cJSON *of = nested ? pfx_doc_obj(&doc, item, "certificate", PFX_DOC_MAY) : item;
-    int64_t certificate = pfx_doc_int(&doc, of, nested ? "id" : "certificate_id", PFX_DOC_MAY);
+    const cJSON *of = list->nested ? pfx_doc_obj(&doc, item, "certificate", PFX_DOC_MAY) : item;
+    const char *member = list->nested ? "id" : "certificate_id";
+    int64_t certificate = pfx_doc_int(&doc, of, member, PFX_DOC_MAY);
     struct pfx_msg *order = pfx_msg_add_obj(result, "orders");
     pfx_msg_set_int(order, "order_id", id);
     if (certificate > 0)
@@ -38,29 +39,45 @@ static void add_order(struct pfx_msg *result, struct pfx_digicert_tally *tally, 
     pfx_digicert_set_status(order, status, 64);
 }
 
+/* All of an answer's orders. False: the task has ended. */
+static bool add_orders(struct pfx_task *task, const struct list *list,
+                       const struct pfx_answer *answer, struct pfx_doc *doc, struct pfx_msg *result,
+                       struct pfx_digicert_tally *tally)
+{
+    if (!pfx_task_json(task, answer, doc))
+        return false;
+    const cJSON *orders = pfx_doc_array(doc, pfx_doc_root(doc), "orders", PFX_DOC_MAY);
+    if (doc->bad) {
+        pfx_task_fail_content(task, answer, doc->why);
+        return false;
+    }
+    for (const cJSON *item = orders ? orders->child : NULL; item; item = item->next) {
+        if (tally->read + tally->odd >= list->most) {
+            pfx_task_fail_as(task, PFX_CLASS_REFUSED, list->op, ACCOUNT, "", "%s", list->over);
+            return false;
+        }
+        add_order(list, item, result, tally);
+    }
+    return true;
+}
+
 /* --- status changes --- */
+
+static const struct list changes = {
+    .op = "poll orders",
+    .id = "order_id",
+    .most = 60000,
+    .over = "DigiCert lists more changes than can be taken: ask for fewer minutes "
+            "(schedule.poll_every in agent.yaml).",
+};
 
 static void on_changes(struct pfx_task *task, const struct pfx_answer *answer)
 {
     PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
-    if (!pfx_task_json(task, answer, &doc))
-        return;
     PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
-    const cJSON *orders = pfx_doc_array(&doc, pfx_doc_root(&doc), "orders", PFX_DOC_MAY);
-    if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
-        return;
-    }
     struct pfx_digicert_tally tally = {0};
-    for (const cJSON *item = orders ? orders->child : NULL; item; item = item->next) {
-        if (tally.read + tally.odd >= MAX_CHANGES) {
-            too_many(task, "poll orders",
-                     "DigiCert lists more changes than can be taken: ask for "
-                     "fewer minutes (schedule.poll_every in agent.yaml).");
-            return;
-        }
-        add_order(result, &tally, item, "order_id", false);
-    }
+    if (!add_orders(task, &changes, answer, &doc, result, &tally))
+        return;
     if (pfx_digicert_tolerable(&tally, "status changes"))
         pfx_task_ok(task, PFX_TAKE(result));
     else
@@ -71,10 +88,19 @@ void pfx_digicert_changes(struct pfx_task *task)
 {
     char *path = pfx_asprintf("/order/certificate/status-changes?minutes=%lld",
                               (long long)pfx_msg_int(pfx_task_body(task), "minutes"));
-    pfx_digicert_call(task, "poll orders", "GET", path, NULL, PFX_EXPECT_JSON, 0, on_changes);
+    pfx_digicert_call(task, changes.op, "GET", path, NULL, PFX_EXPECT_JSON, 0, on_changes);
 }
 
 /* --- every order --- */
+
+static const struct list orders = {
+    .op = "list orders",
+    .id = "id",
+    .nested = true,
+    .most = 5000, /* of one page, if the limit that was asked for is ignored */
+    .over = "DigiCert sends more orders on one page than were asked for, and than can be taken; "
+            "report this as a defect.",
+};
 
 /* The page that a job names: how many came before it, how many orders those held, and the first
  * order of the last of them, by which a list that doesn't go on is noticed. */
@@ -99,25 +125,10 @@ static void on_orders(struct pfx_task *task, const struct pfx_answer *answer)
 {
     const struct place *at = pfx_task_get(task);
     PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
-    if (!pfx_task_json(task, answer, &doc))
-        return;
     PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
-    const cJSON *root = pfx_doc_root(&doc);
-    const cJSON *orders = pfx_doc_array(&doc, root, "orders", PFX_DOC_MAY);
-    if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
-        return;
-    }
     struct pfx_digicert_tally tally = {0};
-    for (const cJSON *item = orders ? orders->child : NULL; item; item = item->next) {
-        if (tally.read + tally.odd >= MAX_ENTRIES) {
-            too_many(task, "list orders",
-                     "DigiCert sends more orders on one page than were asked "
-                     "for, and than can be taken; report this as a defect.");
-            return;
-        }
-        add_order(result, &tally, item, "id", true);
-    }
+    if (!add_orders(task, &orders, answer, &doc, result, &tally))
+        return;
     /* Behind a page that could be read, one that can't be may be a single odd entry at the end. */
     if (!pfx_digicert_tolerable(&tally, "order list") && at->pages == 0) {
         pfx_task_fail_content(task, answer, tally.why);
@@ -126,15 +137,16 @@ static void on_orders(struct pfx_task *task, const struct pfx_answer *answer)
     long long listed = (long long)(tally.read + tally.odd);
     long long first =
         tally.read > 0 ? pfx_msg_int(pfx_msg_obj_at(result, "orders", 0), "order_id") : at->first;
-    if (pfx_digicert_more(root, listed, at->offset + listed)) {
+    if (pfx_digicert_more(pfx_doc_root(&doc), listed, at->offset + listed)) {
         if (tally.read > 0 && first == at->first) {
-            too_many(task, "list orders",
-                     "DigiCert sends the same page of orders again instead of "
-                     "the next one; nothing was taken from it.");
+            pfx_task_fail_as(task, PFX_CLASS_REFUSED, orders.op, ACCOUNT, "",
+                             "DigiCert sends the same page of orders again instead of the next "
+                             "one; nothing was taken from it.");
             return;
         }
         if (at->pages + 1 >= MAX_PAGES) {
-            too_many(task, "list orders", "DigiCert's list of orders doesn't end after 500 pages.");
+            pfx_task_fail_as(task, PFX_CLASS_REFUSED, orders.op, ACCOUNT, "",
+                             "DigiCert's list of orders doesn't end after %d pages.", MAX_PAGES);
             return;
         }
         char next[80];
@@ -149,14 +161,11 @@ void pfx_digicert_orders(struct pfx_task *task)
 {
     struct place *at = pfx_task_state(task, sizeof *at, NULL);
     if (!read_place(pfx_msg_str(pfx_task_body(task), "page"), at)) {
-        struct pfx_error err = PFX_ERROR_NONE;
-        pfx_task_fail(task,
-                      pfx_fail(&err, PFX_CLASS_USAGE, "list orders", "page", "",
-                               "The job's page isn't one that a list gave."),
-                      &err);
+        pfx_task_fail_as(task, PFX_CLASS_USAGE, orders.op, "page", "",
+                         "The job's page isn't one that a list gave.");
         return;
     }
     char *path = pfx_asprintf("/order/certificate?sort=-date_created&offset=%lld&limit=%d",
                               at->offset, PFX_DIGICERT_PAGE);
-    pfx_digicert_call(task, "list orders", "GET", path, NULL, PFX_EXPECT_JSON, 0, on_orders);
+    pfx_digicert_call(task, orders.op, "GET", path, NULL, PFX_EXPECT_JSON, 0, on_orders);
 }

@@ -23,7 +23,7 @@ static void on_info(struct pfx_task *task, const struct pfx_answer *answer)
     if (!doc.bad && id != pfx_msg_int(pfx_task_body(task), "order_id"))
         pfx_doc_wrong(&doc, "id", "is another order's than the one asked for");
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     struct pfx_msg *result = pfx_task_result(task);
@@ -64,7 +64,7 @@ static void on_validation(struct pfx_task *task, const struct pfx_answer *answer
         pfx_msg_add_str(result, validated ? "validated" : "unvalidated", text);
     }
     if (doc.bad)
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
     else
         pfx_task_ok(task, PFX_TAKE(result));
 }
@@ -96,11 +96,9 @@ static void on_bundle(struct pfx_task *task, const struct pfx_answer *answer)
         return;
     }
     PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
-    struct pfx_error err = PFX_ERROR_NONE;
     struct pfx_error cause = PFX_ERROR_NONE;
-    pfx_result r =
-        pfx_digicert_pick(answer->body, pfx_msg_blob(pfx_task_body(task), "spki"), result, &cause);
-    if (pfx_ok(r)) {
+    if (pfx_ok(pfx_digicert_pick(answer->body, pfx_msg_blob(pfx_task_body(task), "spki"), result,
+                                 &cause))) {
         pfx_task_ok(task, PFX_TAKE(result));
         return;
     }
@@ -108,10 +106,9 @@ static void on_bundle(struct pfx_task *task, const struct pfx_answer *answer)
     char line[400];
     snprintf(object, sizeof object, "order %lld",
              (long long)pfx_msg_int(pfx_task_body(task), "order_id"));
-    r = pfx_fail(&err, cause.cls, "download", object, cause.code,
-                 "The certificate of this order that DigiCert sends can't be used: %s",
-                 pfx_error_line(&cause, line, sizeof line));
-    pfx_task_fail(task, r, &err);
+    pfx_task_fail_as(task, cause.cls, "download", object, cause.code,
+                     "The certificate of this order that DigiCert sends can't be used: %s",
+                     pfx_error_line(&cause, line, sizeof line));
 }
 
 static void next_format(struct pfx_task *task)

@@ -7,6 +7,7 @@
  */
 #include "api/uploader/digicert.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -105,7 +106,7 @@ static void on_page(struct pfx_task *task, const struct pfx_answer *answer)
     const cJSON *root = pfx_doc_root(&doc);
     const cJSON *orders = pfx_doc_array(&doc, root, "orders", PFX_DOC_MAY);
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     int64_t listed = 0;
@@ -209,7 +210,7 @@ static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
     if (!doc.bad && id != s->ids[s->at - 1])
         pfx_doc_wrong(&doc, "id", "is another order's than the one asked for");
     if (match == OURS && doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     if (match == OURS) {
@@ -224,6 +225,15 @@ static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
     next_candidate(task);
 }
 
+/* Not found, and that says nothing: a person has to look. */
+static void give_up(struct pfx_task *task, enum pfx_class cls, const char *why)
+{
+    const struct pfx_msg *job = pfx_task_body(task);
+    pfx_task_fail_as(task, cls, "settle order", pfx_msg_str_at(job, "addresses", 0), "",
+                     "%s; search at DigiCert for the comment \"%s%s\".", why, PFX_DIGICERT_COMMENT,
+                     pfx_msg_str(job, "token"));
+}
+
 static void next_candidate(struct pfx_task *task)
 {
     struct settle *s = pfx_task_get(task);
@@ -234,42 +244,23 @@ static void next_candidate(struct pfx_task *task)
         return;
     }
     if (s->cut) {
-        struct pfx_error err = PFX_ERROR_NONE;
-        pfx_task_fail(task,
-                      pfx_fail(&err, PFX_CLASS_REFUSED, "settle order",
-                               pfx_msg_str_at(pfx_task_body(task), "addresses", 0), "",
-                               "DigiCert lists more orders for this address than can be looked "
-                               "through; search there for the comment \"%s%s\".",
-                               PFX_DIGICERT_COMMENT, pfx_msg_str(pfx_task_body(task), "token")),
-                      &err);
-        return;
+        give_up(task, PFX_CLASS_REFUSED,
+                "DigiCert lists more orders for this address than can be looked through");
+    } else if (s->doubt.odd > 0) { /* that isn't "not there" */
+        char why[300];
+        snprintf(why, sizeof why, "%zu of the orders that could be the lost one can't be read (%s)",
+                 s->doubt.odd, s->doubt.why);
+        give_up(task, PFX_CLASS_INTEGRITY, why);
+    } else {
+        answer_found(task, false, 0, 0, NULL);
     }
-    /* One that it could be was unreadable: that isn't "not there". */
-    if (s->doubt.odd > 0) {
-        struct pfx_error err = PFX_ERROR_NONE;
-        pfx_task_fail(task,
-                      pfx_fail(&err, PFX_CLASS_INTEGRITY, "settle order",
-                               pfx_msg_str_at(pfx_task_body(task), "addresses", 0), "",
-                               "%zu of the orders that could be the lost one can't be read (%s); "
-                               "search at DigiCert for the comment \"%s%s\".",
-                               s->doubt.odd, s->doubt.why, PFX_DIGICERT_COMMENT,
-                               pfx_msg_str(pfx_task_body(task), "token")),
-                      &err);
-        return;
-    }
-    answer_found(task, false, 0, 0, NULL);
 }
 
 void pfx_digicert_settle(struct pfx_task *task)
 {
     pfx_task_state(task, sizeof(struct settle), NULL);
-    if (pfx_msg_count(pfx_task_body(task), "addresses") == 0) {
-        struct pfx_error err = PFX_ERROR_NONE;
-        pfx_task_fail(
-            task,
-            pfx_fail(&err, PFX_CLASS_USAGE, "settle order", "", "", "The job has no address."),
-            &err);
-        return;
-    }
-    next_page(task);
+    if (pfx_msg_count(pfx_task_body(task), "addresses") == 0)
+        pfx_task_fail_as(task, PFX_CLASS_USAGE, "settle order", "", "", "The job has no address.");
+    else
+        next_page(task);
 }

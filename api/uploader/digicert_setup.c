@@ -13,6 +13,7 @@
 
 #include "api/conf/process.h"
 #include "api/conf/product.h"
+#include "api/uploader/finding.h"
 #include "api/uploader/text.h"
 
 #define MAX_ORGANIZATIONS 50
@@ -42,17 +43,6 @@ static void setup_done(void *state)
     pfx_msg_free(((struct setup *)state)->result);
 }
 
-static void fill(struct pfx_msg *finding, const char *what, const char *level, const char *next,
-                 const char *text)
-{
-    char clean[640];
-    pfx_msg_set_str(finding, "what", what);
-    pfx_msg_set_str(finding, "level", level);
-    pfx_msg_set_str(finding, "text", pfx_text_clean_str(clean, sizeof clean, text));
-    if (next)
-        pfx_msg_set_str(finding, "next", next);
-}
-
 void pfx_setup_find(struct pfx_task *task, const char *what, const char *level, const char *next,
                     const char *fmt, ...)
 {
@@ -62,7 +52,7 @@ void pfx_setup_find(struct pfx_task *task, const char *what, const char *level, 
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    fill(pfx_msg_add_obj(s->result, "findings"), what, level, next, text);
+    pfx_finding_add(s->result, what, level, text, next);
 }
 
 size_t pfx_setup_products(struct pfx_task *task)
@@ -93,11 +83,6 @@ static const char *const by_hand[] = {
     [CUSTOM_FIELDS] = PFX_SETUP_FIELDS,
 };
 
-static bool is_denied(const struct pfx_error *err)
-{
-    return strstr(err->text, "HTTP 403") || strstr(err->text, "HTTP 401");
-}
-
 static void on_failed(struct pfx_task *task, pfx_result result, const struct pfx_error *err)
 {
     struct setup *s = pfx_task_get(task);
@@ -110,7 +95,7 @@ static void on_failed(struct pfx_task *task, pfx_result result, const struct pfx
         }
         pfx_setup_find(task, step_names[USER], "bad", NEW_KEY, "%s", err->text);
         s->step = END;
-    } else if (is_denied(err)) {
+    } else if (pfx_trouble_denied(err)) {
         s->denied++;
         pfx_setup_find(
             task, step_names[s->step], "warn", by_hand[s->step],
@@ -155,7 +140,7 @@ static void on_user(struct pfx_task *task, const struct pfx_answer *answer)
         return;
     const cJSON *root = pfx_doc_root(&doc);
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     const char *user = pfx_doc_str(&doc, root, "username", PFX_DOC_MAY);
@@ -192,19 +177,21 @@ static void tell_restriction(struct setup *s)
 {
     if (!s->restriction)
         return;
+    static const char what[] = "restriction of the key";
     if (s->denied > 0)
-        fill(s->restriction, "restriction of the key", "ok", NULL,
-             "The key, or its user, may not read everything; pfx-agent needs orders only.");
+        pfx_finding_fill(
+            s->restriction, what, "ok",
+            "The key, or its user, may not read everything; pfx-agent needs orders only.", NULL);
     else if (s->seen == 0)
-        fill(s->restriction, "restriction of the key", "warn",
-             "CertCentral: Automation > API Keys shows each key's restriction.",
-             "It couldn't be found out, since no look at the account was answered.");
+        pfx_finding_fill(s->restriction, what, "warn",
+                         "It couldn't be found out, since no look at the account was answered.",
+                         "CertCentral: Automation > API Keys shows each key's restriction.");
     else
-        fill(s->restriction, "restriction of the key", "warn",
-             "CertCentral: Automation > API Keys, the key, API key restrictions: Orders.",
-             "The key may read the account's settings, so it isn't restricted to orders, which is "
-             "all "
-             "that pfx-agent needs.");
+        pfx_finding_fill(
+            s->restriction, what, "warn",
+            "The key may read the account's settings, so it isn't restricted to orders, which is "
+            "all that pfx-agent needs.",
+            "CertCentral: Automation > API Keys, the key, API key restrictions: Orders.");
 }
 
 /* --- products --- */
@@ -236,7 +223,7 @@ static void on_products(struct pfx_task *task, const struct pfx_answer *answer)
         return;
     const cJSON *list = pfx_doc_array(&doc, pfx_doc_root(&doc), "products", PFX_DOC_NEED);
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     for (size_t i = 0; i < pfx_setup_products(task); i++) {
@@ -308,7 +295,7 @@ static void on_organization(struct pfx_task *task, const struct pfx_answer *answ
     struct pfx_doc aside = {0};
     const cJSON *root = pfx_doc_root(&doc);
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     pfx_text_clean_str(s->name, sizeof s->name, pfx_doc_str(&aside, root, "name", PFX_DOC_MAY));
@@ -375,7 +362,7 @@ static void on_validation(struct pfx_task *task, const struct pfx_answer *answer
         return;
     const cJSON *list = pfx_doc_array(&doc, pfx_doc_root(&doc), "validations", PFX_DOC_MAY);
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     static const char submit[] =

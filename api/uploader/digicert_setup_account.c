@@ -28,8 +28,7 @@ void pfx_setup_card(struct pfx_task *task)
         pfx_setup_find(
             task, "payment by saved card", "warn",
             "CertCentral, signed in as the key's user: Finances > Credit Cards; or payment: "
-            "balance "
-            "in the rule.",
+            "balance in the rule.",
             "Rules without payment: balance are paid as the account has it, mostly with a saved "
             "card. That can't be looked up. A card counts for the user who saved it only: that has "
             "to be the key's user. Without one, orders are refused with bad_request_format.");
@@ -46,7 +45,7 @@ void pfx_setup_balance(struct pfx_task *task, const struct pfx_answer *answer)
     const char *funds = total ? total : pfx_doc_str(&doc, root, "balance", PFX_DOC_NEED);
     const char *currency = pfx_doc_str(&doc, root, "currency", PFX_DOC_MAY);
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     static const char deposit[] = "CertCentral: Finances > Deposit Funds.";
@@ -151,7 +150,7 @@ void pfx_setup_fields(struct pfx_task *task, const struct pfx_answer *answer)
         return;
     const cJSON *list = pfx_doc_array(&doc, pfx_doc_root(&doc), "metadata", PFX_DOC_MAY);
     if (doc.bad) {
-        pfx_digicert_bad(task, answer, &doc);
+        pfx_task_fail_content(task, answer, doc.why);
         return;
     }
     int64_t ids[MAX_FIELDS];

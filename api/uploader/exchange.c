@@ -86,20 +86,6 @@ static void run(struct pfx_task *task, const char *op, char *url, struct pfx_buf
     pfx_task_call(task, &call, then);
 }
 
-/* The rows of an answer; NULL: the task has ended or doc is bad. */
-static const cJSON *rows_of(struct pfx_doc *doc, const cJSON *root, size_t max)
-{
-    const cJSON *value = pfx_doc_array(doc, root, "value", PFX_DOC_NEED);
-    size_t n = 0;
-    for (const cJSON *row = value ? value->child : NULL; row; row = row->next) {
-        if (!cJSON_IsObject(row))
-            pfx_doc_wrong(doc, "value", "has an entry that isn't an object");
-        if (++n > max)
-            pfx_doc_wrong(doc, "value", "has more entries than a page may have");
-    }
-    return doc->bad || !value ? NULL : value->child;
-}
-
 /* --- mailboxes --- */
 
 static bool is_address(const char *text)
@@ -144,7 +130,7 @@ static void add_addresses(struct pfx_doc *doc, const cJSON *row, struct pfx_msg 
 
 static void read_mailboxes(struct pfx_doc *doc, const cJSON *root, struct pfx_msg *result)
 {
-    for (const cJSON *row = rows_of(doc, root, MAX_MAILBOXES); row && !doc->bad; row = row->next) {
+    for (const cJSON *row = pfx_page_rows(doc, root, MAX_MAILBOXES); row && !doc->bad; row = row->next) {
         const char *id = mailbox_id(doc, row);
         if (!id)
             continue;
@@ -252,7 +238,7 @@ static const char *user_of(struct pfx_doc *doc, const cJSON *row, bool *ret_deny
 static void keep_rights(struct pfx_doc *doc, const cJSON *root, struct rights *rights)
 {
     bool deny = false;
-    for (const cJSON *row = rows_of(doc, root, MAX_RIGHTS); row && !doc->bad; row = row->next) {
+    for (const cJSON *row = pfx_page_rows(doc, root, MAX_RIGHTS); row && !doc->bad; row = row->next) {
         const char *user = user_of(doc, row, &deny);
         if (!user)
             continue;

@@ -54,6 +54,13 @@ char *pfx_graph_record_url(struct pfx_task *task)
     return pfx_asprintf("%s" PFX_GRAPH_RECORDS "/%s", graph_url(task), pfx_buf_str(&id));
 }
 
+void pfx_graph_check_record(struct pfx_task *task, struct pfx_doc *doc)
+{
+    const char *id = pfx_doc_str(doc, pfx_doc_root(doc), "id", PFX_DOC_NEED);
+    if (id && strcasecmp(id, pfx_msg_str(pfx_task_body(task), "record_id")) != 0)
+        pfx_doc_wrong(doc, "id", "is another record's than the one asked for");
+}
+
 /* --- members --- */
 
 static struct pfx_pages member_pages(struct pfx_task *task)
@@ -73,17 +80,10 @@ static void on_members(struct pfx_task *task, const struct pfx_answer *answer)
     if (!pfx_task_json(task, answer, &doc))
         return;
     PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
-    const cJSON *root = pfx_doc_root(&doc);
-    const cJSON *value = pfx_doc_array(&doc, root, "value", PFX_DOC_NEED);
-    size_t n = 0;
-    for (const cJSON *item = value ? value->child : NULL; item && !doc.bad; item = item->next) {
-        if (!cJSON_IsObject(item))
-            pfx_doc_wrong(&doc, "value", "has an entry that isn't an object");
-        else if (++n > MAX_USERS)
-            pfx_doc_wrong(&doc, "value", "has more than 1000 entries");
-        else if (is_user(&doc, item))
-            pfx_graph_read_member(&doc, item, pfx_msg_add_obj(result, "users"));
-    }
+    const cJSON *row = pfx_page_rows(&doc, pfx_doc_root(&doc), MAX_USERS);
+    for (; row && !doc.bad; row = row->next)
+        if (is_user(&doc, row))
+            pfx_graph_read_member(&doc, row, pfx_msg_add_obj(result, "users"));
     struct pfx_pages pages = member_pages(task);
     pfx_page_end(task, &pages, answer, &doc, PFX_TAKE(result));
 }
@@ -92,12 +92,10 @@ static void members(struct pfx_task *task)
 {
     const char *group = pfx_msg_str(pfx_task_body(task), "group");
     if (!pfx_text_is_guid(group)) {
-        struct pfx_error err = PFX_ERROR_NONE;
         char shown[80];
-        pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_USAGE, "read group",
-                                     pfx_text_clean_str(shown, sizeof shown, group), "",
-                                     "This isn't a group's object id; see the rule in agent.yaml."),
-                      &err);
+        pfx_task_fail_as(task, PFX_CLASS_USAGE, "read group",
+                         pfx_text_clean_str(shown, sizeof shown, group), "",
+                         "This isn't a group's object id; see the rule in agent.yaml.");
         return;
     }
     struct pfx_pages pages = member_pages(task);
@@ -122,17 +120,9 @@ static void on_records(struct pfx_task *task, const struct pfx_answer *answer)
     if (!pfx_task_json(task, answer, &doc))
         return;
     PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);
-    const cJSON *root = pfx_doc_root(&doc);
-    const cJSON *value = pfx_doc_array(&doc, root, "value", PFX_DOC_NEED);
-    size_t n = 0;
-    for (const cJSON *item = value ? value->child : NULL; item && !doc.bad; item = item->next) {
-        if (!cJSON_IsObject(item))
-            pfx_doc_wrong(&doc, "value", "has an entry that isn't an object");
-        else if (++n > MAX_RECORDS)
-            pfx_doc_wrong(&doc, "value", "has more than 5000 entries");
-        else
-            pfx_graph_read_record(&doc, item, pfx_msg_add_obj(result, "records"));
-    }
+    const cJSON *row = pfx_page_rows(&doc, pfx_doc_root(&doc), MAX_RECORDS);
+    for (; row && !doc.bad; row = row->next)
+        pfx_graph_read_record(&doc, row, pfx_msg_add_obj(result, "records"));
     struct pfx_pages pages = record_pages(task);
     pfx_page_end(task, &pages, answer, &doc, PFX_TAKE(result));
 }
@@ -157,14 +147,9 @@ static void on_readback(struct pfx_task *task, const struct pfx_answer *answer)
     PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
     if (!pfx_task_json(task, answer, &doc))
         return;
-    const cJSON *root = pfx_doc_root(&doc);
-    const char *id = pfx_doc_str(&doc, root, "id", PFX_DOC_NEED);
-    if (id && strcasecmp(id, pfx_msg_str(pfx_task_body(task), "record_id")) != 0)
-        pfx_doc_wrong(&doc, "id", "is another record's than the one asked for");
-    if (!doc.bad) {
-        pfx_msg_set_bool(result, "present", true);
-        pfx_graph_read_record(&doc, root, pfx_msg_set_obj(result, "record"));
-    }
+    pfx_graph_check_record(task, &doc);
+    pfx_msg_set_bool(result, "present", true);
+    pfx_graph_read_record(&doc, pfx_doc_root(&doc), pfx_msg_set_obj(result, "record"));
     if (doc.bad)
         pfx_task_fail_content(task, answer, doc.why);
     else

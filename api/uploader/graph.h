@@ -21,6 +21,8 @@ void pfx_graph_call(struct pfx_task *task, const char *op, const char *method, c
                     struct pfx_buf *body, enum pfx_expect expect, unsigned want, pfx_then_fn then);
 /* {graph}{collection}/{record id of the job}; free() it. */
 char *pfx_graph_record_url(struct pfx_task *task);
+/* Notes in doc whether it is another record than the job's. */
+void pfx_graph_check_record(struct pfx_task *task, struct pfx_doc *doc);
 
 /* graph_import.c */
 void pfx_graph_import(struct pfx_task *task);

@@ -45,11 +45,9 @@ static bool check_id(struct pfx_task *task, const struct pfx_answer *answer)
     const char *want = pfx_msg_str(pfx_task_body(task), "record_id");
     if (strcasecmp(id, want) == 0)
         return true;
-    struct pfx_error err = PFX_ERROR_NONE;
-    pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_INTEGRITY, "import", want, "",
-                                 "Intune has the record under another id than object id and "
-                                 "thumbprint give: look at it in Intune before anything else."),
-                  &err);
+    pfx_task_fail_as(task, PFX_CLASS_INTEGRITY, "import", want, "",
+                     "Intune has the record under another id than object id and thumbprint give: "
+                     "look at it in Intune before anything else.");
     return false;
 }
 
@@ -57,11 +55,10 @@ static void on_patched(struct pfx_task *task, const struct pfx_answer *answer)
 {
     if (answer->status == 404) {
         /* Deleted since it was read; nothing was written, and the next try makes it anew. */
-        struct pfx_error err = PFX_ERROR_NONE;
-        pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_TRANSIENT, "import",
-                                     pfx_msg_str(pfx_task_body(task), "record_id"), "HTTP 404",
-                                     "The record was deleted in Intune while it was being updated; "
-                                     "it is made anew."), &err);
+        pfx_task_fail_as(task, PFX_CLASS_TRANSIENT, "import",
+                         pfx_msg_str(pfx_task_body(task), "record_id"), "HTTP 404",
+                         "The record was deleted in Intune while it was being updated; it is made "
+                         "anew.");
         return;
     }
     if (answer->status == 204 || check_id(task, answer))

@@ -10,8 +10,6 @@
  */
 #include "api/uploader/graph.h"
 
-#include <strings.h>
-
 static void tell(struct pfx_task *task, bool gone)
 {
     struct pfx_msg *result = pfx_task_result(task);
@@ -28,9 +26,7 @@ static void on_looked(struct pfx_task *task, const struct pfx_answer *answer)
     PFX_CLEANUP(pfx_doc_done) struct pfx_doc doc = {0};
     if (!pfx_task_json(task, answer, &doc))
         return;
-    const char *id = pfx_doc_str(&doc, pfx_doc_root(&doc), "id", PFX_DOC_NEED);
-    if (id && strcasecmp(id, pfx_msg_str(pfx_task_body(task), "record_id")) != 0)
-        pfx_doc_wrong(&doc, "id", "is another record's than the one asked for");
+    pfx_graph_check_record(task, &doc);
     if (doc.bad)
         pfx_task_fail_content(task, answer, doc.why);
     else

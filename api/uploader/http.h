@@ -55,7 +55,7 @@ struct pfx_answer { /* borrowed for the call of done */
 typedef void (*pfx_http_done_fn)(void *ctx, const struct pfx_answer *answer);
 
 struct pfx_http_request {
-    const char *method; /* GET, POST, PUT, PATCH */
+    const char *method; /* GET, POST, PUT, PATCH, DELETE */
     const char *url;
     const char *accept; /* media types */
     const char *content_type;  /* with a body */
@@ -85,7 +85,7 @@ bool pfx_http_room(const struct pfx_http *http);
 PFX_MUST_USE pfx_result pfx_http_start(struct pfx_http *http,
                                        const struct pfx_http_request *request,
                                        struct pfx_flight **ret_flight, struct pfx_error *err);
-void pfx_http_cancel(struct pfx_http *http, struct pfx_flight *flight);
+void pfx_http_cancel(struct pfx_flight *flight);
 /* Sleeps until something happens on our connections or fds, at most timeout_ms. */
 void pfx_http_wait(struct pfx_http *http, struct curl_waitfd *fds, unsigned n_fds, int timeout_ms);
 /* Moves every request on, and calls done for those that ended. */

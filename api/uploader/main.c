@@ -30,6 +30,8 @@
 struct uploader {
     struct pfx_uploader_conf *conf;
     const struct pfx_ca *ca;
+    const struct pfx_kind *kinds[MAX_KINDS];
+    size_t n_kinds;
     struct pfx_up up;
     struct pfx_broker *broker;
     struct pfx_proxy *proxy;
@@ -49,25 +51,26 @@ static const char usage[] =
     "  --version      print the version and end\n"
     "  --help         print this and end\n";
 
-static const struct pfx_kind *find_kind(const struct uploader *u, const char *name)
+static void collect_kinds(struct uploader *u)
 {
     const struct pfx_kind *const tables[] = {pfx_graph_kinds, pfx_exchange_kinds,
                                              pfx_setup_entra_kinds, u->ca->kinds};
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
-        for (const struct pfx_kind *kind = tables[i]; kind->name; kind++)
-            if (strcmp(kind->name, name) == 0)
-                return kind;
-    return NULL;
+        for (const struct pfx_kind *kind = tables[i]; kind->name; kind++) {
+            if (u->n_kinds == MAX_KINDS)
+                pfx_die("more kinds of jobs than MAX_KINDS");
+            u->kinds[u->n_kinds++] = kind;
+        }
 }
 
 static void on_job(void *ctx, const struct pfx_arm_job *job)
 {
     struct uploader *u = ctx;
-    const struct pfx_kind *kind = find_kind(u, job->kind);
-    if (kind) {
-        pfx_task_begin(&u->up, job, kind->begin);
-        return;
-    }
+    for (size_t i = 0; i < u->n_kinds; i++)
+        if (strcmp(u->kinds[i]->name, job->kind) == 0) {
+            pfx_task_begin(&u->up, job, u->kinds[i]->begin);
+            return;
+        }
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_result r = pfx_fail(&err, PFX_CLASS_USAGE, "take job", job->kind, "",
                             "pfx-uploader doesn't do jobs of this kind.");
@@ -155,14 +158,10 @@ static void set_services(struct uploader *u)
 static void make_arm(struct uploader *u)
 {
     static const struct pfx_arm_ops ops = {.job = on_job, .online = on_online};
-    const struct pfx_kind *const tables[] = {pfx_graph_kinds, pfx_exchange_kinds,
-                                             pfx_setup_entra_kinds, u->ca->kinds};
-    const char *kinds[MAX_KINDS];
-    size_t n = 0;
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
-        for (const struct pfx_kind *kind = tables[i]; kind->name && n < MAX_KINDS; kind++)
-            kinds[n++] = kind->name;
-    u->up.arm = pfx_arm_new("uploader", u->conf->agent_socket, kinds, n,
+    const char *names[MAX_KINDS];
+    for (size_t i = 0; i < u->n_kinds; i++)
+        names[i] = u->kinds[i]->name;
+    u->up.arm = pfx_arm_new("uploader", u->conf->agent_socket, names, u->n_kinds,
                             u->conf->in_flight * JOBS_PER_FLIGHT, &ops, u);
 }
 
@@ -188,6 +187,7 @@ static pfx_result start(struct uploader *u, const char *path, struct pfx_error *
     u->tokens = pfx_tokens_new(&u->up, u->broker);
     u->apikey = pfx_apikey_new(u->broker, u->ca->secret, u->ca->auth_header);
     set_services(u);
+    collect_kinds(u);
     make_arm(u);
     pfx_arm_expect(u->up.arm, agent == (uid_t)-1 ? geteuid() : agent);
     return PFX_OK;

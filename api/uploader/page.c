@@ -24,6 +24,19 @@ char *pfx_page_url(struct pfx_task *task, const struct pfx_pages *pages, char *f
     return may_follow(task, pages, page) ? pfx_strdup(page) : NULL;
 }
 
+const cJSON *pfx_page_rows(struct pfx_doc *doc, const cJSON *root, size_t max)
+{
+    const cJSON *value = pfx_doc_array(doc, root, "value", PFX_DOC_NEED);
+    size_t n = 0;
+    for (const cJSON *row = value ? value->child : NULL; row; row = row->next) {
+        if (!cJSON_IsObject(row))
+            pfx_doc_wrong(doc, "value", "has an entry that isn't an object");
+        if (++n > max)
+            pfx_doc_wrong(doc, "value", "has more entries than a page may have");
+    }
+    return doc->bad || !value ? NULL : value->child;
+}
+
 bool pfx_page_next(struct pfx_task *task, const struct pfx_pages *pages,
                    const struct pfx_answer *answer, struct pfx_doc *doc, const char **ret_link)
 {

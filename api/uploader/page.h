@@ -13,6 +13,9 @@ struct pfx_pages {
  * NULL: the task has ended. The job's page is checked as strictly as a link in an answer:
  * pfx-agentd names no hosts either. */
 char *pfx_page_url(struct pfx_task *task, const struct pfx_pages *pages, char *first);
+/* The rows of an answer with this root, each of them an object; NULL: none, or doc is bad, also
+ * because of more than max. */
+const cJSON *pfx_page_rows(struct pfx_doc *doc, const cJSON *root, size_t max);
 /* The address of the page behind answer, borrowed from doc; NULL: answer was the last. False: the
  * task has ended, since doc is bad or the address isn't to be followed. */
 PFX_MUST_USE bool pfx_page_next(struct pfx_task *task, const struct pfx_pages *pages,

@@ -38,14 +38,15 @@ struct pfx_proxy {
 pfx_result pfx_proxy_refusal(const char *host, bool login, struct pfx_error *err)
 {
     if (!login)
-        return pfx_fail(err, PFX_CLASS_USAGE, "connect", host, "HTTP 407",
-                        "The proxy wants a name and a password: set proxy.user in uploader.yaml, "
-                        "and run `pfx-agent secret set proxy`; or have it let this host through "
-                        "without.");
-    return pfx_fail(err, PFX_CLASS_USAGE, "connect", host, "HTTP 407",
-                    "The proxy doesn't take the name or the password: check proxy.user and "
-                    "proxy.auth in uploader.yaml, and give the password again with `pfx-agent "
-                    "secret set proxy`. The same password isn't tried again.");
+        return pfx_fail(err, PFX_CLASS_TRANSIENT, "connect", host, "HTTP 407",
+                        "The proxy wants a name and a password, so nothing was sent: set "
+                        "proxy.user in uploader.yaml, and run `pfx-agent secret set proxy`; or "
+                        "have it let this host through without. Until then everything waits.");
+    return pfx_fail(err, PFX_CLASS_TRANSIENT, "connect", host, "HTTP 407",
+                    "The proxy doesn't take the name or the password, so nothing was sent: check "
+                    "proxy.user and proxy.auth in uploader.yaml, and give the password again with "
+                    "`pfx-agent secret set proxy`. The same password isn't tried again; everything "
+                    "waits for another one.");
 }
 
 static bool make_mark(const struct pfx_proxy *proxy, const char *value, uint8_t ret[MARK_SIZE])
@@ -62,10 +63,7 @@ static void on_password(void *ctx, pfx_result result, bool away, const struct pf
     struct pfx_proxy *proxy = ctx;
     int64_t now = pfx_uptime_ms();
     if (pfx_failed(result)) {
-        if (away)
-            pfx_cred_later(&proxy->cred, err, -1, now);
-        else
-            pfx_cred_fail(&proxy->cred, err, now);
+        pfx_cred_denied(&proxy->cred, away, err, now);
         return;
     }
     const char *value = pfx_msg_str(item, "value");

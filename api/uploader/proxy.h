@@ -3,7 +3,7 @@
  *
  * A proxy may lock an account after a few wrong passwords. So a password that hasn't proved itself
  * is tried by one request alone while the others wait, and one that was refused isn't shown to the
- * proxy again until `secret set proxy` changed it.
+ * proxy again until `secret set proxy` changed it, or this program starts anew.
  */
 #ifndef PFX_UPLOADER_PROXY_H
 #define PFX_UPLOADER_PROXY_H
@@ -30,7 +30,8 @@ void pfx_proxy_told(struct pfx_proxy *proxy, unsigned ticket, long status, int64
 /* When it makes sense to ask again although nothing happened; INT64_MAX: never. */
 int64_t pfx_proxy_next(const struct pfx_proxy *proxy);
 void pfx_proxy_tidy(struct pfx_proxy *proxy, int64_t now_ms); /* forgets an idle password */
-/* What a 407 means, for err; host: "proxy.example:8080"; login: a password was given. */
+/* What a 407 means, for err; host: "proxy.example:8080"; login: a password was given. TRANSIENT:
+ * nothing got to the service, so that no order has to be held because of it. */
 PFX_MUST_USE pfx_result pfx_proxy_refusal(const char *host, bool login, struct pfx_error *err);
 
 #endif

@@ -49,49 +49,62 @@ struct pfx_route pfx_route_find(const struct pfx_uploader_conf *conf, const char
             return false;                                                                          \
     } while (0)
 
-static bool set_proxy(CURL *easy, const struct pfx_uploader_conf *conf, const char *pins)
+/* A host and an https proxy are held to the same. */
+struct tls {
+    CURLoption version, verify_peer, verify_host, ca_file, ca_folder, pins;
+};
+static const struct tls tls_host = {
+    .version = CURLOPT_SSLVERSION,
+    .verify_peer = CURLOPT_SSL_VERIFYPEER,
+    .verify_host = CURLOPT_SSL_VERIFYHOST,
+    .ca_file = CURLOPT_CAINFO,
+    .ca_folder = CURLOPT_CAPATH,
+    .pins = CURLOPT_PINNEDPUBLICKEY,
+};
+static const struct tls tls_proxy = {
+    .version = CURLOPT_PROXY_SSLVERSION,
+    .verify_peer = CURLOPT_PROXY_SSL_VERIFYPEER,
+    .verify_host = CURLOPT_PROXY_SSL_VERIFYHOST,
+    .ca_file = CURLOPT_PROXY_CAINFO,
+    .ca_folder = CURLOPT_PROXY_CAPATH,
+    .pins = CURLOPT_PROXY_PINNEDPUBLICKEY,
+};
+
+static bool set_tls(CURL *easy, const struct tls *tls, const char *ca_bundle, const char *pins)
 {
-    SET(CURLOPT_PROXY, conf->proxy);
-    SET(CURLOPT_HTTPPROXYTUNNEL, 1L); /* always CONNECT: the proxy sees a host's name, no header */
-    SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-    SET(CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    SET(CURLOPT_PROXY_SSL_VERIFYPEER, 1L);
-    SET(CURLOPT_PROXY_SSL_VERIFYHOST, 2L);
-    if (conf->ca_bundle) {
-        SET(CURLOPT_PROXY_CAINFO, conf->ca_bundle);
-        SET(CURLOPT_PROXY_CAPATH, NULL);
+    SET(tls->version, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(tls->verify_peer, 1L);
+    SET(tls->verify_host, 2L);
+    if (ca_bundle) {
+        /* The bundle instead of the system's authorities, not in addition to them. */
+        SET(tls->ca_file, ca_bundle);
+        SET(tls->ca_folder, NULL);
     }
     if (pins)
-        SET(CURLOPT_PROXY_PINNEDPUBLICKEY, pins);
+        SET(tls->pins, pins);
     return true;
 }
 
-static bool set_tls(CURL *easy, const struct pfx_uploader_conf *conf)
+static bool set_proxy(CURL *easy, const char *url)
 {
-    SET(CURLOPT_PROTOCOLS_STR, "https");
-    SET(CURLOPT_REDIR_PROTOCOLS_STR, "https");
-    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    SET(CURLOPT_SSL_VERIFYPEER, 1L);
-    SET(CURLOPT_SSL_VERIFYHOST, 2L);
-    if (conf->ca_bundle) {
-        /* The bundle instead of the system's authorities, not in addition to them. */
-        SET(CURLOPT_CAINFO, conf->ca_bundle);
-        SET(CURLOPT_CAPATH, NULL);
-    }
+    SET(CURLOPT_PROXY, url);
+    SET(CURLOPT_HTTPPROXYTUNNEL, 1L); /* always CONNECT: the proxy sees a host's name, no header */
+    SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     return true;
 }
 
 bool pfx_route_set(CURL *easy, const struct pfx_uploader_conf *conf, const struct pfx_route *route)
 {
-    if (!set_tls(easy, conf))
+    SET(CURLOPT_PROTOCOLS_STR, "https");
+    SET(CURLOPT_REDIR_PROTOCOLS_STR, "https");
+    if (!set_tls(easy, &tls_host, conf->ca_bundle, route->pins))
         return false;
     /* Set in any case, so that https_proxy and no_proxy of the environment say nothing here. */
     SET(CURLOPT_NOPROXY, "");
     SET(CURLOPT_PROXY, "");
-    if (route->proxy && !set_proxy(easy, conf, route->proxy_pins))
+    if (route->proxy && (!set_proxy(easy, conf->proxy) ||
+                         !set_tls(easy, &tls_proxy, conf->ca_bundle, route->proxy_pins)))
         return false;
-    if (route->pins)
-        SET(CURLOPT_PINNEDPUBLICKEY, route->pins);
     if (route->pins || route->proxy_pins)
         SET(CURLOPT_CERTINFO, 1L); /* for pfx_route_shown */
     bool can = curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_HTTP2;

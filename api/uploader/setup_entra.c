@@ -5,9 +5,14 @@
 
 #include "api/conf/process.h"
 #include "api/uploader/exchange.h"
+#include "api/uploader/finding.h"
 #include "api/uploader/graph.h"
 #include "api/uploader/text.h"
 #include "api/uploader/token.h"
+
+/* Findings that several functions write. */
+#define RECORDS "Intune's list of certificates"
+#define SHARED "Exchange's shared mailboxes"
 
 /* What is done at Microsoft, with which credential, and which application role that takes. */
 static const struct seat {
@@ -48,24 +53,12 @@ static void go_on(struct pfx_task *task);
 
 /* --- findings --- */
 
-static void put(struct pfx_msg *msg, const char *name, const char *text)
-{
-    char clean[640];
-    if (text && text[0])
-        pfx_msg_set_str(msg, name, pfx_text_clean_str(clean, sizeof clean, text));
-}
-
 /* next and command may be NULL. */
 static void find(struct pfx_task *task, const char *level, const char *what, const char *text,
                  const char *next, const struct pfx_buf *command)
 {
     struct setup *setup = pfx_task_get(task);
-    struct pfx_msg *finding = pfx_msg_add_obj(setup->result, "findings");
-    char clean[200];
-    pfx_msg_set_str(finding, "what", pfx_text_clean_str(clean, sizeof clean, what));
-    pfx_msg_set_str(finding, "level", level);
-    put(finding, "text", text);
-    put(finding, "next", next);
+    struct pfx_msg *finding = pfx_finding_add(setup->result, what, level, text, next);
     if (command && command->len > 0)
         pfx_msg_set_str(finding, "command", pfx_buf_str(command));
 }
@@ -373,25 +366,28 @@ static void look_at_group(struct pfx_task *task)
     pfx_task_call(task, &call, on_group);
 }
 
-static void on_no_list(struct pfx_task *task, pfx_result result, const struct pfx_error *err)
+static void next_phase(struct pfx_task *task)
 {
     struct setup *setup = pfx_task_get(task);
-    char text[640];
-    const char *next = "The tenant needs an Intune licence, and the app the role "
-                       "DeviceManagementConfiguration.ReadWrite.All.";
-    find(task, "bad", "Intune's list of certificates", pfx_error_line(err, text, sizeof text),
-         result.cls == PFX_CLASS_REFUSED ? next : NULL, NULL);
     setup->phase++;
     go_on(task);
 }
 
+static void on_no_list(struct pfx_task *task, pfx_result result, const struct pfx_error *err)
+{
+    char text[640];
+    const char *next = "The tenant needs an Intune licence, and the app the role "
+                       "DeviceManagementConfiguration.ReadWrite.All.";
+    find(task, "bad", RECORDS, pfx_error_line(err, text, sizeof text),
+         result.cls == PFX_CLASS_REFUSED ? next : NULL, NULL);
+    next_phase(task);
+}
+
 static void on_list(struct pfx_task *task, const struct pfx_answer *answer)
 {
-    struct setup *setup = pfx_task_get(task);
     (void)answer;
-    find(task, "ok", "Intune's list of certificates", "It can be read.", NULL, NULL);
-    setup->phase++;
-    go_on(task);
+    find(task, "ok", RECORDS, "It can be read.", NULL, NULL);
+    next_phase(task);
 }
 
 static void look_at_list(struct pfx_task *task)
@@ -411,28 +407,24 @@ static void look_at_list(struct pfx_task *task)
 
 static void on_no_mailboxes(struct pfx_task *task, pfx_result result, const struct pfx_error *err)
 {
-    struct setup *setup = pfx_task_get(task);
+    (void)result;
     char text[640];
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf command = command_buf();
     struct pfx_setup_app app = app_of(task, EXCHANGE);
-    (void)result;
-    bool refused = strstr(err->text, "HTTP 403") != NULL || strstr(err->text, "HTTP 401") != NULL;
-    if (refused)
+    bool denied = pfx_trouble_denied(err);
+    if (denied)
         pfx_setup_grant_reader(&app, &command);
-    find(task, "bad", "Exchange's shared mailboxes", pfx_error_line(err, text, sizeof text),
-         refused ? "Entra admin center, Roles and administrators, Global Reader, Add assignments, "
-                   "the app; or the command." : NULL, &command);
-    setup->phase++;
-    go_on(task);
+    find(task, "bad", SHARED, pfx_error_line(err, text, sizeof text),
+         denied ? "Entra admin center, Roles and administrators, Global Reader, Add assignments, "
+                  "the app; or the command." : NULL, &command);
+    next_phase(task);
 }
 
 static void on_mailboxes(struct pfx_task *task, const struct pfx_answer *answer)
 {
-    struct setup *setup = pfx_task_get(task);
     (void)answer;
-    find(task, "ok", "Exchange's shared mailboxes", "They can be read.", NULL, NULL);
-    setup->phase++;
-    go_on(task);
+    find(task, "ok", SHARED, "They can be read.", NULL, NULL);
+    next_phase(task);
 }
 
 /* --- one after the other --- */
@@ -472,7 +464,7 @@ static void go_on(struct pfx_task *task)
             look_at_list(task);
             return;
         }
-        skip(task, "Intune's list of certificates");
+        skip(task, RECORDS);
         setup->phase = MAILBOXES;
     }
     if (setup->phase == MAILBOXES && setup->wanted[EXCHANGE]) {
@@ -480,7 +472,7 @@ static void go_on(struct pfx_task *task)
             pfx_exchange_try(task, &setup->cmdlet, on_mailboxes, on_no_mailboxes);
             return;
         }
-        skip(task, "Exchange's shared mailboxes");
+        skip(task, SHARED);
     }
     pfx_task_ok(task, PFX_TAKE(setup->result));
 }

@@ -1,14 +1,14 @@
 #include "api/uploader/task.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "api/conf/process.h"
-#include "api/uploader/text.h"
+#include "api/uploader/expect.h"
 #include "api/uploader/url.h"
 
 #define BEAT_MS 5000
-#define PKIXCMP "application/pkixcmp" /* RFC 6712 section 3.4 */
 
 enum state { IDLE, WAITING, FLYING, ASLEEP, ENDED };
 
@@ -70,7 +70,7 @@ static void call_done(struct pfx_call *call)
 static void task_free(struct pfx_task *task)
 {
     if (task->flight)
-        pfx_http_cancel(task->up->http, task->flight);
+        pfx_http_cancel(task->flight);
     call_done(&task->call);
     if (task->own_done)
         task->own_done(task->own);
@@ -104,6 +104,18 @@ void pfx_task_fail(struct pfx_task *task, pfx_result result, const struct pfx_er
     otherwise(task, result, &copy);
 }
 
+void pfx_task_fail_as(struct pfx_task *task, enum pfx_class cls, const char *op, const char *object,
+                      const char *code, const char *fmt, ...)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    char text[sizeof err.text];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    pfx_task_fail(task, pfx_fail(&err, cls, op, object, code, "%s", text), &err);
+}
+
 /* The result holds what a service sent. If that breaks a bound of the protocol it is the service's
  * fault, not a defect of ours that may end the program. */
 void pfx_task_ok(struct pfx_task *task, struct pfx_msg *body)
@@ -116,12 +128,10 @@ void pfx_task_ok(struct pfx_task *task, struct pfx_msg *body)
     if (pfx_ok(r)) {
         end(task, PFX_OK, NULL, body);
     } else {
-        struct pfx_error err = PFX_ERROR_NONE;
         char line[400];
-        r = pfx_fail(&err, PFX_CLASS_INTEGRITY, task->call.op ? task->call.op : "answer",
-                     task->kind->name, "", "The service's answer is out of range: %s",
-                     pfx_error_line(&cause, line, sizeof line));
-        pfx_task_fail(task, r, &err);
+        pfx_task_fail_as(task, PFX_CLASS_INTEGRITY, task->call.op ? task->call.op : "answer",
+                         task->kind->name, "", "The service's answer is out of range: %s",
+                         pfx_error_line(&cause, line, sizeof line));
     }
     pfx_msg_free(body);
 }
@@ -155,12 +165,19 @@ static struct pfx_trouble trouble_of(struct pfx_task *task)
     };
 }
 
-void pfx_task_fail_content(struct pfx_task *task, const struct pfx_answer *answer, const char *why)
+/* A change whose answer can't be used was made all the same: LOST. */
+static void fail_content(struct pfx_task *task, const struct pfx_answer *answer, enum pfx_class read,
+                         const char *why)
 {
     struct pfx_trouble trouble = trouble_of(task);
     struct pfx_error err = PFX_ERROR_NONE;
-    enum pfx_class cls = is_read(&task->call) ? PFX_CLASS_INTEGRITY : PFX_CLASS_LOST;
+    enum pfx_class cls = is_read(&task->call) ? read : PFX_CLASS_LOST;
     pfx_task_fail(task, pfx_trouble_content(&trouble, answer, cls, why, &err), &err);
+}
+
+void pfx_task_fail_content(struct pfx_task *task, const struct pfx_answer *answer, const char *why)
+{
+    fail_content(task, answer, PFX_CLASS_INTEGRITY, why);
 }
 
 bool pfx_task_json(struct pfx_task *task, const struct pfx_answer *answer, struct pfx_doc *ret_doc)
@@ -169,10 +186,7 @@ bool pfx_task_json(struct pfx_task *task, const struct pfx_answer *answer, struc
     if (pfx_doc_parse(answer->body, ret_doc, why))
         return true;
     /* Reading it again costs nothing: what isn't even JSON was mostly spoiled on the way. */
-    struct pfx_trouble trouble = trouble_of(task);
-    struct pfx_error err = PFX_ERROR_NONE;
-    enum pfx_class cls = is_read(&task->call) ? PFX_CLASS_TRANSIENT : PFX_CLASS_LOST;
-    pfx_task_fail(task, pfx_trouble_content(&trouble, answer, cls, why, &err), &err);
+    fail_content(task, answer, PFX_CLASS_TRANSIENT, why);
     return false;
 }
 
@@ -204,31 +218,6 @@ bool pfx_task_sleep(struct pfx_task *task, int64_t wait_ms, void (*then)(struct 
 static struct pfx_verdict judge(struct pfx_task *task, const struct pfx_answer *answer)
 {
     return pfx_trouble_judge(task->call.service, is_read(&task->call), answer, pfx_now_ms());
-}
-
-static bool is_wanted(const struct pfx_call *call, const struct pfx_answer *answer)
-{
-    long status = answer->status;
-    if (answer->curl_code != 0 || answer->too_big || pfx_trouble_is_html(answer))
-        return false;
-    if ((call->want & PFX_WANT_404) && status == 404)
-        return true;
-    if ((call->want & PFX_WANT_CONFLICT) && (status == 400 || status == 409))
-        return true;
-    return (call->want & PFX_WANT_4XX) && status >= 400 && status < 500 && status != 401 &&
-           status != 403 && status != 407 && status != 408 && status != 429;
-}
-
-/* Is a 2xx answer of the kind that was asked for? */
-static bool content_fits(const struct pfx_call *call, const struct pfx_answer *answer)
-{
-    if (pfx_trouble_is_html(answer))
-        return false;
-    if (call->expect == PFX_EXPECT_CMP)
-        return strcmp(answer->content_type, PKIXCMP) == 0;
-    if (call->expect != PFX_EXPECT_JSON || answer->status == 204)
-        return true;
-    return pfx_trouble_is_json(answer);
 }
 
 pfx_result pfx_task_refusal(struct pfx_task *task, const struct pfx_answer *answer,
@@ -290,21 +279,16 @@ static void on_answer(void *ctx, const struct pfx_answer *answer)
             return;
         }
     }
-    if (verdict.cls != PFX_CLASS_OK && !is_wanted(&task->call, answer)) {
+    if (verdict.cls != PFX_CLASS_OK && !pfx_expect_wanted(&task->call, answer)) {
         pfx_task_fail_status(task, answer);
-    } else if (verdict.cls == PFX_CLASS_OK && !content_fits(&task->call, answer)) {
-        struct pfx_trouble trouble = trouble_of(task);
-        struct pfx_error err = PFX_ERROR_NONE;
-        enum pfx_class cls = is_read(&task->call) ? PFX_CLASS_TRANSIENT : PFX_CLASS_LOST;
-        pfx_task_fail(task, pfx_trouble_content(&trouble, answer, cls, "", &err), &err);
+    } else if (verdict.cls == PFX_CLASS_OK && !pfx_expect_fits(&task->call, answer)) {
+        fail_content(task, answer, PFX_CLASS_TRANSIENT, "");
     } else {
         task->then(task, answer);
     }
-    if (task->state == IDLE) { /* a kind that forgot to go on must not hold the job for ever */
-        struct pfx_error err = PFX_ERROR_NONE;
-        pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_INTERNAL, task->call.op, task->kind->name, "",
-                                     "The job came to no end; report this as a defect."), &err);
-    }
+    if (task->state == IDLE) /* a kind that forgot to go on must not hold the job for ever */
+        pfx_task_fail_as(task, PFX_CLASS_INTERNAL, task->call.op, task->kind->name, "",
+                         "The job came to no end; report this as a defect.");
 }
 
 static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_t now)
@@ -320,10 +304,8 @@ static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_
     struct pfx_http_request request = {
         .method = call->method,
         .url = call->url,
-        .accept = call->expect == PFX_EXPECT_CERTIFICATES ? "*/*"
-                  : call->expect == PFX_EXPECT_CMP        ? PKIXCMP
-                                                          : "application/json",
-        .content_type = call->expect == PFX_EXPECT_CMP ? PKIXCMP : "application/json",
+        .accept = pfx_expect_accept(call->expect),
+        .content_type = pfx_expect_sends(call->expect),
         .body = call->body.len > 0 ? &copy : NULL,
         .auth_header = cred ? cred->header : NULL,
         .auth = secret,
@@ -349,14 +331,12 @@ static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_
 
 static void fail_late(struct pfx_task *task)
 {
-    struct pfx_error err = PFX_ERROR_NONE;
     char object[160];
     const char *url = task->call.url ? task->call.url : service_of(task)->url;
     pfx_url_show(url, object, sizeof object);
-    pfx_task_fail(task, pfx_fail(&err, PFX_CLASS_TRANSIENT, task->call.op, object, "",
-                                 "Not sent within limits.job_timeout (%lld s). %s",
-                                 (long long)task->up->conf->job_timeout_ms / 1000, task->waits),
-                  &err);
+    pfx_task_fail_as(task, PFX_CLASS_TRANSIENT, task->call.op, object, "",
+                     "Not sent within limits.job_timeout (%lld s). %s",
+                     (long long)task->up->conf->job_timeout_ms / 1000, task->waits);
 }
 
 /* One look at a waiting task: sends, goes on waiting, or ends it. */

@@ -65,6 +65,10 @@ PFX_MUST_USE bool pfx_task_sleep(struct pfx_task *task, int64_t wait_ms,
 /* Ends the task; the caller returns right after it. body is freed. */
 void pfx_task_ok(struct pfx_task *task, struct pfx_msg *body);
 void pfx_task_fail(struct pfx_task *task, pfx_result result, const struct pfx_error *err);
+/* The same with an error that pfx_fail would make of these. */
+PFX_PRINTF(6, 7)
+void pfx_task_fail_as(struct pfx_task *task, enum pfx_class cls, const char *op, const char *object,
+                      const char *code, const char *fmt, ...);
 /* The answer of the last call isn't what it must be: ends the task. Bad content of a read is
  * INTEGRITY; of a change it is LOST, because the change was made. */
 void pfx_task_fail_content(struct pfx_task *task, const struct pfx_answer *answer, const char *why);

@@ -235,10 +235,7 @@ static void on_assertion(void *ctx, pfx_result result, bool away, const struct p
     struct pfx_token *token = ctx;
     int64_t now = pfx_uptime_ms();
     if (pfx_failed(result)) {
-        if (away)
-            pfx_cred_later(&token->cred, err, -1, now);
-        else
-            pfx_cred_fail(&token->cred, err, now);
+        pfx_cred_denied(&token->cred, away, err, now);
         return;
     }
     const char *client = pfx_msg_str(item, "client_id");
@@ -326,7 +323,7 @@ void pfx_tokens_free(struct pfx_tokens *tokens)
         struct pfx_token *token = tokens->first;
         tokens->first = token->next;
         if (token->flight)
-            pfx_http_cancel(tokens->up->http, token->flight);
+            pfx_http_cancel(token->flight);
         pfx_buf_done(&token->form);
         pfx_secret_free(token->key);
         pfx_cred_done(&token->cred);
@@ -367,10 +364,7 @@ static void on_key(void *ctx, pfx_result result, bool away, const struct pfx_msg
     struct pfx_apikey *apikey = ctx;
     int64_t now = pfx_uptime_ms();
     if (pfx_failed(result)) {
-        if (away)
-            pfx_cred_later(&apikey->cred, err, -1, now);
-        else
-            pfx_cred_fail(&apikey->cred, err, now);
+        pfx_cred_denied(&apikey->cred, away, err, now);
         return;
     }
     const char *value = pfx_msg_str(item, "value");

@@ -31,13 +31,18 @@ bool pfx_trouble_is_html(const struct pfx_answer *answer)
            (len >= 5 && strncasecmp(s, "<html", 5) == 0);
 }
 
+bool pfx_trouble_denied(const struct pfx_error *err)
+{
+    return strstr(err->text, "HTTP 401") || strstr(err->text, "HTTP 403");
+}
+
 struct pfx_verdict pfx_trouble_judge(enum pfx_service_id service, bool read,
                                      const struct pfx_answer *answer, int64_t now_ms)
 {
     if (answer->unsent)
         return (struct pfx_verdict){.cls = answer->unsent->cls, .wait_ms = -1};
     if (answer->connect_status == 407) /* no tunnel, so that nothing got to the service */
-        return (struct pfx_verdict){.cls = PFX_CLASS_USAGE, .wait_ms = -1};
+        return (struct pfx_verdict){.cls = PFX_CLASS_TRANSIENT, .wait_ms = -1};
     struct pfx_exchange exchange = {
         .service = service,
         .read = read,
@@ -179,12 +184,13 @@ static void write_told(const struct pfx_trouble *t, const struct pfx_answer *ans
         snprintf(told->code, sizeof told->code, "HTTP %ld", answer->status);
 }
 
+#define FIT_SIZE (sizeof ((struct pfx_told *)0)->message + 8)
+
 /* Cuts the service's message so that what follows it, the ids above all, isn't cut off. Returns it
  * as a sentence with what stands around it. */
-static const char *fit_message(const struct pfx_trouble *t, struct pfx_told *told, const char *hint,
-                               const char *ids)
+static const char *fit_message(const struct pfx_trouble *t, const struct pfx_told *told,
+                               const char *hint, const char *ids, char text[FIT_SIZE])
 {
-    static char text[sizeof told->message + 8];
     const size_t room = sizeof ((struct pfx_error *)0)->text - 1;
     size_t taken = strlen(t->service) + strlen(" answers HTTP 1234567890: . ") +
                    strlen(told->next) + strlen(hint) + strlen(ids);
@@ -195,7 +201,7 @@ static const char *fit_message(const struct pfx_trouble *t, struct pfx_told *tol
     pfx_text_clean_str(message, size, told->message);
     size_t len = strlen(message);
     bool open = len > 0 && !strchr(".!?", message[len - 1]);
-    snprintf(text, sizeof text, "%s%s%s%s", len ? ": " : ".", message, open ? "." : "",
+    snprintf(text, FIT_SIZE, "%s%s%s%s", len ? ": " : ".", message, open ? "." : "",
              told->next[0] ? " " : "");
     return text;
 }
@@ -233,9 +239,10 @@ pfx_result pfx_trouble_write(const struct pfx_trouble *t, const struct pfx_answe
                         "%s limits the number of requests (HTTP 429): retry after %lld s. %s%s",
                         t->service,
                         (long long)(wait_ms + 999) / 1000, told.message, ids);
+    char message[FIT_SIZE];
+    const char *hint = lost_hint(t, cls);
     return pfx_fail(err, cls, t->op, object, told.code, "%s answers HTTP %ld%s%s%s%s", t->service,
-                    answer->status, fit_message(t, &told, lost_hint(t, cls), ids),
-                    told.next, lost_hint(t, cls), ids);
+                    answer->status, fit_message(t, &told, hint, ids, message), told.next, hint, ids);
 }
 
 pfx_result pfx_trouble_content(const struct pfx_trouble *t, const struct pfx_answer *answer,

@@ -29,6 +29,9 @@ struct pfx_trouble {
 bool pfx_trouble_is_html(const struct pfx_answer *answer);
 bool pfx_trouble_is_json(const struct pfx_answer *answer); /* by its media type */
 
+/* Of an error that pfx_trouble_write wrote: does the service say that we may not (401, 403)? */
+bool pfx_trouble_denied(const struct pfx_error *err);
+
 /* What follows from an answer (pfx_retry_judge; now_ms is of the wall clock). A HTML 4xx isn't
  * the service's but a proxy's: a read is TRANSIENT. A change that left is LOST, since a proxy that
  * inspects answers may have put its page in the place of the service's 201. */

@@ -10,6 +10,7 @@ import harness
 import oracle
 import people
 from case import WorldCase
+from world_conf import merge
 
 SIM_CMP = os.path.join(os.path.dirname(harness.SIM), "cmp.py")
 SECRET = "a shared secret of the tests"  # what the simulator begins with
@@ -39,7 +40,7 @@ class CmpWorld(harness.World):
 
     def policy_conf(self):
         conf = super().policy_conf()
-        return harness.merge(conf, {"users": {"ca_roots": self.path("cmp", "cmp-root.pem")}})
+        return merge(conf, {"users": {"ca_roots": self.path("cmp", "cmp-root.pem")}})
 
     def set_api_key(self, key=None):
         return self.cli("secret", "set", "cmp", secret=key or SECRET, option="--fd")

@@ -178,10 +178,12 @@ class Handler(BaseHTTPRequestHandler):
         try:
             outcome = self.server.dispatch(app, request)
             status = outcome.response.status if outcome.response else "closed"
+        finally:  # recorded before the answer, so that whoever has the answer finds the record
+            self.server.record(request, status, started)
+        try:
             self._send(outcome)
         finally:
             metrics.end(status)
-            self.server.record(request, status, started)
 
     def _send(self, outcome):
         response = outcome.response

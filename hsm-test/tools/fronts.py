@@ -123,8 +123,17 @@ http {
         with open(os.path.join(self.folder, "access.log"), encoding="utf-8") as stream:
             return [line.split() for line in stream]
 
+    def logged(self, name, least=1):
+        """The lines on a service's requests. nginx writes each a moment after its answer."""
+        end = time.monotonic() + 5
+        while True:
+            lines = [r for r in self.requests() if r[0] == str(self.ports[name])]
+            if len(lines) >= least or time.monotonic() > end:
+                return lines
+            time.sleep(0.01)
+
     def protocols(self, name):
-        return {r[1] for r in self.requests() if r[0] == str(self.ports[name])}
+        return {line[1] for line in self.logged(name)}
 
     def close(self):
         if self.process:

@@ -1,5 +1,4 @@
-/* What is sent to DigiCert and Graph, byte for byte, and what is read of their users and records.
- */
+/* What is sent to DigiCert and Graph, byte for byte, and what is read of a user. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,12 +11,23 @@
 #include "api/uploader/digicert.h"
 #include "api/uploader/entra.h"
 #include "api/uploader/graph.h"
+#include "uploader_doc.h"
 
 #define TOKEN "6f9619ff-8b86-4011-b42d-00c04fc964ff"
 /* 64 zero bytes: pfx_csr_pem only wraps what it is given. */
 #define CSR_BASE64                                                                                 \
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=="
 #define CSR "-----BEGIN CERTIFICATE REQUEST-----" CSR_BASE64 "-----END CERTIFICATE REQUEST-----"
+
+/* What most bodies have. */
+#define EMAILS "\"emails\":[\"alice@example.com\",\"a.example@example.com\"],"
+#define REQUEST "\"csr\":\"" CSR "\",\"signature_hash\":\"sha256\","
+#define SIGNING "\"usage_designation\":{\"primary_usage\":\"signing\"}},"
+#define PROFILE "\"profile_type\":\"multipurpose\","
+#define ALICE "\"individual\":{\"first_name\":\"Alice\",\"last_name\":\"Example\"},"
+#define REST(comment)                                                                              \
+    "\"order_validity\":{\"years\":1},\"skip_approval\":true,"                                       \
+    "\"comments\":\"pfx-agent " TOKEN comment
 
 static struct pfx_msg *order_job(const char *product)
 {
@@ -34,6 +44,24 @@ static struct pfx_msg *order_job(const char *product)
     return job;
 }
 
+/* The same with a year, an organization, and how the subject is named (NULL: the job doesn't say). */
+static struct pfx_msg *year_job(const char *product, int64_t organization, const char *indicator)
+{
+    struct pfx_msg *job = order_job(product);
+    pfx_msg_set_int(job, "years", 1);
+    pfx_msg_set_int(job, "organization", organization);
+    if (indicator)
+        pfx_msg_set_str(job, "common_name_indicator", indicator);
+    return job;
+}
+
+static void set_alice(struct pfx_msg *job)
+{
+    pfx_msg_set_str(job, "common_name", "Alice Example");
+    pfx_msg_set_str(job, "first_name", "Alice");
+    pfx_msg_set_str(job, "last_name", "Example");
+}
+
 static void assert_body(struct pfx_msg *job, const char *want)
 {
     struct pfx_error err = PFX_ERROR_NONE;
@@ -48,17 +76,9 @@ static void assert_body(struct pfx_msg *job, const char *want)
 static void test_mailbox(void **state)
 {
     (void)state;
-    struct pfx_msg *job = order_job("secure_email_mailbox");
-    pfx_msg_set_int(job, "years", 1);
-    pfx_msg_set_int(job, "organization", 112233); /* not for this product */
-    pfx_msg_set_str(job, "common_name_indicator", "email_address");
-    assert_body(job, "{\"certificate\":{\"emails\":[\"alice@example.com\",\"a.example@example."
-                     "com\"],"
-                     "\"csr\":\"" CSR "\",\"signature_hash\":\"sha256\","
-                     "\"profile_type\":\"multipurpose\","
-                     "\"usage_designation\":{\"primary_usage\":\"signing\"}},"
-                     "\"order_validity\":{\"years\":1},\"skip_approval\":true,"
-                     "\"comments\":\"pfx-agent " TOKEN "\"}");
+    struct pfx_msg *job = year_job("secure_email_mailbox", 112233, /* not for this product */
+                                   "email_address");
+    assert_body(job, "{\"certificate\":{" EMAILS REQUEST PROFILE SIGNING REST("\"}"));
 }
 
 static void test_sponsor(void **state)
@@ -75,10 +95,7 @@ static void test_sponsor(void **state)
     pfx_msg_set_str(job, "payment_method", "balance");
     pfx_msg_add_str(job, "additional_usages", "non_repudiation");
     pfx_msg_add_str(job, "additional_usages", "client_auth");
-    assert_body(job, "{\"certificate\":{\"emails\":[\"alice@example.com\",\"a.example@example."
-                     "com\"],"
-                     "\"csr\":\"" CSR "\",\"signature_hash\":\"sha256\","
-                     "\"profile_type\":\"multipurpose\","
+    assert_body(job, "{\"certificate\":{" EMAILS REQUEST PROFILE
                      "\"common_name_indicator\":\"given_name_surname\","
                      "\"individual\":{\"first_name\":\"Alice\",\"last_name\":\"Ex\\\"ample\"},"
                      "\"usage_designation\":{\"primary_usage\":\"dual_use\","
@@ -91,27 +108,15 @@ static void test_sponsor(void **state)
 static void test_organization(void **state)
 {
     (void)state;
-    struct pfx_msg *job = order_job("secure_email_organization");
+    struct pfx_msg *job = year_job("secure_email_organization", 5, "organization_name");
     pfx_msg_set_int(job, "years", 2);
-    pfx_msg_set_int(job, "organization", 5);
     pfx_msg_set_str(job, "purpose", "encryption");
-    pfx_msg_set_str(job, "common_name_indicator", "organization_name");
-    assert_body(job, "{\"certificate\":{\"emails\":[\"alice@example.com\",\"a.example@example."
-                     "com\"],"
-                     "\"csr\":\"" CSR "\",\"signature_hash\":\"sha256\","
-                     "\"profile_type\":\"multipurpose\","
+    assert_body(job, "{\"certificate\":{" EMAILS REQUEST PROFILE
                      "\"common_name_indicator\":\"organization_name\","
                      "\"usage_designation\":{\"primary_usage\":\"key_management\"}},"
                      "\"organization\":{\"id\":5},\"order_validity\":{\"years\":2},"
                      "\"skip_approval\":true,\"comments\":\"pfx-agent " TOKEN "\"}");
 }
-
-#define EMAILS "\"emails\":[\"alice@example.com\",\"a.example@example.com\"],"
-#define REQUEST "\"csr\":\"" CSR "\",\"signature_hash\":\"sha256\","
-#define SIGNING "\"usage_designation\":{\"primary_usage\":\"signing\"}},"
-#define REST(comment)                                                                              \
-    "\"order_validity\":{\"years\":1},\"skip_approval\":true,"                                       \
-    "\"comments\":\"pfx-agent " TOKEN comment
 
 /* The three that name a person, with everything that a rule may add. */
 static void test_client(void **state)
@@ -120,13 +125,8 @@ static void test_client(void **state)
     static const char *const names[] = {"client_premium", "client_digital_signature_plus",
                                         "client_email_security_plus"};
     for (size_t i = 0; i < 3; i++) {
-        struct pfx_msg *job = order_job(names[i]);
-        pfx_msg_set_int(job, "years", 1);
-        pfx_msg_set_int(job, "organization", 112233);
-        pfx_msg_set_str(job, "common_name_indicator", "given_name_surname");
-        pfx_msg_set_str(job, "common_name", "Alice Example");
-        pfx_msg_set_str(job, "first_name", "Alice");
-        pfx_msg_set_str(job, "last_name", "Example");
+        struct pfx_msg *job = year_job(names[i], 112233, "given_name_surname");
+        set_alice(job);
         pfx_msg_set_str(job, "pseudonym", "not this one");
         pfx_msg_set_str(job, "comment", "S/MIME \"for\" all");
         struct pfx_msg *field = pfx_msg_add_obj(job, "custom_fields");
@@ -135,11 +135,9 @@ static void test_client(void **state)
         field = pfx_msg_add_obj(job, "custom_fields");
         pfx_msg_set_int(field, "id", 12);
         pfx_msg_set_str(field, "value", "4711");
-        assert_body(job, "{\"certificate\":{\"common_name\":\"Alice Example\"," EMAILS REQUEST
-                         "\"profile_type\":\"multipurpose\","
-                         "\"common_name_indicator\":\"given_name_surname\","
-                         "\"individual\":{\"first_name\":\"Alice\",\"last_name\":\"Example\"},"
-                         SIGNING "\"organization\":{\"id\":112233}," REST(" S/MIME \\\"for\\\" all\",")
+        assert_body(job, "{\"certificate\":{\"common_name\":\"Alice Example\"," EMAILS REQUEST PROFILE
+                         "\"common_name_indicator\":\"given_name_surname\"," ALICE SIGNING
+                         "\"organization\":{\"id\":112233}," REST(" S/MIME \\\"for\\\" all\",")
                          "\"custom_fields\":[{\"metadata_id\":11,\"value\":\"a\\\\b\"},"
                          "{\"metadata_id\":12,\"value\":\"4711\"}]}");
     }
@@ -148,25 +146,17 @@ static void test_client(void **state)
 static void test_pseudonym(void **state)
 {
     (void)state;
-    struct pfx_msg *job = order_job("client_premium");
-    pfx_msg_set_int(job, "years", 1);
-    pfx_msg_set_int(job, "organization", 1);
-    pfx_msg_set_str(job, "common_name_indicator", "pseudonym");
-    pfx_msg_set_str(job, "common_name", "Alice Example"); /* neither this nor the names */
-    pfx_msg_set_str(job, "first_name", "Alice");
-    pfx_msg_set_str(job, "last_name", "Example");
+    struct pfx_msg *job = year_job("client_premium", 1, "pseudonym");
+    set_alice(job); /* none of this */
     pfx_msg_set_str(job, "pseudonym", "agent 7");
-    assert_body(job, "{\"certificate\":{" EMAILS REQUEST "\"profile_type\":\"multipurpose\","
+    assert_body(job, "{\"certificate\":{" EMAILS REQUEST PROFILE
                      "\"common_name_indicator\":\"pseudonym\","
                      "\"individual\":{\"pseudonym\":\"agent 7\"}," SIGNING
                      "\"organization\":{\"id\":1}," REST("\"}"));
     /* With the address as common name, the pseudonym where there are no names. */
-    job = order_job("secure_email_sponsor");
-    pfx_msg_set_int(job, "years", 1);
-    pfx_msg_set_int(job, "organization", 1);
-    pfx_msg_set_str(job, "common_name_indicator", "email_address");
+    job = year_job("secure_email_sponsor", 1, "email_address");
     pfx_msg_set_str(job, "pseudonym", "agent 7");
-    assert_body(job, "{\"certificate\":{" EMAILS REQUEST "\"profile_type\":\"multipurpose\","
+    assert_body(job, "{\"certificate\":{" EMAILS REQUEST PROFILE
                      "\"common_name_indicator\":\"email_address\","
                      "\"individual\":{\"pseudonym\":\"agent 7\"}," SIGNING
                      "\"organization\":{\"id\":1}," REST("\"}"));
@@ -175,31 +165,20 @@ static void test_pseudonym(void **state)
 static void test_authentication(void **state)
 {
     (void)state;
-    struct pfx_msg *job = order_job("client_authentication_plus");
-    pfx_msg_set_int(job, "years", 1);
-    pfx_msg_set_int(job, "organization", 7);
-    pfx_msg_set_str(job, "common_name", "Alice Example");
-    pfx_msg_set_str(job, "common_name_indicator", "given_name_surname"); /* not for it, */
-    pfx_msg_set_str(job, "first_name", "Alice");                         /* nor are these */
-    pfx_msg_set_str(job, "last_name", "Example");
-    assert_body(job, "{\"certificate\":{\"common_name\":\"Alice Example\"," EMAILS REQUEST
-                     "\"profile_type\":\"multipurpose\"," SIGNING
-                     "\"organization\":{\"id\":7}," REST("\"}"));
+    /* The indicator isn't for it, nor are the names but the common one. */
+    struct pfx_msg *job = year_job("client_authentication_plus", 7, "given_name_surname");
+    set_alice(job);
+    assert_body(job, "{\"certificate\":{\"common_name\":\"Alice Example\"," EMAILS REQUEST PROFILE
+                     SIGNING "\"organization\":{\"id\":7}," REST("\"}"));
 }
 
 /* Must never be sent a common name. */
 static void test_class1(void **state)
 {
     (void)state;
-    struct pfx_msg *job = order_job("class1_smime");
-    pfx_msg_set_int(job, "years", 1);
-    pfx_msg_set_int(job, "organization", 7);
-    pfx_msg_set_str(job, "common_name", "Alice Example");
-    pfx_msg_set_str(job, "common_name_indicator", "given_name_surname");
-    pfx_msg_set_str(job, "first_name", "Alice");
-    pfx_msg_set_str(job, "last_name", "Example");
-    assert_body(job, "{\"certificate\":{" EMAILS REQUEST "\"profile_type\":\"multipurpose\","
-                     SIGNING REST("\"}"));
+    struct pfx_msg *job = year_job("class1_smime", 7, "given_name_surname");
+    set_alice(job);
+    assert_body(job, "{\"certificate\":{" EMAILS REQUEST PROFILE SIGNING REST("\"}"));
 }
 
 /* What mends a refusal: a product that the account doesn't have is no matter of the API key. */
@@ -261,12 +240,9 @@ static void test_unfit_products(void **state)
         {"secure_email", NULL, NULL, "can't be ordered at DigiCert"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct pfx_msg *job = order_job(rows[i].product);
-        pfx_msg_set_int(job, "years", 1);
-        pfx_msg_set_int(job, "organization", 1);
-        pfx_msg_set_str(job, "common_name_indicator",
-                        strstr(rows[i].product, "organization") ? "organization_name"
-                                                                : "given_name_surname");
+        struct pfx_msg *job = year_job(
+            rows[i].product, 1,
+            strstr(rows[i].product, "organization") ? "organization_name" : "given_name_surname");
         pfx_msg_set_str(job, "first_name", "Alice");
         pfx_msg_set_str(job, "last_name", "Example");
         if (rows[i].member)
@@ -303,9 +279,13 @@ static void test_times(void **state)
         assert_false(pfx_digicert_time(bad[i], true, &ms));
 }
 
+/* One thing more is there each time. */
 static void test_unfit_orders(void **state)
 {
     (void)state;
+    static const char *const words[] = {"in years or in days", "in years or in days",
+                                        "organization's id", "common_name", "first name",
+                                        "last name"};
     for (int i = 0; i < 6; i++) {
         struct pfx_msg *job = order_job(i < 2 ? "secure_email_mailbox" : "secure_email_sponsor");
         if (i != 0)
@@ -318,12 +298,7 @@ static void test_unfit_orders(void **state)
             pfx_msg_set_str(job, "common_name_indicator", "email_address");
         if (i > 4)
             pfx_msg_set_str(job, "first_name", "A");
-        struct pfx_error err = PFX_ERROR_NONE;
-        struct pfx_buf out = pfx_buf_make(65536);
-        assert_int_equal(pfx_digicert_order_body(job, &out, &err).cls, PFX_CLASS_USAGE);
-        assert_int_equal(out.len, 0);
-        pfx_buf_done(&out);
-        pfx_msg_free(job);
+        unfit(job, words[i]);
     }
 }
 
@@ -373,15 +348,6 @@ static void test_form(void **state)
                                            "oauth%3Aclient-assertion-type%3Ajwt-bearer&client_"
                                            "assertion=a.b-c_d.e%3D");
     pfx_buf_done(&out);
-}
-
-static struct pfx_doc doc;
-static const cJSON *read_doc(const char *text)
-{
-    pfx_doc_done(&doc);
-    char why[160];
-    assert_true(pfx_doc_parse((struct pfx_bytes){(const uint8_t *)text, strlen(text)}, &doc, why));
-    return pfx_doc_root(&doc);
 }
 
 static void test_member(void **state)

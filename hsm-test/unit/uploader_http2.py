@@ -1,19 +1,16 @@
 """pfx-uploader by HTTP/2: through nginx, against a server that misbehaves, and with pinned keys."""
 
 import base64
-import os
-import socket
 import subprocess
 import sys
-import threading
 import time
 import unittest
 
 import uploader_rig
 import simclient
-import uploader_net
 from simclient import GROUP
 from uploader_net import NetRig, NginxRig, Peer, fronts
+from uploader_tcp import Server
 
 
 def record(number):
@@ -38,11 +35,12 @@ class Through(NginxRig):
     def test_one_at_a_time(self):
         """A connection that is lost takes one import with it."""
         self.good("up.records")
+        before = len(self.nginx.logged("graph"))
         self.knob(service="graph", action="delay", seconds=0.5, times=-1)
         answers = [self.agent.start("up.records") for _ in range(8)]
         for answer in answers:
             self.assertEqual("ok", answer.get(timeout=30)["class"])
-        last = [r for r in self.nginx.requests() if r[0] == str(self.ports["graph"])][-8:]
+        last = self.nginx.logged("graph", before + 8)[-8:]
         self.assertEqual(8, len({r[5] for r in last}), last)
 
     def test_pages(self):
@@ -220,28 +218,22 @@ class PinnedWrong(NetRig):
     @classmethod
     def configuration(cls):
         cls.seen = []
-        cls.server = socket.create_server(("127.0.0.1", 0))
-        cls.addClassCleanup(cls.server.close)
-        threading.Thread(target=cls.accept, daemon=True).start()
-        cls.fronts = ["localhost:%d" % cls.server.getsockname()[1]]
+        cls.context = fronts.server_context(cls.pem(), ("h2", "http/1.1"))
+        server = Server(serve=cls.serve)
+        cls.addClassCleanup(server.close)
+        cls.fronts = ["localhost:%d" % server.port]
         url = "https://" + cls.fronts[0]
         cls.options = {"graph.url": url, "digicert.url": url + "/services/v2"}
         return with_pin(super().configuration(), "localhost", OTHER)
 
     @classmethod
-    def accept(cls):
-        context = fronts.server_context(cls.pem(), ("h2", "http/1.1"))
-        while True:
-            try:
-                connection, _ = cls.server.accept()
-            except OSError:
-                return
-            connection.settimeout(3)
-            try:
-                with context.wrap_socket(connection, server_side=True) as tls:
-                    cls.seen.append(tls.recv(4096))
-            except OSError:
-                cls.seen.append(b"")
+    def serve(cls, connection):
+        connection.settimeout(3)
+        try:
+            with cls.context.wrap_socket(connection, server_side=True) as tls:
+                cls.seen.append(tls.recv(4096))
+        except OSError:
+            cls.seen.append(b"")
 
     def test_wrong(self):
         for kind, body in (("up.members", {"group": GROUP}), ("up.order_changes", {"minutes": 1}),

@@ -8,15 +8,15 @@
 
 #include <cmocka.h>
 
-#include "api/uploader/json.h"
+#include "uploader_doc.h"
 
 static bool parses(const char *text, size_t len)
 {
-    struct pfx_doc doc = {0};
+    struct pfx_doc one = {0};
     char why[160] = "";
-    bool good = pfx_doc_parse((struct pfx_bytes){(const uint8_t *)text, len}, &doc, why);
+    bool good = pfx_doc_parse((struct pfx_bytes){(const uint8_t *)text, len}, &one, why);
     if (good)
-        pfx_doc_done(&doc);
+        pfx_doc_done(&one);
     else
         assert_true(why[0] != '\0');
     return good;
@@ -60,15 +60,6 @@ static void test_limits(void **state)
     many[n - 1] = ']';
     assert_false(parses(many, n));
     free(many);
-}
-
-static struct pfx_doc doc;
-static const cJSON *read_doc(const char *text)
-{
-    pfx_doc_done(&doc);
-    char why[160];
-    assert_true(pfx_doc_parse((struct pfx_bytes){(const uint8_t *)text, strlen(text)}, &doc, why));
-    return pfx_doc_root(&doc);
 }
 
 static void test_members(void **state)

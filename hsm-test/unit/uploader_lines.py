@@ -4,7 +4,6 @@ pfx-agentd."""
 import os
 import socket
 import sys
-import threading
 import time
 import unittest
 
@@ -13,6 +12,7 @@ import pki  # of the simulators; the line above says where they are
 import simclient
 from simclient import EC_KEY, GROUP
 from uploader_rig import Rig
+from uploader_tcp import Server, couple
 
 
 class Rates(Rig):
@@ -167,8 +167,8 @@ class Agentd(Rig):
         self.assertIsNot(first, self.agent.line)
         self.assertEqual(1, len(self.agent.hello["holds"]))
 
-    def test_secrets_wiped(self):
-        """Not dumpable: nobody but root may look into the process."""
+    def test_no_new_privileges(self):
+        """What it starts can't gain any either."""
         with open("/proc/%d/status" % self.program.pid, encoding="ascii") as stream:
             text = stream.read()
         self.assertIn("NoNewPrivs:\t1", text)
@@ -226,34 +226,26 @@ class OwnServer(Rig):
     def configuration(cls):
         folder = os.path.join(cls.scratch.name, "own")
         os.makedirs(folder, exist_ok=True)
-        cls.server = socket.create_server(("127.0.0.1", 0))
-        cls.addClassCleanup(cls.server.close)
-        cls.options = {"graph.url": "https://127.0.0.1:%d" % cls.server.getsockname()[1],
-                       "entra.url": "https://localhost:%d" % cls.server.getsockname()[1]}
         cls.handshakes = []
         cls.hellos = []
-        cls.own_pem = pki.make_tls(folder)
-        threading.Thread(target=cls.accept, daemon=True).start()
+        cls.context = simclient.ssl.SSLContext(simclient.ssl.PROTOCOL_TLS_SERVER)
+        cls.context.load_cert_chain(pki.make_tls(folder))
+        server = Server(serve=cls.serve)
+        cls.addClassCleanup(server.close)
+        cls.options = {"graph.url": "https://127.0.0.1:%d" % server.port,
+                       "entra.url": "https://localhost:%d" % server.port}
         return super().configuration()
 
     @classmethod
-    def accept(cls):
-        context = simclient.ssl.SSLContext(simclient.ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cls.own_pem)
-        while True:
-            try:
-                connection, _ = cls.server.accept()
-            except OSError:
-                return
-            connection.settimeout(5)
-            try:
-                cls.hellos.append(connection.recv(4096, socket.MSG_PEEK))
-                tls = context.wrap_socket(connection, server_side=True)
+    def serve(cls, connection):
+        connection.settimeout(5)
+        try:
+            cls.hellos.append(connection.recv(4096, socket.MSG_PEEK))
+            with cls.context.wrap_socket(connection, server_side=True) as tls:
                 tls.recv(1)
                 cls.handshakes.append("data")
-                tls.close()
-            except OSError:
-                cls.handshakes.append("refused")
+        except OSError:
+            cls.handshakes.append("refused")
 
     def test_wrong_ca(self):
         self.bad("transient", "up.records", "tls.ca_bundle", "curl 60")
@@ -270,36 +262,17 @@ class WrongName(Rig):
 
     @classmethod
     def run_program(cls):
-        cls.relays = []
         for service in ("digicert", "login"):
             port = int(cls.urls[service].split(":")[2].split("/")[0])
-            relay = socket.create_server(("127.0.0.2", port))
-            cls.addClassCleanup(relay.close)
-            threading.Thread(target=cls.relay, args=(relay, port), daemon=True).start()
+            server = Server(socket.create_server(("127.0.0.2", port)), cls.serve)
+            cls.addClassCleanup(server.close)
         super().run_program()
 
-    @classmethod
-    def relay(cls, server, port):
-        while True:
-            try:
-                inside, _ = server.accept()
-            except OSError:
-                return
-            outside = socket.create_connection(("127.0.0.1", port))
-            for a, b in ((inside, outside), (outside, inside)):
-                threading.Thread(target=cls.pump, args=(a, b), daemon=True).start()
-
     @staticmethod
-    def pump(source, target):
-        try:
-            while True:
-                data = source.recv(65536)
-                if not data:
-                    break
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+    def serve(inside):
+        """On to the same port of the right host."""
+        with socket.create_connection(("127.0.0.1", inside.getsockname()[1])) as outside:
+            couple(inside, outside)
 
     def test_wrong_name(self):
         self.bad("transient", "up.order", "another host", **self.order_job())
@@ -312,31 +285,25 @@ class Proxy(Rig):
 
     @classmethod
     def configuration(cls):
-        cls.server = socket.create_server(("127.0.0.1", 0))
-        cls.addClassCleanup(cls.server.close)
         cls.heads = []
         cls.refuse = False
-        cls.options = {"proxy.url": "http://127.0.0.1:%d" % cls.server.getsockname()[1]}
-        threading.Thread(target=cls.accept, daemon=True).start()
+        server = Server(serve=cls.serve)
+        cls.addClassCleanup(server.close)
+        cls.options = {"proxy.url": "http://127.0.0.1:%d" % server.port}
         return super().configuration()
 
     @classmethod
-    def accept(cls):
-        while True:
-            try:
-                inside, _ = cls.server.accept()
-            except OSError:
-                return
-            head = inside.recv(4096)
-            cls.heads.append(head)
-            if cls.refuse:
-                inside.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
-                inside.close()
-                continue
-            outside = socket.create_connection(("127.0.0.1", int(head.split()[1].split(b":")[1])))
+    def serve(cls, inside):
+        head = inside.recv(4096)
+        cls.heads.append(head)
+        if cls.refuse:
+            inside.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+            inside.close()
+            return
+        port = int(head.split()[1].split(b":")[1])
+        with socket.create_connection(("127.0.0.1", port)) as outside:
             inside.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
-            for a, b in ((inside, outside), (outside, inside)):
-                threading.Thread(target=WrongName.pump, args=(a, b), daemon=True).start()
+            couple(inside, outside)
 
     def test_tunnel(self):
         self.good("up.order", **self.order_job())
@@ -345,7 +312,7 @@ class Proxy(Rig):
             self.assertNotIn(simclient.API_KEY.encode(), head)
             self.assertNotIn(b"client-request-id", head)
         type(self).refuse = True
-        self.bad("usage", "up.members", "407", "proxy.user", "secret set proxy", group=GROUP)
+        self.bad("transient", "up.members", "407", "proxy.user", "secret set proxy", group=GROUP)
 
 
 class NoProxy(Rig):

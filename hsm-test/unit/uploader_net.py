@@ -7,12 +7,12 @@ import socket
 import struct
 import sys
 import tempfile
-import threading
+import time
 import unittest
 
-import uploader_rig
-import simclient
 from uploader_rig import Broker, Rig
+import simclient  # of the simulators; the line above says where they are
+from uploader_tcp import Server
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
 import fronts  # noqa: E402  (the line above must come first)
@@ -31,7 +31,7 @@ class Secrets(Broker):
         self.assertions = []
         super().__init__(path, assertion, clients)
 
-    def serve(self, line):
+    def talk(self, line):
         while True:
             message = line.receive()
             self.asked.append((message["verb"], message["args"]))
@@ -43,7 +43,7 @@ class Secrets(Broker):
                 self.assertions.append(self.assertion(app))
                 body = {"client_id": self.clients[app],
                         "assertion": self.assertions[-1],
-                        "expires": int(uploader_rig.time.time() * 1000) + 600000}
+                        "expires": int(time.time() * 1000) + 600000}
             else:
                 name = message["args"]["name"]
                 body = {"value": self.values.get(name, self.key if name == "digicert" else None)}
@@ -132,7 +132,7 @@ class NginxRig(NetRig):
         return super().configuration()
 
 
-class Peer:
+class Peer(Server):
     """An HTTP/2 server for one client. GET finds nothing; a request with a body meets the next one
     of `script`, and is accepted once that is empty."""
 
@@ -144,32 +144,16 @@ class Peer:
         self.complete = 0   # whose body came whole
         self.heads = []     # header blocks
         self.connections = 0
-        self.server = socket.create_server(("127.0.0.1", port))
-        self.port = self.server.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(socket.create_server(("127.0.0.1", port)))
 
-    def close(self):
-        self.server.close()
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self.server.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection):
+    def serve(self, connection):
+        self.connections += 1
         connection.settimeout(20)
-        try:
-            with self.context.wrap_socket(connection, server_side=True) as tls:
-                if tls.selected_alpn_protocol() == "h2":
-                    _Talk(self, tls).run()
-                else:
-                    self._old(tls)
-        except (OSError, EOFError):
-            pass
+        with self.context.wrap_socket(connection, server_side=True) as tls:
+            if tls.selected_alpn_protocol() == "h2":
+                _Talk(self, tls).run()
+            else:
+                self._old(tls)
 
     def _old(self, tls):
         """HTTP/1.1: nothing is answered, only counted."""

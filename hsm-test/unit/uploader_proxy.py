@@ -1,7 +1,6 @@
 """pfx-uploader behind a proxy that wants a password: squid, with Basic and Digest."""
 
 import base64
-import os
 import socket
 import sys
 import threading
@@ -9,9 +8,9 @@ import time
 import unittest
 
 import uploader_rig
-import simclient
 from simclient import GROUP
 from uploader_net import NetRig, fronts
+from uploader_tcp import Server, couple
 from uploader_http2 import OTHER, pin_of, with_pin
 
 PASSWORD = "correct horse ,\"'battery"
@@ -74,19 +73,23 @@ class Basic(Proxied):
         before = self.refused()
         jobs = [self.agent.start("up.records") for _ in range(12)]
         jobs += [self.agent.start("up.order_cancel", order_id=1, note="n") for _ in range(4)]
+        jobs += [self.agent.start("up.order", **self.order_job())]  # not a fault of the order
         for job in jobs:
             told = job.get(timeout=20)
-            self.assertEqual("usage", told["class"], told)
+            self.assertEqual("transient", told["class"], told)
             self.assertIn("pfx-agent secret set proxy", told["error"]["text"])
+            self.assertIn("nothing was sent", told["error"]["text"])
             self.assertNotIn(PASSWORD, str(told))
         self.assert_refused(1, before)
         self.assertEqual(0, self.state()["http"]["digicert"]["requests"])
         asked, before = self.asked("proxy"), self.refused()
         for _ in range(5):
-            self.bad("usage", "up.records", "secret set proxy")
+            self.bad("transient", "up.records", "secret set proxy")
         self.assertEqual((asked, before), (self.asked("proxy"), self.refused()))
+        # Says nothing of DigiCert's API key.
+        self.bad("transient", "up.setup_ca", "secret set proxy", products=[])
         time.sleep(5)
-        self.bad("usage", "up.records", "secret set proxy")  # asks pfx-hsm, not the proxy
+        self.bad("transient", "up.records", "secret set proxy")  # asks pfx-hsm, not the proxy
         self.assertEqual((asked + 1, before), (self.asked("proxy"), self.refused()))
         self.broker.values["proxy"] = "another password"
         time.sleep(5)
@@ -108,7 +111,7 @@ class NeverGood(Proxied):
         jobs = [self.agent.start("up.records") for _ in range(20)]
         jobs += [self.agent.start("up.order_changes", minutes=1) for _ in range(20)]
         for job in jobs:
-            self.assertEqual("usage", job.get(timeout=20)["class"])
+            self.assertEqual("transient", job.get(timeout=20)["class"])
         self.assert_refused(1)
         self.assertEqual(1, self.asked("proxy"))
 
@@ -136,7 +139,7 @@ class NoName(Proxied):
             "  user: \"%s\"\n" % USER, "").replace("  auth: \"basic\"\n", "")
 
     def test_no_name(self):
-        self.bad("usage", "up.records", "proxy.user", "secret set proxy")
+        self.bad("transient", "up.records", "proxy.user", "secret set proxy")
         self.assertEqual(0, self.asked("proxy"))
 
 
@@ -147,7 +150,7 @@ class OtherWay(Proxied):
     more = {"proxy.auth": "basic"}
 
     def test_other_way(self):
-        self.bad("usage", "up.records", "proxy.auth")
+        self.bad("transient", "up.records", "proxy.auth")
 
 
 class Excepted(Proxied):
@@ -179,7 +182,7 @@ class DigestWrong(NeverGood):
     def test_once(self):
         jobs = [self.agent.start("up.records") for _ in range(20)]
         for job in jobs:
-            self.assertEqual("usage", job.get(timeout=20)["class"])
+            self.assertEqual("transient", job.get(timeout=20)["class"])
         # One challenge, and one wrong answer.
         self.assert_refused(2)
 
@@ -218,7 +221,7 @@ class TlsWrongPin(Proxied):
         self.assertEqual([], [r for r in self.squid.requests() if r[0] == "CONNECT"])
 
 
-class Toll:
+class Toll(Server):
     """A proxy with Basic whose moods a test sets."""
 
     def __init__(self):
@@ -228,20 +231,10 @@ class Toll:
         self.challenged = self.answered = 0
         self.hold_next = False  # what comes next through a tunnel waits for `release`
         self.release = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+        super().__init__()
 
     def serve(self, client):
-        try:
+        with client:
             head = b""
             while b"\r\n\r\n" not in head:
                 part = client.recv(4096)
@@ -263,14 +256,7 @@ class Toll:
             host, port = lines[0].split(" ")[1].rsplit(":", 1)
             with socket.create_connection((host, int(port))) as server:
                 client.sendall(b"HTTP/1.1 200 Go\r\n\r\n")
-                back = threading.Thread(target=self.relay, args=(server, client), daemon=True)
-                back.start()
-                self.relay(client, server, holds=True)
-                back.join(20)
-        except OSError:
-            pass
-        finally:
-            client.close()
+                couple(client, server, look=self.hold)
 
     def lose(self, client, login):
         if login is None:
@@ -281,23 +267,10 @@ class Toll:
         else:
             self.answered += 1
 
-    def relay(self, source, sink, holds=False):
-        try:
-            while data := source.recv(65536):
-                if holds and self.hold_next:
-                    self.hold_next = False
-                    self.release.wait(20)
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def close(self):
-        self.listener.close()
+    def hold(self, _):
+        if self.hold_next:
+            self.hold_next = False
+            self.release.wait(20)
 
 
 class Tolled(NetRig):
@@ -332,7 +305,7 @@ class OldTunnel(Tolled):
         time.sleep(0.5)
         jobs += [self.agent.start("up.order_changes", minutes=1) for _ in range(4)]
         for job in jobs:
-            self.assertEqual("usage", job.get(timeout=20)["class"])
+            self.assertEqual("transient", job.get(timeout=20)["class"])
         self.assertEqual([PASSWORD], self.toll.shown[shown:])
         self.toll.release.set()
         self.assertEqual("ok", held.get(timeout=20)["class"])

@@ -21,44 +21,30 @@ sys.path.insert(0, os.path.join(HERE, "..", "sim"))
 
 import simclient  # noqa: E402  (the line above must come first)
 from framing import Line, b64  # noqa: E402,F401
+from uploader_tcp import Server  # noqa: E402
 
 PROGRAM = os.environ.get("PFX_UPLOADER", "")
 WAIT = 30
 
 
-class Listener:
-    """Accepts on a path socket; serve(line) runs in a thread of its own for each connection."""
+class Listener(Server):
+    """Accepts on a path socket; talk(line) runs in a thread of its own for each connection."""
 
     def __init__(self, path):
         self.path = path
         self.lines = []
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.bind(path)
-        self.socket.listen(8)
-        threading.Thread(target=self._accept, daemon=True).start()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(path)
+        listener.listen(8)
+        super().__init__(listener)
 
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            line = Line(connection)
-            self.lines.append(line)
-            threading.Thread(target=self._guard, args=(line,), daemon=True).start()
-
-    def _guard(self, line):
-        try:
-            self.serve(line)
-        except (OSError, ConnectionError):
-            pass
+    def serve(self, connection):
+        line = Line(connection)
+        self.lines.append(line)
+        self.talk(line)
 
     def close(self):
-        try:
-            self.socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.socket.close()
+        super().close()
         for line in self.lines:
             line.close()
         if os.path.exists(self.path):
@@ -79,7 +65,7 @@ class Agent(Listener):
         self.lock = threading.Lock()
         super().__init__(path)
 
-    def serve(self, line):
+    def talk(self, line):
         self.hello = line.receive()
         assert self.hello["t"] == "hello" and self.hello["role"] == "uploader", self.hello
         line.send("welcome", version="0.1.0", incarnation=str(uuid.uuid4()))
@@ -126,7 +112,7 @@ class Broker(Listener):
         self.delay = 0
         super().__init__(path)
 
-    def serve(self, line):
+    def talk(self, line):
         while True:
             message = line.receive()
             assert message["t"] == "req", message

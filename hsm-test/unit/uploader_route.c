@@ -74,12 +74,13 @@ static void test_refused_by_proxy(void **state)
     for (int change = 0; change < 2; change++) {
         struct pfx_error err = PFX_ERROR_NONE;
         struct pfx_verdict v = pfx_trouble_judge(PFX_SERVICE_CA, !change, &answer, 0);
-        assert_int_equal(v.cls, PFX_CLASS_USAGE);
+        assert_int_equal(v.cls, PFX_CLASS_TRANSIENT); /* never sent, and no fault of the order */
         conf.proxy_user = change ? (char *)"me" : NULL;
         assert_int_equal(pfx_trouble_write(&trouble, &answer, v.cls, -1, &err).cls, v.cls);
         assert_string_equal(err.object, "p.example:8080");
         assert_non_null(strstr(err.text, "pfx-agent secret set proxy"));
         assert_non_null(strstr(err.text, change ? "doesn't take" : "set proxy.user"));
+        assert_non_null(strstr(err.text, "nothing was sent"));
     }
     struct pfx_error why = PFX_ERROR_NONE;
     why.cls = pfx_fail(&why, PFX_CLASS_DEVICE, "open secret", "proxy", "CKR_X", "It is gone.").cls;
