@@ -25,8 +25,13 @@ struct pfx_verb {
 };
 extern const struct pfx_verb pfx_verbs[];
 
+/* Acts on one enrolment in the caller's transaction. REFUSED: it isn't in a state for it. */
+typedef pfx_result (*pfx_act_fn)(struct pfx_asker *asker, struct pfx_enrolment *e, int64_t now_ms,
+                                 struct pfx_error *err);
+
 /* What a verb that goes on needs between two rounds. */
 struct pfx_selection {
+    pfx_act_fn act; /* NULL: they are listed only */
     int64_t enrolment; /* 0: any */
     char *user, *state;
     int64_t after; /* ids up to this are done */

@@ -181,7 +181,7 @@ static pfx_result list_page(struct pfx_agent *agent, const struct pfx_answer *an
     return ask_rights(agent, reading, answer->now_ms, err);
 }
 
-static pfx_result rights_page(struct pfx_agent *agent, const struct pfx_answer *answer,
+static pfx_result rights_read(struct pfx_agent *agent, const struct pfx_answer *answer,
                               int64_t reading, struct pfx_error *err)
 {
     const char *id = answer->job->scope + strlen(RIGHTS_SCOPE);
@@ -192,9 +192,6 @@ static pfx_result rights_page(struct pfx_agent *agent, const struct pfx_answer *
                             PFX_PARAMS(P_INT(reading),
                                        P_TEXT(pfx_msg_str_at(answer->body, "users", i)),
                                        P_TEXT(id))));
-    const char *page = pfx_msg_str(answer->body, "page");
-    if (page)
-        return put_job(agent, answer->job->scope, answer->job->kind, id, page, answer->now_ms, err);
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                         "UPDATE mailbox SET rights = ? WHERE read_at = ? AND id = ?",
                         PFX_PARAMS(P_INT(RIGHTS_READ), P_INT(reading), P_TEXT(id))));
@@ -228,6 +225,8 @@ pfx_result pfx_mailboxes_answer(struct pfx_agent *agent, const struct pfx_answer
         return PFX_OK; /* given up meanwhile */
     if (answer->fail.cls != PFX_CLASS_OK)
         return give_up(agent, &answer->fail, answer->now_ms, err);
+    if (strcmp(job->kind, "up.mailbox_rights") == 0)
+        return rights_read(agent, answer, reading, err);
     bool endless;
     PFX_TRY(count_page(agent, answer, &endless, err));
     if (endless) {
@@ -239,8 +238,7 @@ pfx_result pfx_mailboxes_answer(struct pfx_agent *agent, const struct pfx_answer
         (void)r;
         return give_up(agent, &what, answer->now_ms, err);
     }
-    return strcmp(job->kind, "up.mailboxes") == 0 ? list_page(agent, answer, reading, err)
-                                                  : rights_page(agent, answer, reading, err);
+    return list_page(agent, answer, reading, err);
 }
 
 void pfx_mailboxes_done(struct pfx_mailboxes *mailboxes)

@@ -117,11 +117,12 @@ static pfx_result retry(struct pfx_asker *asker, struct pfx_enrolment *e, int64_
 
 /* Of all, or of all in a state, what a person put aside stays so: a user whose record was removed,
  * a revoked certificate that was taken note of. Those that are revoked and in Intune have to be
- * meant:
- * --state ACTIVE. */
-static pfx_result retry_several(struct pfx_asker *asker, struct pfx_enrolment *e, int64_t now_ms,
-                                struct pfx_error *err)
+ * meant: --state ACTIVE. */
+static pfx_result retry_selected(struct pfx_asker *asker, struct pfx_enrolment *e, int64_t now_ms,
+                                 struct pfx_error *err)
 {
+    if (asker->select.enrolment || asker->select.user)
+        return retry(asker, e, now_ms, err);
     const char *state = asker->select.state;
     bool told = pfx_after_told(e) && e->at == PFX_ACTIVE;
     if ((e->at == PFX_ENDED && e->parked && !e->waived) || (told && (e->revoked_seen || !state)))
@@ -155,9 +156,11 @@ static pfx_result release(struct pfx_asker *asker, struct pfx_enrolment *e, int6
 
 /* Of several at once only what the limit holds: a lost order may have been bought, so each of those
  * is a decision of its own. */
-static pfx_result release_limit(struct pfx_asker *asker, struct pfx_enrolment *e, int64_t now_ms,
-                                struct pfx_error *err)
+static pfx_result release_selected(struct pfx_asker *asker, struct pfx_enrolment *e, int64_t now_ms,
+                                   struct pfx_error *err)
 {
+    if (asker->select.enrolment)
+        return release(asker, e, now_ms, err);
     if (asker->select.state && pfx_after_told(e) && !e->revoked_seen) /* buys nothing */
         return release(asker, e, now_ms, err);
     if (e->at != PFX_HELD || !e->held_why || strcmp(e->held_why, PFX_HELD_LIMIT) != 0)
@@ -167,41 +170,25 @@ static pfx_result release_limit(struct pfx_asker *asker, struct pfx_enrolment *e
     return release(asker, e, now_ms, err);
 }
 
-static void step_cancel(struct pfx_asker *asker, int64_t now_ms)
-{
-    pfx_verbs_step(asker, cancel, now_ms);
-}
-
-static void step_retry(struct pfx_asker *asker, int64_t now_ms)
-{
-    bool named = asker->select.enrolment || asker->select.user;
-    pfx_verbs_step(asker, named ? retry : retry_several, now_ms);
-}
-
-static void step_release(struct pfx_asker *asker, int64_t now_ms)
-{
-    pfx_verbs_step(asker, asker->select.enrolment ? release : release_limit, now_ms);
-}
-
 void pfx_verb_cancel(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
                      int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    pfx_verbs_begin(asker, args, true, step_cancel);
+    pfx_verbs_act(asker, args, cancel);
 }
 
 void pfx_verb_retry(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
                     int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    pfx_verbs_begin(asker, args, true, step_retry);
+    pfx_verbs_act(asker, args, retry_selected);
 }
 
 void pfx_verb_release(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
                       int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    pfx_verbs_begin(asker, args, true, step_release);
+    pfx_verbs_act(asker, args, release_selected);
 }
 
 static pfx_result resend(struct pfx_asker *asker, struct pfx_enrolment *e, int64_t now_ms,
@@ -216,16 +203,11 @@ static pfx_result resend(struct pfx_asker *asker, struct pfx_enrolment *e, int64
                           err);
 }
 
-static void step_resend(struct pfx_asker *asker, int64_t now_ms)
-{
-    pfx_verbs_step(asker, resend, now_ms);
-}
-
 void pfx_verb_resend(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
                      int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    pfx_verbs_begin(asker, args, true, step_resend);
+    pfx_verbs_act(asker, args, resend);
 }
 
 static pfx_result revoke(struct pfx_asker *asker, int64_t id, const char *reason, int64_t now_ms,

@@ -158,8 +158,9 @@ static void step_list(struct pfx_asker *asker, int64_t now_ms)
     }
 }
 
-void pfx_verbs_begin(struct pfx_asker *asker, const struct pfx_msg *args, bool needed,
-                     void (*step)(struct pfx_asker *, int64_t))
+/* needed: the request has to say which. act: what step_act does with them. */
+static void begin(struct pfx_asker *asker, const struct pfx_msg *args, bool needed,
+                  void (*step)(struct pfx_asker *, int64_t), pfx_act_fn act)
 {
     struct pfx_error err = PFX_ERROR_NONE;
     if (pfx_failed(check_selection(args, needed, &err))) {
@@ -167,6 +168,7 @@ void pfx_verbs_begin(struct pfx_asker *asker, const struct pfx_msg *args, bool n
         return;
     }
     read_selection(asker, args);
+    asker->select.act = act;
     asker->step = step;
 }
 
@@ -174,17 +176,17 @@ void pfx_verb_list(struct pfx_agent *agent, struct pfx_asker *asker, const struc
                    int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    pfx_verbs_begin(asker, args, false, step_list);
+    begin(asker, args, false, step_list, NULL);
 }
 
 void pfx_verb_show(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
                    int64_t now_ms)
 {
     (void)agent, (void)now_ms;
-    pfx_verbs_begin(asker, args, true, step_list);
+    begin(asker, args, true, step_list, NULL);
 }
 
-static pfx_result act_once(struct pfx_asker *asker, pfx_act_fn act, int64_t id, int64_t now_ms,
+static pfx_result act_once(struct pfx_asker *asker, int64_t id, int64_t now_ms,
                            struct pfx_error *err)
 {
     struct pfx_agent *agent = asker->agent;
@@ -193,14 +195,14 @@ static pfx_result act_once(struct pfx_asker *asker, pfx_act_fn act, int64_t id, 
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
     PFX_TRY(pfx_enrolment_load(agent->store, id, &e, err));
-    PFX_TRY(act(asker, &e, now_ms, err));
+    PFX_TRY(asker->select.act(asker, &e, now_ms, err));
     PFX_TRY(pfx_tx_commit(&tx, err));
     PFX_TRY(pfx_enrolment_load(agent->store, id, &after, err));
     return pfx_verbs_item(asker, &after, false, err);
 }
 
 /* One named enrolment that can't be acted on is an error; of several, those that can are. */
-void pfx_verbs_step(struct pfx_asker *asker, pfx_act_fn act, int64_t now_ms)
+static void step_act(struct pfx_asker *asker, int64_t now_ms)
 {
     struct pfx_selection *s = &asker->select;
     for (int i = 0; i < AT_ONCE; i++) {
@@ -221,7 +223,7 @@ void pfx_verbs_step(struct pfx_asker *asker, pfx_act_fn act, int64_t now_ms)
                     : "");
         }
         if (pfx_ok(r))
-            r = act_once(asker, act, e.id, now_ms, &err);
+            r = act_once(asker, e.id, now_ms, &err);
         if (pfx_ok(r)) {
             s->done++;
             continue;
@@ -233,4 +235,9 @@ void pfx_verbs_step(struct pfx_asker *asker, pfx_act_fn act, int64_t now_ms)
         pfx_asker_fail(asker, &err);
         return;
     }
+}
+
+void pfx_verbs_act(struct pfx_asker *asker, const struct pfx_msg *args, pfx_act_fn act)
+{
+    begin(asker, args, true, step_act, act);
 }

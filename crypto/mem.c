@@ -200,12 +200,3 @@ struct pfx_bytes pfx_buf_bytes(const struct pfx_buf *buf)
 {
     return (struct pfx_bytes){buf->data, buf->len};
 }
-
-uint8_t *pfx_buf_take(struct pfx_buf *buf, size_t *ret_len)
-{
-    uint8_t *data = buf->data ? buf->data : pfx_alloc(1);
-    if (ret_len)
-        *ret_len = buf->len;
-    *buf = (struct pfx_buf){.max = buf->max, .wipe = buf->wipe};
-    return data;
-}

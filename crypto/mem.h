@@ -70,7 +70,5 @@ void pfx_buf_cut(struct pfx_buf *buf, size_t len); /* shortens to len, which isn
 void pfx_buf_drop(struct pfx_buf *buf, size_t n); /* removes the first n bytes */
 const char *pfx_buf_str(const struct pfx_buf *buf); /* "" when empty; owned by buf */
 struct pfx_bytes pfx_buf_bytes(const struct pfx_buf *buf);
-/* Hands over the memory (free() it) and leaves the buffer empty. Never NULL. */
-uint8_t *pfx_buf_take(struct pfx_buf *buf, size_t *ret_len);
 
 #endif

@@ -223,6 +223,22 @@ int cli_ask_report(const struct cli *cli, const struct cli_ask *ask)
     return code;
 }
 
+int cli_ask_each(const struct cli *cli, const struct cli_ask *ask, const char *const *operands,
+                 size_t n,
+                 void (*fill)(const struct cli *cli, const char *operand, struct pfx_msg *args))
+{
+    int worst = CLI_EXIT_OK, code = CLI_EXIT_OK;
+    for (size_t i = 0; i < (n ? n : 1) && code != CLI_EXIT_UNREACHABLE; i++) {
+        struct pfx_msg *args PFX_AUTOMSG = cli_args_new(ask->peer, ask->verb);
+        fill(cli, n ? operands[i] : NULL, args);
+        struct cli_ask one = *ask;
+        one.args = args;
+        code = cli_ask_report(cli, &one);
+        worst = code > worst ? code : worst;
+    }
+    return worst;
+}
+
 struct pfx_msg *cli_args_new(enum cli_peer peer, const char *verb)
 {
     const struct pfx_wire_pair *pair =

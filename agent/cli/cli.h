@@ -130,6 +130,12 @@ PFX_MUST_USE pfx_result cli_ask(const struct cli *cli, const struct cli_ask *ask
                                 struct pfx_error *err);
 /* The same; reports a failure on stderr and returns the exit code. */
 int cli_ask_report(const struct cli *cli, const struct cli_ask *ask);
+/* One request for each operand, or a single one (with NULL) where there are none; `fill` makes its
+ * args, ask->args isn't used. Goes on after a refusal, but not when nobody listens. Returns the
+ * highest exit code. */
+int cli_ask_each(const struct cli *cli, const struct cli_ask *ask, const char *const *operands,
+                 size_t n,
+                 void (*fill)(const struct cli *cli, const char *operand, struct pfx_msg *args));
 struct pfx_msg *cli_args_new(enum cli_peer peer, const char *verb);
 
 /* Secrets from the terminal without echo (fd < 0), or from a file descriptor. */

@@ -140,39 +140,31 @@ static int64_t number_of(const char *text)
     return number > 0 ? number : 1;
 }
 
-/* One request for each operand; without operands one by the options. */
+static void select_args(const struct cli *cli, const char *operand, struct pfx_msg *args)
+{
+    if (operand && is_number(operand))
+        pfx_msg_set_int(args, "enrolment", number_of(operand));
+    else if (operand)
+        pfx_msg_set_str(args, "user", operand);
+    if (cli->given[CLI_USER])
+        pfx_msg_set_str(args, "user", cli->values[CLI_USER]);
+    if (cli->given[CLI_STATE]) {
+        char state[32];
+        size_t j = 0;
+        for (const char *p = cli->values[CLI_STATE]; *p && j + 1 < sizeof(state); p++)
+            state[j++] = (char)toupper((unsigned char)*p);
+        state[j] = '\0';
+        pfx_msg_set_str(args, "state", state);
+    }
+    if (cli->given[CLI_ALL])
+        pfx_msg_set_bool(args, "all", true);
+}
+
 static int ask_each(struct cli *cli, const char *verb,
                     void (*item)(void *ctx, const struct pfx_msg *item), struct list_view *view)
 {
-    int worst = CLI_EXIT_OK;
-    size_t n = cli->n_operands ? cli->n_operands : 1;
-    for (size_t i = 0; i < n; i++) {
-        struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, verb);
-        const char *operand = cli->n_operands ? cli->operands[i] : NULL;
-        if (operand && is_number(operand)) {
-            pfx_msg_set_int(args, "enrolment", number_of(operand));
-        } else if (operand)
-            pfx_msg_set_str(args, "user", operand);
-        if (cli->given[CLI_USER])
-            pfx_msg_set_str(args, "user", cli->values[CLI_USER]);
-        if (cli->given[CLI_STATE]) {
-            char state[32];
-            size_t j = 0;
-            for (const char *p = cli->values[CLI_STATE]; *p && j + 1 < sizeof(state); p++)
-                state[j++] = (char)toupper((unsigned char)*p);
-            state[j] = '\0';
-            pfx_msg_set_str(args, "state", state);
-        }
-        if (cli->given[CLI_ALL])
-            pfx_msg_set_bool(args, "all", true);
-        struct cli_ask ask = {CLI_AGENT, verb, args, SILENCE_S, item, NULL, view};
-        int code = cli_ask_report(cli, &ask);
-        if (code > worst)
-            worst = code;
-        if (code == CLI_EXIT_UNREACHABLE)
-            break;
-    }
-    return worst;
+    struct cli_ask ask = {CLI_AGENT, verb, NULL, SILENCE_S, item, NULL, view};
+    return cli_ask_each(cli, &ask, cli->operands, cli->n_operands, select_args);
 }
 
 static int check_selection(const struct cli *cli)
@@ -248,6 +240,12 @@ int cli_do_enrolment_change(struct cli *cli)
     return code;
 }
 
+static void revoke_args(const struct cli *cli, const char *operand, struct pfx_msg *args)
+{
+    pfx_msg_set_int(args, "enrolment", number_of(operand));
+    pfx_msg_set_str(args, "reason", cli->values[CLI_REASON]);
+}
+
 int cli_do_enrolment_revoke(struct cli *cli)
 {
     struct pfx_error err = PFX_ERROR_NONE;
@@ -274,16 +272,10 @@ int cli_do_enrolment_revoke(struct cli *cli)
     if (code != CLI_EXIT_OK)
         return code;
     struct list_view view = {.cli = cli, .json = "enrolment-revoke"};
-    for (size_t i = 0; i < cli->n_operands; i++) {
-        struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "enrolment.revoke");
-        pfx_msg_set_int(args, "enrolment", number_of(cli->operands[i]));
-        pfx_msg_set_str(args, "reason", cli->values[CLI_REASON]);
-        struct cli_ask ask = {CLI_AGENT, "enrolment.revoke", args, SILENCE_S, change_item, NULL,
-                              &view};
-        int one = cli_ask_report(cli, &ask);
-        code = one > code ? one : code;
-        if (one == CLI_EXIT_UNREACHABLE)
-            break;
-    }
-    return code;
+    struct cli_ask ask = {.peer = CLI_AGENT,
+                          .verb = "enrolment.revoke",
+                          .silence_s = SILENCE_S,
+                          .item = change_item,
+                          .ctx = &view};
+    return cli_ask_each(cli, &ask, cli->operands, cli->n_operands, revoke_args);
 }

@@ -73,32 +73,20 @@ static bool is_record_id(const char *text)
            text[73] == '\0';
 }
 
-static int ask(struct record_view *view, const char *verb, const char *operand)
+static void list_args(const struct cli *cli, const char *operand, struct pfx_msg *args)
 {
-    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, verb);
-    const struct cli *cli = view->cli;
     if (operand)
         pfx_msg_set_str(args, is_record_id(operand) ? "id" : "user", operand);
     if (cli->given[CLI_USER])
         pfx_msg_set_str(args, "user", cli->values[CLI_USER]);
     if (cli->given[CLI_ALL])
         pfx_msg_set_bool(args, "all", true);
-    struct cli_ask request = {CLI_AGENT, verb, args, SILENCE_S, record_item, NULL, view};
-    return cli_ask_report(cli, &request);
 }
 
-/* One request for each operand, or one by the options. */
-static int ask_each(struct record_view *view, const char *verb)
+static int list_each(struct cli *cli, struct record_view *view)
 {
-    const struct cli *cli = view->cli;
-    int worst = CLI_EXIT_OK;
-    for (size_t i = 0; i < (cli->n_operands ? cli->n_operands : 1); i++) {
-        int code = ask(view, verb, cli->n_operands ? cli->operands[i] : NULL);
-        worst = code > worst ? code : worst;
-        if (code == CLI_EXIT_UNREACHABLE)
-            break;
-    }
-    return worst;
+    struct cli_ask ask = {CLI_AGENT, "record.list", NULL, SILENCE_S, record_item, NULL, view};
+    return cli_ask_each(cli, &ask, cli->operands, cli->n_operands, list_args);
 }
 
 static int check_operands(const struct cli *cli)
@@ -124,7 +112,7 @@ int cli_do_record_list(struct cli *cli)
         return code;
     struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, FLEX);
     struct record_view view = {.cli = cli, .json = "record-list", .table = table};
-    code = ask_each(&view, "record.list");
+    code = list_each(cli, &view);
     if (cli_table_rows(table) > 0)
         cli_table_print(table, stdout);
     if (code != CLI_EXIT_OK || cli->given[CLI_JSON])
@@ -138,26 +126,23 @@ int cli_do_record_list(struct cli *cli)
     return code;
 }
 
+static void remove_args(const struct cli *cli, const char *id, struct pfx_msg *args)
+{
+    (void)cli;
+    pfx_msg_set_str(args, "id", id);
+}
+
 static int remove_all(struct cli *cli, struct record_view *found)
 {
     struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, FLEX);
     struct record_view view = {.cli = cli, .json = "record-remove", .table = table};
-    int worst = CLI_EXIT_OK;
-    for (size_t i = 0; i < found->n_ids; i++) {
-        struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "record.remove");
-        pfx_msg_set_str(args, "id", found->ids[i]);
-        struct cli_ask request = {CLI_AGENT, "record.remove", args, SILENCE_S, record_item, NULL,
-                                  &view};
-        int code = cli_ask_report(cli, &request);
-        worst = code > worst ? code : worst;
-        if (code == CLI_EXIT_UNREACHABLE)
-            break;
-    }
+    struct cli_ask ask = {CLI_AGENT, "record.remove", NULL, SILENCE_S, record_item, NULL, &view};
+    int code = cli_ask_each(cli, &ask, (const char *const *)found->ids, found->n_ids, remove_args);
     if (cli_table_rows(table) > 0)
         cli_table_print(table, stdout);
-    if (worst == CLI_EXIT_OK && !cli->given[CLI_JSON])
+    if (code == CLI_EXIT_OK && !cli->given[CLI_JSON])
         cli_say("it is done once Intune doesn't show them any more: pfx-agent record list");
-    return worst;
+    return code;
 }
 
 int cli_do_record_remove(struct cli *cli)
@@ -170,7 +155,7 @@ int cli_do_record_remove(struct cli *cli)
     struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, FLEX);
     struct record_view found = {.cli = cli, .table = cli->given[CLI_YES] ? NULL : table};
     found.ids = pfx_alloc_array(MOST_REMOVED, sizeof(*found.ids));
-    code = ask_each(&found, "record.list");
+    code = list_each(cli, &found);
     if (code == CLI_EXIT_OK && found.n_ids == 0) {
         cli_say("no such record is in Intune, as its list was last read");
         code = CLI_EXIT_NO;

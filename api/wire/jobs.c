@@ -41,7 +41,6 @@ LOCAL_SCHEMA(build_seal_result, "hsm.build_seal.result", MIB,
        STR("tier", 1, 16, 0, "direct or transit"),
        STR("sealed_by", 1, 16, 0, "token or openssl"));
 
-LOCAL_SCHEMA(hsm_report, "hsm.report", 256, BOOL("full", OPT, "unused so far"));
 LOCAL_SCHEMA(hsm_report_result, "hsm.report.result", 64 * KIB,
        BOOL("ready", 0, "initialised, logged in, pins sound"),
        STR("why_not", 1, 639, OPT, "and the next step"),
@@ -53,6 +52,30 @@ LOCAL_SCHEMA(hsm_report_result, "hsm.report.result", 64 * KIB,
        STR("compat_tier_rsa", 1, 16, OPT, "the same for the profile compat, where it is allowed"),
        STR("compat_tier_ec", 1, 16, OPT, "the same for the profile compat, where it is allowed"),
        STRS("notes", 32, 1, 639, 0, "what an operator should know: encryption not separated, ..."));
+
+/* What pfx-agentd decided or saw, for the operation log. */
+LOCAL_SCHEMA(log_note, "log.note", 4 * KIB,
+       INT("n", 1, PFX_MAX_INT, 0, "pfx-agentd's own number, without gaps"),
+       TIME("at", 0, "when, ms UTC"), STR("event", 3, 48, 0, "order.placed, upload.confirmed, ..."),
+       STR("outcome", 2, 16, 0, "ok, refused, transient, ..."),
+       STR("actor", 4, 16, 0, "self or operator"),
+       INT("uid", 0, PFX_MAX_INT, OPT, "of the operator"),
+       INT("enrolment", 1, PFX_MAX_INT, OPT, "row of the store"),
+       INT("attempt", 1, 1000000, OPT, "of that enrolment"),
+       BLOB("user", 32, 32, OPT, "SHA-256 of salt and object id"),
+       STR("name", 1, 128, OPT, "command, record or reason: a word, nobody's name"),
+       INT("order_id", 1, PFX_MAX_INT, OPT, "at DigiCert"),
+       STR("transaction", 1, 128, OPT, "at a CA by CMP"),
+       BLOB("thumbprint", 20, 32, OPT, "of the certificate, as Intune names it"),
+       BLOB("certificate", 32, 32, OPT, "SHA-256 of the certificate"),
+       BLOB("key_id", 8, 64, OPT, "CKA_ID"), BLOB("pfx", 32, 32, OPT, "SHA-256 of the PFX file"),
+       INT("generation", 1, 1000000, OPT, "of the encryption key"),
+       INT("count", 0, PFX_MAX_INT, OPT, "how many"),
+       STR("fail_op", 1, 64, OPT, "what was being done"),
+       STR("fail_code", 1, 64, OPT, "HTTP status, AADSTS code, ...: never an answer's text"));
+LOCAL_SCHEMA(hsm_log, "hsm.log", MIB, OBJS("notes", 200, &log_note, 0, "in order of n"));
+LOCAL_SCHEMA(hsm_log_result, "hsm.log.result", KIB,
+       INT("n", 0, PFX_MAX_INT, 0, "the last number that is in the log, and on disk"));
 
 /* pfx-uploader: the directory and Intune */
 LOCAL_SCHEMA(up_members, "up.members", 16 * KIB, STR("group", 36, 36, 0, "object id of the group"), PAGE);
@@ -104,10 +127,9 @@ LOCAL_SCHEMA(pfx_s_mailbox, "mailbox", 256 * KIB, STR("id", 1, 320, 0, "its iden
        STRS("addresses", 400, 3, 320, 0, "as they stand, with SMTP: or smtp:"));
 LOCAL_SCHEMA(up_mailboxes_result, "up.mailboxes.result", 10 * MIB,
        OBJS("mailboxes", 1000, &pfx_s_mailbox, 0, "one page"), PAGE);
-LOCAL_SCHEMA(up_mailbox_rights, "up.mailbox_rights", 16 * KIB, STR("id", 1, 320, 0, "of the mailbox"),
-       PAGE);
+LOCAL_SCHEMA(up_mailbox_rights, "up.mailbox_rights", 16 * KIB, STR("id", 1, 320, 0, "of the mailbox"));
 LOCAL_SCHEMA(up_mailbox_rights_result, "up.mailbox_rights.result", 4 * MIB,
-       STRS("users", 5000, 1, 1024, 0, "UPNs with full access, neither inherited nor denied"), PAGE);
+       STRS("users", 5000, 1, 1024, 0, "UPNs with full access, neither inherited nor denied"));
 
 /* Setup: looks whether the accounts are ready, and orders and changes nothing. */
 LOCAL_SCHEMA(pfx_s_finding, "finding", 16 * KIB, STR("what", 1, 200, 0, "was looked at"),
@@ -191,7 +213,8 @@ LOCAL_SCHEMA(up_download_result, "up.download.result", MIB, BLOB("leaf", 64, 327
 const struct pfx_wire_pair pfx_wire_jobs[] = {
     {"hsm.key_csr", &key_csr, &key_csr_result},
     {"hsm.build_seal", &build_seal, &build_seal_result},
-    {"hsm.report", &hsm_report, &hsm_report_result},
+    {"hsm.report", &pfx_s_none, &hsm_report_result},
+    {"hsm.log", &hsm_log, &hsm_log_result},
     {"up.members", &up_members, &up_members_result},
     {"up.records", &up_records, &up_records_result},
     {"up.import", &up_import, &up_import_result},

@@ -68,6 +68,8 @@ SCHEMA(pfx_s_end, "end", 8 * KIB,
        INT("exit", 0, 127, 0, "exit code for the command"),
        OBJ("error", &pfx_s_error, OPT, "unless 0 or 1"));
 
+const struct pfx_wire_schema pfx_s_none = {"none", 256, NULL, 0};
+
 const struct pfx_wire_pair *pfx_wire_find(const struct pfx_wire_pair *table, const char *name)
 {
     for (; table->name; table++)

@@ -24,6 +24,9 @@ extern const struct pfx_wire_schema pfx_s_req;  /* {id, verb, args?}: args' sche
 extern const struct pfx_wire_schema pfx_s_item; /* {id, body}: body's schema by verb */
 extern const struct pfx_wire_schema pfx_s_end;  /* {id, exit, error?} */
 
+/* A job body, or args, without members: {}. */
+extern const struct pfx_wire_schema pfx_s_none;
+
 /* One row for each job kind and each verb: what goes in, what comes back. */
 struct pfx_wire_pair {
     const char *name;

@@ -42,7 +42,7 @@ struct pfx_wire_field {
 struct pfx_wire_schema {
     const char *name;    /* the value of "t" in an envelope, or the job kind */
     uint32_t ceiling;    /* most bytes of the encoded object */
-    const struct pfx_wire_field *fields;
+    const struct pfx_wire_field *fields; /* NULL where there are none */
     size_t n_fields;
 };
 

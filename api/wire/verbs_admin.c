@@ -38,7 +38,6 @@ LOCAL_SCHEMA(key_item, "key.item", 64 * KIB, STR("role", 1, 16, 0, "encryption, 
 
 LOCAL_SCHEMA(secret_set_args, "secret.set", 8 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
        STR("value", 1, 4096, SECRET, "sealed to the secrets key at once"));
-LOCAL_SCHEMA(no_admin_args, "none", 256, BOOL("unused", OPT, "nothing is asked"));
 LOCAL_SCHEMA(secret_item, "secret.item", 2 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
        BOOL("set", 0, "stored"), INT("changed", 0, PFX_MAX_INT, OPT, "ms UTC"),
        STR("sealed_to", 64, 64, OPT, "SHA-256 of the secrets key's public key"));
@@ -46,15 +45,26 @@ LOCAL_SCHEMA(hsm_status_item, "hsm.status.item", 4 * KIB, STR("name", 1, 64, 0, 
        STR("value", 0, 639, 0, "as it is"), STR("level", 1, 8, 0, "ok, warn or bad"),
        STR("next", 1, 639, OPT, "next step"));
 
+LOCAL_SCHEMA(log_status_item, "log.status.item", 4 * KIB, STR("name", 1, 64, 0, "of what"),
+       STR("value", 0, 639, 0, "for people"), INT("number", 0, PFX_MAX_INT, OPT, "for programs"),
+       STR("level", 1, 8, 0, "ok, warn or bad"), STR("next", 1, 639, OPT, "next step"));
+LOCAL_SCHEMA(log_key_item, "log.key.item", 4 * KIB,
+       STR("kind", 1, 16, 0, "step, key or note"), STR("text", 1, 1000, OPT, "what was done"),
+       STR("vkey", 1, 400, OPT, "key line for verifiers"),
+       STR("origin", 1, 128, OPT, "of the log"));
+
 const struct pfx_wire_pair pfx_wire_admin[] = {
     {"init", &init_args, &init_item},
     {"hsm.test", &test_args, &test_item},
-    {"hsm.status", &no_admin_args, &hsm_status_item},
+    {"hsm.status", &pfx_s_none, &hsm_status_item},
+    {"log.status", &pfx_s_none, &log_status_item},
+    {"log.rotate_key", &pfx_s_none, &log_key_item},
+    {"log.reopen", &pfx_s_none, &log_key_item},
     {"key.list", &key_args, &key_item},
     {"key.show", &key_args, &key_item},
     {"key.export_public", &key_args, &key_item},
     {"secret.set", &secret_set_args, &secret_item},
-    {"secret.status", &no_admin_args, &secret_item},
+    {"secret.status", &pfx_s_none, &secret_item},
     {NULL, NULL, NULL},
 };
 

@@ -6,8 +6,6 @@
         STR("user", 1, 1024, OPT, "those of this user: object id or UPN"),                         \
         STR("state", 1, 16, OPT, "those in this state"), BOOL("all", OPT, "every one")
 
-LOCAL_SCHEMA(no_args, "none", 256, BOOL("unused", OPT, "nothing is asked"));
-
 LOCAL_SCHEMA(run_args, "run", KIB, BOOL("dry_run", OPT, "plan only"),
        INT("wait", 0, 86400, OPT, "go on polling the CA for this many seconds"));
 LOCAL_SCHEMA(run_item, "run.item", 64 * KIB,
@@ -74,9 +72,14 @@ LOCAL_SCHEMA(record_item, "record.item", 16 * KIB, STR("id", 1, 128, 0, "Intune'
 LOCAL_SCHEMA(pause_args, "pause", 256, BOOL("orders", OPT, "no new orders"),
        BOOL("uploads", OPT, "no imports to Intune, no removals"));
 
+LOCAL_SCHEMA(log_name_item, "log.name", 16 * KIB, STR("user", 64, 64, 0, "as log entries name them"),
+       STR("salt", 32, 32, 0, "hex; user is SHA-256(salt | object id)"),
+       STR("id", 36, 36, 0, "object id"), STR("upn", 0, 1024, OPT, "user principal name"),
+       STRS("addresses", 64, 3, 254, OPT, "mail addresses of their certificates"));
+
 const struct pfx_wire_pair pfx_wire_agent[] = {
     {"run", &run_args, &run_item},
-    {"status", &no_args, &status_item},
+    {"status", &pfx_s_none, &status_item},
     {"enrolment.list", &enrolment_args, &enrolment_item},
     {"enrolment.show", &enrolment_args, &enrolment_item},
     {"enrolment.cancel", &enrolment_args, &enrolment_item},
@@ -86,8 +89,9 @@ const struct pfx_wire_pair pfx_wire_agent[] = {
     {"enrolment.revoke", &revoke_args, &enrolment_item},
     {"record.list", &record_args, &record_item},
     {"record.remove", &record_args, &record_item},
-    {"setup.digicert", &no_args, &setup_item},
-    {"setup.entra", &no_args, &setup_item},
+    {"setup.digicert", &pfx_s_none, &setup_item},
+    {"setup.entra", &pfx_s_none, &setup_item},
+    {"log.names", &pfx_s_none, &log_name_item},
     {"pause", &pause_args, NULL},
     {"resume", &pause_args, NULL},
     {NULL, NULL, NULL},

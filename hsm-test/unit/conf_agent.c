@@ -1,12 +1,8 @@
 /* agent.yaml: defaults, every kind of mistake with its line, and the report of all of them. */
-#include "api_test.h"
+#include "conf_test.h"
 
 #include "api/conf/agent_conf.h"
 #include "api/conf/option.h"
-
-static const char *folder;
-static char *path;
-static struct pfx_error err;
 
 static pfx_result load(const char *yaml, struct pfx_agent_conf **ret)
 {
@@ -216,14 +212,18 @@ static void example(void **state)
     assert_int_equal(n, 3);
 }
 
+static pfx_result load_bad(const char *yaml)
+{
+    struct pfx_agent_conf *conf = NULL;
+    pfx_result r = load(yaml, &conf);
+    assert_null(conf);
+    return r;
+}
+
 static void mistakes(void **state)
 {
     (void)state;
-    static const struct {
-        const char *yaml;
-        unsigned line;
-        const char *option, *text;
-    } bad[] = {
+    static const struct mistake bad[] = {
         /* not what a file is */
         {"", 1, "rules", "missing"},
         {"# nothing\n", 1, "rules", "missing"},
@@ -381,21 +381,7 @@ static void mistakes(void **state)
         {RULE "schedule:\n  retry_min: 1h\n  retry_max: 59m\n", 7, "schedule.retry_max",
          "less than"},
     };
-    size_t right = 0;
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        struct pfx_agent_conf *conf = NULL;
-        pfx_result r = load(bad[i].yaml, &conf);
-        char *where PFX_AUTOFREE = pfx_asprintf("%s:%u", path, bad[i].line);
-        if (r.cls != PFX_CLASS_USAGE || strcmp(err.object, where) != 0 ||
-            strcmp(err.code, bad[i].option) != 0 || !strstr(err.text, bad[i].text) ||
-            strcmp(err.op, "config") != 0)
-            print_error("%s\n gave %s: %s: %s\n not %s: %s: %s\n", bad[i].yaml, err.object,
-                        err.code, err.text, where, bad[i].option, bad[i].text);
-        else
-            right++;
-        assert_null(conf);
-    }
-    assert_int_equal(right, sizeof(bad) / sizeof(bad[0]));
+    assert_told(bad, sizeof(bad) / sizeof(bad[0]), load_bad);
 }
 
 static void all_mistakes(void **state)
@@ -457,22 +443,6 @@ static void hostile(void **state)
         assert_true(pfx_ok(r) == (conf != NULL));
         pfx_agent_conf_free(conf);
     }
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    folder = test_folder();
-    path = pfx_asprintf("%s/agent.yaml", folder);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    free(path);
-    test_remove_folder(folder);
-    return 0;
 }
 
 int main(void)
