@@ -17,3 +17,14 @@ if(NOT PFX_SANITIZE) # which have their own malloc
     pfx_unit(crypto_wipe pfx_crypto Threads::Threads ${CMAKE_DL_LIBS})
     target_sources(crypto_wipe PRIVATE ${PFX_WIPE})
 endif()
+foreach(part IN ITEMS tree tile vkey checkpoint receipt)
+    pfx_unit(crypto_${part} crypto_tool)
+    target_compile_definitions(crypto_${part} PRIVATE
+        LOG_ORACLE="${CMAKE_CURRENT_LIST_DIR}/log_oracle.py")
+endforeach()
+pfx_unit(crypto_draft pfx_crypto)
+foreach(part IN ITEMS canon entry)
+    pfx_unit(crypto_${part} crypto_tool)
+    target_compile_definitions(crypto_${part} PRIVATE
+        CANON_ORACLE="${CMAKE_CURRENT_LIST_DIR}/canon_oracle.py")
+endforeach()
