@@ -73,6 +73,14 @@ PFX_MUST_USE pfx_result pfx_keys_list(struct pfx_session *session,
 PFX_MUST_USE pfx_result pfx_key_attributes(struct pfx_session *session, const struct pfx_key *key,
                                            void (*line)(void *ctx, const char *text), void *ctx,
                                            struct pfx_error *err);
+/* CKA_LABEL of a key on the token, read now; what isn't printable ASCII is shown as '?', and it is
+ * cut at size - 1. */
+PFX_MUST_USE pfx_result pfx_key_label(struct pfx_session *session, struct pfx_key *key, char *label,
+                                      size_t size, struct pfx_error *err);
+/* Changes it, and reads it back: DEVICE when the token took it and shows another one. The session
+ * is one for writing. */
+PFX_MUST_USE pfx_result pfx_key_relabel(struct pfx_session *session, struct pfx_key *key,
+                                        const char *label, struct pfx_error *err);
 /* Destroys both halves on the token and shows that they aren't found any more. */
 PFX_MUST_USE pfx_result pfx_key_destroy(struct pfx_session *session, struct pfx_key *key,
                                         struct pfx_error *err);

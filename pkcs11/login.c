@@ -4,6 +4,8 @@
 #include "crypto/mem.h"
 #include "pkcs11/pool.h"
 
+void (*pfx_login_trace)(const struct pfx_token_facts *facts, unsigned roles, CK_RV rv);
+
 CK_RV pfx_token_info_now(struct pfx_token *token, CK_TOKEN_INFO *ret_info)
 {
     CK_TOKEN_INFO info;
@@ -60,6 +62,12 @@ static pfx_result log_in(struct pfx_session *session, struct pfx_pin_guard *guar
                at_reader ? 0 : pfx_secret_len(pin));
     if (rv == CKR_USER_ALREADY_LOGGED_IN)
         rv = CKR_OK;
+    if (pfx_login_trace) {
+        pthread_mutex_lock(&token->module->lock);
+        unsigned roles = token->roles;
+        pthread_mutex_unlock(&token->module->lock);
+        pfx_login_trace(&token->facts, roles, rv);
+    }
     pfx_result guarded = PFX_OK;
     struct pfx_error second = PFX_ERROR_NONE;
     if (!at_reader)

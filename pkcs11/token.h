@@ -72,6 +72,10 @@ struct pfx_token *pfx_session_token(const struct pfx_session *session);
 /* Tells the pool that a call answered rv: decides whether session or token must be opened anew. */
 void pfx_session_saw(struct pfx_session *session, CK_RV rv);
 
+/* Called after each C_Login with its answer, whoever needed it; roles: a bit for each role that was
+ * opened on the token. It must not use the token. May be NULL; set it before the first login. */
+extern void (*pfx_login_trace)(const struct pfx_token_facts *facts, unsigned roles, CK_RV rv);
+
 /* Called before and after each C_* call by the wrapper: for the watchdog. May be NULL. */
 extern void (*pfx_cryptoki_trace)(const char *function, bool entering);
 

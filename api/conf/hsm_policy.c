@@ -6,6 +6,10 @@
 #include "api/conf/table.h"
 #include "crypto/encode.h"
 
+#define HOST_ID_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+#define LOG_TILE 256
+#define LOG_KEEP_LEAST_DAYS 730 /* CA/Browser Forum, S/MIME 5.4.3: two years */
+
 #define AT(field) offsetof(struct pfx_hsm_policy, field)
 #define IN_APP(field) offsetof(struct pfx_app_conf, field)
 #define ROLE(name, role, token_sample)                                                             \
@@ -28,7 +32,7 @@
      .max = 10000000, .def = most, .help = text}
 
 static const struct pfx_option rows[] = {
-    {.path = "host_id", .type = PFX_O_TEXT, .offset = AT(host_id), .min = 1, .max = 128,
+    {.path = "host_id", .type = PFX_O_TEXT, .offset = AT(host_id), .min = 1, .max = 64,
      .sample = "pki1.example", .help = "names this host in the operation log (default: its name)"},
     {.path = "state_dir", .type = PFX_O_PATH, .offset = AT(state_dir), .max = 1000,
      .def = "/var/lib/pfx-hsm", .help = "folder of operation log and pins"},
@@ -108,12 +112,32 @@ static const struct pfx_option rows[] = {
      .min = PFX_SECONDS(1), .max = PFX_HOURS(1), .def = "2m",
      .help = "a Cryptoki operation that takes longer ends the process"},
 
+    {.path = "log.dir", .type = PFX_O_PATH, .offset = AT(log_dir), .max = 1000,
+     .sample = "/var/lib/pfx-hsm/log",
+     .help = "folder of the operation log (default: log in state_dir)"},
+    {.path = "log.segment_entries", .type = PFX_O_COUNT, .offset = AT(log_segment_entries),
+     .min = LOG_TILE, .max = 1048576, .def = "65536",
+     .help = "entries in one file of the operation log, a multiple of 256"},
+    {.path = "log.reserve", .type = PFX_O_COUNT, .offset = AT(log_reserve_kib), .min = 64,
+     .max = 1048576, .def = "1024",
+     .help = "KiB kept free on disk for refusals, shutdown and recovery"},
+    {.path = "log.keep", .type = PFX_O_DAYS, .offset = AT(log_keep_days), .min = 0, .max = 36500,
+     .def = "0d", .help = "entries that are older are dropped; 0d: never, else at least 730d"},
+    {.path = "log.anchor_entries", .type = PFX_O_COUNT, .offset = AT(log_anchor_entries),
+     .min = 100, .max = 10000000, .def = "10000",
+     .help = "the log's head is written to the token after so many entries"},
+    {.path = "log.anchor_every", .type = PFX_O_DURATION, .offset = AT(log_anchor_every_ms),
+     .min = PFX_SECONDS(60), .max = PFX_HOURS(24), .def = "1h",
+     .help = "... and after so long, when there are new entries"},
+
     {.path = "access.agent_user", .type = PFX_O_ACCOUNT, .offset = AT(agent_user),
      .sample = "pfx-agent", .help = "user of pfx-agentd (default: root or the own user)"},
     {.path = "access.uploader_user", .type = PFX_O_ACCOUNT, .offset = AT(uploader_user),
      .sample = "pfx-uploader", .help = "user of pfx-uploader (default: root or the own user)"},
     {.path = "access.admins", .type = PFX_O_ACCOUNT, .offset = AT(admins_group),
      .sample = "pfx-admins", .help = "group that may use the admin socket (default: root only)"},
+    {.path = "access.auditors", .type = PFX_O_ACCOUNT, .offset = AT(auditors_group),
+     .sample = "pfx-auditors", .help = "group that may read the operation log (default: none)"},
 };
 
 const char *pfx_role_name(enum pfx_role role)
@@ -150,6 +174,21 @@ static void finish(struct pfx_conf_reader *reader, void *base)
                                "this host has no name; expected one here");
         policy->host_id = pfx_strdup(host);
     }
+    /* Key lines of verifiers take no space and no '+' in a name; a file's name no '/'. */
+    if (policy->host_id && policy->host_id[strspn(policy->host_id, HOST_ID_CHARS)] != '\0')
+        pfx_reader_mistake(reader, pfx_reader_line(reader, policy, "host_id"), "host_id",
+                           "\"%s\" can't name a log; expected letters, digits, '.', '_' and '-'",
+                           policy->host_id);
+    if (!policy->log_dir && policy->state_dir)
+        policy->log_dir = pfx_asprintf("%s/log", policy->state_dir);
+    if (policy->log_segment_entries % LOG_TILE != 0)
+        pfx_reader_mistake(reader, pfx_reader_line(reader, policy, "log.segment_entries"),
+                           "log.segment_entries", "%u isn't a multiple of %d; expected one",
+                           policy->log_segment_entries, LOG_TILE);
+    if (policy->log_keep_days > 0 && policy->log_keep_days < LOG_KEEP_LEAST_DAYS)
+        pfx_reader_mistake(reader, pfx_reader_line(reader, policy, "log.keep"), "log.keep",
+                           "%dd is too short; expected 0d (for ever) or at least %dd",
+                           (int)policy->log_keep_days, LOG_KEEP_LEAST_DAYS);
     for (size_t i = 0; i < policy->n_apps; i++) {
         const struct pfx_app_conf *app = &policy->apps[i];
         for (size_t j = 0; j < i && app->name; j++) {
@@ -189,11 +228,15 @@ pfx_result pfx_hsm_policy_load(const char *path, struct pfx_hsm_policy **ret_pol
         pfx_hsm_policy_free(policy);
         return pfx_fail(err, PFX_CLASS_INTERNAL, "read policy", path, "", "SHA-256 failed");
     }
+    policy->text = text;
+    text = pfx_buf_make(0);
     *ret_policy = policy;
     return PFX_OK;
 }
 
 void pfx_hsm_policy_free(struct pfx_hsm_policy *policy)
 {
+    if (policy)
+        pfx_buf_done(&policy->text);
     pfx_table_free(&pfx_policy_table, policy);
 }

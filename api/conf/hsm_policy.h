@@ -54,10 +54,18 @@ struct pfx_hsm_policy {
     unsigned sessions;         /* sessions: worker threads with a session each (default 2, 1 to 64) */
     int64_t call_deadline_ms;  /* call_deadline: a Cryptoki operation that takes longer ends the
                                 * process (default 2m) */
+    char *log_dir;        /* log.dir: folder of the operation log; default state_dir/log */
+    unsigned log_segment_entries; /* log.segment_entries: 65536, a multiple of 256 */
+    unsigned log_reserve_kib;     /* log.reserve: KiB kept free for refusals, stop and recovery */
+    int64_t log_keep_days;        /* log.keep: 0 (for ever) or at least 730d */
+    unsigned log_anchor_entries;  /* log.anchor_entries: 10000 */
+    int64_t log_anchor_every_ms;  /* log.anchor_every: 1h */
     char *agent_user;     /* access.agent_user: owner of the socket that it connects to must be this */
     char *uploader_user;  /* access.uploader_user */
     char *admins_group;   /* access.admins: may use the admin socket; NULL: root and own uid */
+    char *auditors_group; /* access.auditors: may read the log's folder; NULL: own group */
     uint8_t sha256[32];   /* of the file's bytes */
+    struct pfx_buf text;  /* the file's bytes */
 };
 PFX_MUST_USE pfx_result pfx_hsm_policy_load(const char *path, struct pfx_hsm_policy **ret_policy,
                                             struct pfx_error *err);

@@ -1,7 +1,11 @@
 #include "api/conf/product.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "crypto/encode.h"
+#include "crypto/mem.h"
 
 #define BOTH "strict|multipurpose"
 #define OF_A_PERSON "given_name_surname|pseudonym"
@@ -55,4 +59,24 @@ bool pfx_product_allows(const char *choices, const char *word)
             break;
     }
     return false;
+}
+
+struct pfx_cmp_order pfx_cmp_order_of(const char *token)
+{
+    struct pfx_cmp_order order;
+    char text[64];
+    uint8_t hash[32];
+    uint64_t id = 0;
+    snprintf(text, sizeof text, "pfx-agent cmp %s", token);
+    for (char *c = text; *c; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c + ('a' - 'A'));
+    if (!pfx_sha256(text, strlen(text), hash))
+        pfx_die("OpenSSL has no SHA-256.");
+    memcpy(order.transaction, hash, sizeof order.transaction);
+    for (size_t i = 16; i < 24; i++)
+        id = id << 8 | hash[i];
+    id &= ((uint64_t)1 << 52) - 1; /* what a JSON number holds exactly */
+    order.id = id > 0 ? (int64_t)id : 1;
+    return order;
 }

@@ -3,6 +3,7 @@
 #define PFX_CONF_PRODUCT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum pfx_need { PFX_NEED_NO, PFX_NEED_MAY, PFX_NEED_MUST }; /* not taken, may stand, must stand */
 
@@ -22,6 +23,13 @@ struct pfx_product {
 const struct pfx_product *pfx_product_find(const char *name);
 /* Is word one of "a|b|c"? False for choices NULL. */
 bool pfx_product_allows(const char *choices, const char *word);
+/* An order at a CA that speaks CMP and keeps none itself: both ids follow from the order's token. */
+struct pfx_cmp_order {
+    uint8_t transaction[16];
+    int64_t id; /* what pfx-agentd knows it by */
+};
+/* token: at most 40 characters; upper or lower case is the same. */
+struct pfx_cmp_order pfx_cmp_order_of(const char *token);
 /* All names with | between, for options and messages. */
 #define PFX_PRODUCTS                                                                               \
     "secure_email_mailbox|secure_email_sponsor|secure_email_organization|client_premium|"          \

@@ -394,7 +394,8 @@ static void put_range(const struct pfx_option *row, const char *what, const stru
                       struct pfx_buf *out)
 {
     pfx_buf_addf(out, "%s from ", what);
-    put_amount(out, row->min > 0 || units == no_units ? row->min : 1, units);
+    bool zero = units == no_units || units == day_units; /* "0d" is a value, "0s" is "never" */
+    put_amount(out, row->min > 0 || zero ? row->min : 1, units);
     pfx_buf_add_str(out, " to ");
     put_amount(out, row->max, units);
 }

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "api/conf/product.h"
 #include "api/uploader/finding.h"
-#include "crypto/encode.h"
 
 /* Another CA's order must not end in a certificate of this one. */
 #define ORDERED_ELSEWHERE                                                                          \
@@ -24,8 +24,7 @@ struct order {
     struct pfx_cmp *cmp;
     struct pfx_msg *(*result)(struct pfx_task *task, const struct order *order);
     void (*failed)(struct pfx_task *task, const struct pfx_error *err); /* NULL: the job fails */
-    int64_t id;
-    uint8_t transaction[16];
+    struct pfx_cmp_order ids; /* id 0: none, a general message */
     bool left; /* a request went out and wasn't rejected: the CA may have issued */
     unsigned generation, version; /* of the secret in use */
     bool retried;                 /* with a secret that was fetched anew */
@@ -101,7 +100,7 @@ static void send_message(struct pfx_task *task)
         .body = pfx_buf_make(message.len),
         .expect = PFX_EXPECT_CMP,
         .op = order->op,
-        .reads = order->id == 0, /* a general message */
+        .reads = order->ids.id == 0, /* a general message */
         .otherwise = on_trouble,
     };
     pfx_buf_add(&call.body, message.data, message.len);
@@ -184,14 +183,14 @@ static void on_secret(struct pfx_task *task, const struct pfx_answer *none)
     }
     order->generation = cred->generation;
     order->version = cred->version;
-    bool certificate = order->id > 0; /* else it is setup */
+    bool certificate = order->ids.id > 0; /* else it is setup */
     struct pfx_cmp_ask ask = {
         .conf = pfx_task_up(task)->conf,
         .trust = pfx_task_up(task)->ca,
         .secret = secret,
         .op = order->op,
         .csr = certificate ? pfx_msg_blob(job, "csr") : (struct pfx_bytes){0},
-        .transaction = certificate ? order->transaction : NULL,
+        .transaction = certificate ? order->ids.transaction : NULL,
     };
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_cmp_free(PFX_TAKE(order->cmp));
@@ -222,25 +221,6 @@ static struct order *begin(struct pfx_task *task, const char *op,
     return order;
 }
 
-/* Also in upper case it would be the same token. */
-static void identify(struct order *order, const char *token)
-{
-    char text[64];
-    uint8_t hash[32] = {0};
-    snprintf(text, sizeof text, "pfx-agent cmp %s", token);
-    for (char *c = text; *c; c++)
-        if (*c >= 'A' && *c <= 'Z')
-            *c = (char)(*c + ('a' - 'A'));
-    if (!pfx_sha256(text, strlen(text), hash))
-        pfx_die("OpenSSL has no SHA-256.");
-    memcpy(order->transaction, hash, sizeof order->transaction);
-    uint64_t id = 0;
-    for (size_t i = 16; i < 24; i++)
-        id = id << 8 | hash[i];
-    id &= ((uint64_t)1 << 52) - 1; /* what a JSON number holds exactly */
-    order->id = id > 0 ? (int64_t)id : 1;
-}
-
 /* --- the jobs with a certificate in their answer --- */
 
 static void set_certificate(struct pfx_msg *result, const struct order *order)
@@ -257,7 +237,7 @@ static void set_certificate(struct pfx_msg *result, const struct order *order)
 static struct pfx_msg *ordered(struct pfx_task *task, const struct order *order)
 {
     struct pfx_msg *result = pfx_task_result(task);
-    pfx_msg_set_int(result, "order_id", order->id);
+    pfx_msg_set_int(result, "order_id", order->ids.id);
     pfx_msg_set_str(result, "status", "issued");
     set_certificate(result, order);
     return result;
@@ -296,7 +276,7 @@ static void order(struct pfx_task *task)
                               "digicert.");
         return;
     }
-    identify(begin(task, "order", ordered), pfx_msg_str(job, "token"));
+    begin(task, "order", ordered)->ids = pfx_cmp_order_of(pfx_msg_str(job, "token"));
     fetch_secret(task);
 }
 
@@ -313,7 +293,7 @@ static void settle(struct pfx_task *task)
         pfx_task_ok(task, result);
         return;
     }
-    identify(begin(task, "settle order", settled), pfx_msg_str(job, "token"));
+    begin(task, "settle order", settled)->ids = pfx_cmp_order_of(pfx_msg_str(job, "token"));
     fetch_secret(task);
 }
 
@@ -326,8 +306,8 @@ static void download(struct pfx_task *task)
         return;
     }
     struct order *order = begin(task, "download", downloaded);
-    identify(order, pfx_msg_str(job, "token"));
-    if (order->id != pfx_msg_int(job, "order_id"))
+    order->ids = pfx_cmp_order_of(pfx_msg_str(job, "token"));
+    if (order->ids.id != pfx_msg_int(job, "order_id"))
         refuse(task, "download", ORDERED_ELSEWHERE);
     else
         fetch_secret(task);

@@ -322,6 +322,8 @@ static void on_job(struct pfx_arm *arm, const struct pfx_msg *msg)
                                   "be of one release",
                                   arm->role);
     if (pfx_failed(r)) {
+        if (arm->ops.refused)
+            arm->ops.refused(arm->ctx, place->pair ? place->pair->name : NULL, r, &err);
         pfx_arm_done(arm, job.job, job.lease, r, &err, NULL);
         return;
     }

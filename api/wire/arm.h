@@ -21,6 +21,9 @@ struct pfx_arm_ops {
     /* Connected with a welcome (true) or line lost (false); may be NULL. Neither function may free
      * the arm. */
     void (*online)(void *ctx, bool online);
+    /* A job was refused before it came to ops->job; kind is NULL for one that the arm doesn't take.
+     * Its answer is on its way already. May be NULL. */
+    void (*refused)(void *ctx, const char *kind, pfx_result result, const struct pfx_error *err);
 };
 /* role "hsm" or "uploader"; kinds: which jobs it takes; capacity: most jobs at once. path and kinds
  * are copied. A fresh incarnation GUID is drawn. */

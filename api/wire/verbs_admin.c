@@ -10,7 +10,7 @@ LOCAL_SCHEMA(init_item, "init.item", 64 * KIB,
        STR("algorithm", 1, 32, OPT, "of the key"),
        STR("sha256", 64, 64, OPT, "of the public key's SubjectPublicKeyInfo, or of the certificate"),
        STR("file", 1, 64, OPT, "name to write it to"),
-       STR("pem", 1, 32768, OPT, "public key or certificate"));
+       STR("pem", 1, 32768, OPT, "public key, certificate or key line: what the file holds"));
 
 LOCAL_SCHEMA(test_args, "hsm.test", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT, "to try the encryption token too"));

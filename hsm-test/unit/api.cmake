@@ -12,3 +12,7 @@ pfx_unit(conf_agent pfx_conf)
 pfx_unit(conf_trusted pfx_conf)
 pfx_unit(conf_file pfx_conf)
 pfx_unit(conf_process pfx_conf)
+# The reader of the operation log's folder, on a log that another program made.
+pfx_unit(logdir pfx_logdir)
+target_compile_definitions(logdir PRIVATE
+    LOG_MAKE="${CMAKE_CURRENT_LIST_DIR}/../tools/log_make.py")

@@ -256,9 +256,18 @@ static void policy_defaults(void **state)
     assert_int_equal(policy->per_hour_secrets, 240);
     assert_int_equal(policy->sessions, 2);
     assert_int_equal(policy->call_deadline_ms, 120000);
+    assert_string_equal(policy->log_dir, "/var/lib/pfx-hsm/log");
+    assert_int_equal(policy->log_segment_entries, 65536);
+    assert_int_equal(policy->log_reserve_kib, 1024);
+    assert_int_equal(policy->log_keep_days, 0);
+    assert_int_equal(policy->log_anchor_entries, 10000);
+    assert_int_equal(policy->log_anchor_every_ms, 3600000);
+    assert_null(policy->auditors_group);
     uint8_t digest[32];
     assert_true(pfx_sha256(POLICY, strlen(POLICY), digest));
     assert_memory_equal(policy->sha256, digest, 32);
+    assert_int_equal(policy->text.len, strlen(POLICY));
+    assert_memory_equal(policy->text.data, POLICY, strlen(POLICY));
     pfx_hsm_policy_free(policy);
     assert_string_equal(pfx_role_name(PFX_ROLE_SERVICE), "service");
     assert_string_equal(pfx_tier_name(PFX_TIER_DIRECT), "direct");
@@ -291,6 +300,35 @@ static void policy_choices(void **state)
     pfx_hsm_policy_free(policy);
 }
 
+static void policy_log(void **state)
+{
+    (void)state;
+    struct pfx_hsm_policy *policy = NULL;
+    assert_ok(load_policy("host_id: PKI-1.example_2\nstate_dir: /s\n" POLICY
+                          "log: {segment_entries: 512, reserve: 64, keep: 730d, anchor_entries: 100,"
+                          " anchor_every: 24h}\naccess: {auditors: root}\n",
+                          &policy),
+              &err);
+    assert_string_equal(policy->host_id, "PKI-1.example_2");
+    assert_string_equal(policy->log_dir, "/s/log");
+    assert_int_equal(policy->log_segment_entries, 512);
+    assert_int_equal(policy->log_reserve_kib, 64);
+    assert_int_equal(policy->log_keep_days, 730);
+    assert_int_equal(policy->log_anchor_entries, 100);
+    assert_int_equal(policy->log_anchor_every_ms, 86400000);
+    assert_string_equal(policy->auditors_group, "root");
+    pfx_hsm_policy_free(policy);
+    /* As long as an origin has room for. */
+    assert_ok(load_policy("host_id: "
+                          "abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij1234\n" POLICY
+                          "log: {dir: /elsewhere}\n",
+                          &policy),
+              &err);
+    assert_int_equal(strlen(policy->host_id), 64);
+    assert_string_equal(policy->log_dir, "/elsewhere");
+    pfx_hsm_policy_free(policy);
+}
+
 static pfx_result load_bad_policy(const char *yaml)
 {
     struct pfx_hsm_policy *policy = NULL;
@@ -320,6 +358,23 @@ static void policy_mistakes(void **state)
         {POLICY "entr: x\n", 11, "entr", "did you mean entra?"},
         {POLICY "call_deadline: 5m\ncall_deadline: 5m\n", 12, "call_deadline", "line 11"},
         {POLICY "access:\n  agent_user: 'a b'\n", 12, "access.agent_user", "user or group"},
+        {POLICY "access:\n  auditors: 'a b'\n", 12, "access.auditors", "user or group"},
+        {POLICY "host_id: a b\n", 11, "host_id", "can't name a log"},
+        {POLICY "host_id: a+b\n", 11, "host_id", "can't name a log"},
+        {POLICY "host_id: a/b\n", 11, "host_id", "can't name a log"},
+        {POLICY "host_id: "
+                "abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij12345\n",
+         11, "host_id", "1 to 64 bytes"},
+        {POLICY "log:\n  dir: log\n", 12, "log.dir", "absolute path"},
+        {POLICY "log:\n  segment_entries: 300\n", 12, "log.segment_entries",
+         "multiple of 256"},
+        {POLICY "log:\n  segment_entries: 128\n", 12, "log.segment_entries", "from 256"},
+        {POLICY "log:\n  reserve: 63\n", 12, "log.reserve", "from 64"},
+        {POLICY "log:\n  keep: 729d\n", 12, "log.keep", "at least 730d"},
+        {POLICY "log:\n  keep: 1d\n", 12, "log.keep", "0d (for ever)"},
+        {POLICY "log:\n  anchor_entries: 99\n", 12, "log.anchor_entries", "from 100"},
+        {POLICY "log:\n  anchor_every: 59s\n", 12, "log.anchor_every", "from 1m"},
+        {POLICY "log:\n  anchor_every: 25h\n", 12, "log.anchor_every", "1d"},
     };
     assert_told(bad, sizeof(bad) / sizeof(bad[0]), load_bad_policy);
     struct pfx_buf report PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(65536);
@@ -409,6 +464,7 @@ int main(void)
         cmocka_unit_test(uploader_defaults), cmocka_unit_test(uploader_mistakes),
         cmocka_unit_test(uploader_clouds),   cmocka_unit_test(uploader_apps),
         cmocka_unit_test(policy_defaults),   cmocka_unit_test(policy_choices),
+        cmocka_unit_test(policy_log),
         cmocka_unit_test(policy_mistakes),   cmocka_unit_test(examples),
         cmocka_unit_test(trust),             cmocka_unit_test(uploader_pins),
     };

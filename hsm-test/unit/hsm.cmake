@@ -2,6 +2,21 @@
 pfx_unit(hsm_formats pfx_hsm)
 pfx_unit(hsm_queue pfx_hsm)
 
+# The operation log's writer, with a token in memory; another program reads what it wrote.
+add_library(hsm_oplog_rig STATIC ${CMAKE_CURRENT_LIST_DIR}/hsm_oplog_rig.c)
+target_link_libraries(hsm_oplog_rig PUBLIC pfx_oplog PkgConfig::CMOCKA)
+target_compile_definitions(hsm_oplog_rig PRIVATE
+    LOG_CHECK="${CMAKE_CURRENT_LIST_DIR}/../tools/log_check.py")
+pfx_unit(hsm_oplog hsm_oplog_rig)
+pfx_unit(hsm_oplog_files hsm_oplog_rig)
+pfx_unit(hsm_oplog_disk hsm_oplog_rig)
+pfx_unit(hsm_oplog_steps hsm_oplog_rig)
+target_sources(hsm_oplog_steps PRIVATE ${CMAKE_CURRENT_LIST_DIR}/hsm_oplog_faults.c)
+set_tests_properties(hsm_oplog_steps PROPERTIES TIMEOUT 600)
+if(PFX_SANITIZE) # each process costs more; the rest is the release build's
+    set_tests_properties(hsm_oplog_steps PROPERTIES ENVIRONMENT PFX_STEPS_FEW=1)
+endif()
+
 add_library(hsm_slow_module MODULE ${CMAKE_CURRENT_LIST_DIR}/hsm_slow_module.c)
 set_target_properties(hsm_slow_module PROPERTIES PREFIX "")
 # Programs that have no sanitizer load it, too.
@@ -17,7 +32,7 @@ function(pfx_hsm_test name token)
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 ENVIRONMENT
         "PFX_HSM=$<TARGET_FILE:pfx-hsm>;PFX_AGENT=$<TARGET_FILE:pfx-agent>;PFX_HSM_SLOW_MODULE=$<TARGET_FILE:hsm_slow_module>;PFX_TOKEN_INIT=$<TARGET_FILE:token-init>;PFX_TOKEN=${token};PFX_TEST_SLOW=$<IF:$<BOOL:${PFX_SANITIZE}>,10,3>")
 endfunction()
-foreach(name IN ITEMS hsm_flow hsm_lies hsm_faults)
+foreach(name IN ITEMS hsm_flow hsm_lies hsm_faults hsm_log)
     pfx_hsm_test(${name} softhsm ${CMAKE_CURRENT_LIST_DIR}/${name}.py)
     set_tests_properties(${name} PROPERTIES LABELS program)
 endforeach()

@@ -178,6 +178,14 @@ static void ceilings_roll(void **state)
     assert_true(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 3, 71 * minute));
     assert_int_equal(pfx_ceiling_used(&c, PFX_CEILING_KEYS, 71 * minute), 1);
     assert_int_equal(pfx_ceiling_used(&c, PFX_CEILING_KEYS, 500 * minute), 0);
+    assert_true(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 1, 501 * minute));
+    assert_false(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 1, 502 * minute));
+    pfx_ceiling_give_back(&c, PFX_CEILING_KEYS, 502 * minute); /* nothing was taken there */
+    assert_false(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 1, 502 * minute));
+    pfx_ceiling_give_back(&c, PFX_CEILING_KEYS, 501 * minute);
+    assert_true(pfx_ceiling_take(&c, PFX_CEILING_KEYS, 1, 502 * minute));
+    pfx_ceiling_give_back(&c, PFX_CEILING_KEYS, 441 * minute); /* its place is another minute's */
+    assert_int_equal(pfx_ceiling_used(&c, PFX_CEILING_KEYS, 502 * minute), 1);
     pfx_ceilings_done(&c);
 }
 
@@ -186,19 +194,40 @@ static void ids(void **state)
     (void)state;
     struct pfx_app_conf apps[2] = {{(char *)(uintptr_t) "main", NULL},
                                    {(char *)(uintptr_t) "second", NULL}};
-    struct pfx_hsm_policy policy = {.apps = apps, .n_apps = 2, .encryption_type = PFX_KEY_RSA_3072};
+    struct pfx_hsm_policy policy = {.host_id = (char *)(uintptr_t) "host",
+                                    .apps = apps,
+                                    .n_apps = 2,
+                                    .encryption_type = PFX_KEY_RSA_3072};
     size_t n = pfx_standing_count(&policy);
-    struct pfx_standing_key keys[PFX_STANDING_MAX + 2];
+    struct pfx_standing_key keys[PFX_STANDING_MAX + 4];
     assert_int_equal(n, PFX_STANDING_CLIENT + 2);
     for (size_t i = 0; i < n; i++)
         pfx_standing_describe(&policy, i, &keys[i]);
     pfx_standing_encryption(&policy, 1, &keys[n++]);
+    pfx_standing_log(&policy, PFX_STANDING_LOG, 2, &keys[n++]);
+    pfx_standing_log(&policy, PFX_STANDING_LOG_ED25519, 2, &keys[n++]);
     pfx_standing_encryption(&policy, 2, &keys[n++]);
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < i; k++)
             assert_memory_not_equal(&keys[i].id, &keys[k].id, sizeof keys[i].id);
     assert_string_equal(keys[PFX_STANDING_CLIENT + 1].name, "client-second-1");
     assert_string_equal(keys[n - 1].label, "pfx-agent encryption-2");
+    assert_string_equal(keys[n - 2].label, "pfx-agent host log-ed25519-2");
+    assert_string_equal(keys[PFX_STANDING_ANCHOR_A].label, "pfx-agent host anchor-a-1");
+    assert_string_equal(keys[PFX_STANDING_MAC].label, "pfx-agent mac-1");
+
+    /* Each host has its own log keys, on a token that it may share; the other keys are shared. An
+     * anchor has one generation. */
+    struct pfx_standing_key elsewhere, again;
+    struct pfx_hsm_policy second = policy;
+    second.host_id = (char *)(uintptr_t) "host2";
+    for (size_t i = 0; i < pfx_standing_count(&policy); i++) {
+        pfx_standing_describe(&second, i, &elsewhere);
+        bool same = memcmp(&elsewhere.id, &keys[i].id, sizeof keys[i].id) == 0;
+        assert_int_equal(same, !pfx_standing_of_log(i));
+    }
+    pfx_standing_log(&policy, PFX_STANDING_ANCHOR_B, 7, &again);
+    assert_memory_equal(&again.id, &keys[PFX_STANDING_ANCHOR_B].id, sizeof again.id);
 
     /* Kept for ever: with another derivation no key would be found again. */
     struct pfx_key_id id;
@@ -208,6 +237,10 @@ static void ids(void **state)
                                    0xe8, 0x2d, 0x1c, 0xb5, 0xa3, 0x55, 0x51, 0xe5};
     assert_memory_equal(&id, want, sizeof want);
     struct pfx_key_id other;
+    /* printf 'pfx-agent key v1|log|host/log|1' | sha256sum */
+    static const uint8_t log_1[] = {0x47, 0x88, 0xb0, 0x26, 0x47, 0x58, 0x0c, 0xc5,
+                                    0xa1, 0xef, 0x1d, 0xed, 0xd2, 0xef, 0x0e, 0x93};
+    assert_memory_equal(&keys[PFX_STANDING_LOG].id, log_1, sizeof log_1);
     pfx_user_key_id("host", user, "signing", 42, 2, &other);
     assert_memory_not_equal(&id, &other, sizeof id);
     pfx_user_key_id("hos", user, "signing", 42, 1, &other);

@@ -267,6 +267,9 @@ class Rig:
         if "ceilings" in o:
             text.append("ceilings:")
             text += [f"  {name}: {value}" for name, value in o["ceilings"].items()]
+        if "log" in o:
+            text.append("log:")
+            text += [f"  {name}: {value}" for name, value in o["log"].items()]
         text += [f"sessions: {o.get('sessions', 2)}",
                  f"call_deadline: {o.get('call_deadline', '2m')}"]
         with open(self.policy_path, "w", encoding="utf-8") as f:
@@ -291,11 +294,12 @@ class Rig:
         text = self.p11(role, "--list-objects", "--type", object_type).decode("utf-8", "replace")
         return text.count("Object;")
 
-    def start(self):
+    def start(self, **how):
+        """how: more for subprocess.Popen (another user)."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([PROGRAM, "--policy", self.policy_path, "--debug"],
                                             env=self.env, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log)
+                                            stderr=log, **how)
         return self
 
     def logged(self):

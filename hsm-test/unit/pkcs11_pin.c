@@ -40,6 +40,47 @@ static void raw_login(struct pfx_token *token)
     pfx_session_release(session);
 }
 
+static unsigned logins, login_roles;
+static CK_RV last_login;
+
+static void count_login(const struct pfx_token_facts *facts, unsigned roles, CK_RV rv)
+{
+    assert_true(facts->label[0] != '\0');
+    logins++;
+    login_roles = roles;
+    last_login = rv;
+}
+
+/* Told of each C_Login, and of none that wasn't made. */
+static void logins_are_told(void **state)
+{
+    (void)state;
+    char *folder = pfx_asprintf("%s/guard-told", env_folder());
+    if (env_has(ENV_SOFTHSM)) {
+        ERROR(err);
+        struct pfx_pin_guard *guard = NULL;
+        assert_ok(pfx_pin_guard_open(folder, &guard, &err), &err);
+        struct pfx_token *token = open_only(ENV_SOFTHSM);
+        pfx_login_trace = count_login;
+        assert_true(pfx_failed(try_pin(token, guard, "wrong-told", &err)));
+        assert_int_equal(logins, 1);
+        assert_int_equal(last_login, CKR_PIN_INCORRECT);
+        assert_true(login_roles != 0);
+        err = PFX_ERROR_NONE;
+        assert_true(pfx_failed(try_pin(token, guard, "wrong-told", &err)));
+        assert_int_equal(logins, 1);
+        raw_login(token);
+        err = PFX_ERROR_NONE;
+        assert_ok(try_pin(token, guard, ENV_PIN, &err), &err);
+        assert_int_equal(logins, 2);
+        assert_int_equal(last_login, CKR_OK);
+        pfx_login_trace = NULL;
+        pfx_token_close(token);
+        pfx_pin_guard_free(guard);
+    }
+    free(folder);
+}
+
 static void wrong_pin(void **state)
 {
     (void)state;
@@ -208,6 +249,7 @@ static void guard_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logins_are_told),
         cmocka_unit_test(wrong_pin),
         cmocka_unit_test(crash_in_login),
         cmocka_unit_test(vendor_code),

@@ -238,6 +238,83 @@ static void macs(void **state)
     }
 }
 
+struct label_seen {
+    const struct pfx_key_id *id;
+    char text[256];
+    unsigned n;
+};
+
+static bool see_label(void *ctx, const struct pfx_key_row *row)
+{
+    struct label_seen *seen = ctx;
+    if (row->object_class == CKO_SECRET_KEY && row->id_len == sizeof seen->id->bytes &&
+        memcmp(row->id, seen->id->bytes, row->id_len) == 0) {
+        snprintf(seen->text, sizeof seen->text, "%s", row->label);
+        seen->n++;
+    }
+    return true;
+}
+
+/* The anchor of the operation log: its label changes and is there after the token was opened anew;
+ * a MAC key's doesn't. */
+static void labels(void **state)
+{
+    (void)state;
+    for (int m = 0; m < ENV_MODULES; m++) {
+        if (!env_has((enum env_module)m))
+            continue;
+        static const char longest[] =
+            "pfxlog1:12345678:9007199254740991:0123456789abcdef01234567......";
+        struct pfx_probe probe;
+        struct pfx_session *session = NULL;
+        struct pfx_token *token = ready((enum env_module)m, PFX_ROLE_LOG, &probe, &session);
+        ERROR(err);
+        char label[65], cut[9];
+        struct pfx_key *anchor = make(session, PFX_USE_ANCHOR, PFX_KEY_RSA_2048, true);
+        struct label_seen seen = {.id = pfx_key_id(anchor)};
+        assert_ok(pfx_key_label(session, anchor, label, sizeof label, &err), &err);
+        assert_string_equal(label, "used key");
+        assert_int_equal(strlen(longest), 64);
+        assert_ok(pfx_key_relabel(session, anchor, longest, &err), &err);
+        assert_ok(pfx_key_relabel(session, anchor, "pfxlog1:short", &err), &err);
+        assert_ok(pfx_key_relabel(session, anchor, longest, &err), &err);
+        assert_ok(pfx_keys_list(session, see_label, &seen, &err), &err);
+        assert_int_equal(seen.n, 1);
+        assert_string_equal(seen.text, longest);
+        assert_ok(pfx_key_label(session, anchor, cut, sizeof cut, &err), &err);
+        assert_string_equal(cut, "pfxlog1:");
+        pfx_session_release(session);
+        pfx_token_close(token);
+
+        session = NULL;
+        struct pfx_key *again = NULL;
+        token = env_open((enum env_module)m, PFX_ROLE_LOG, 3);
+        assert_ok(pfx_session_acquire(token, true, &session, &err), &err);
+        assert_ok(pfx_key_find(session, PFX_USE_ANCHOR, pfx_key_id(anchor), true,
+                               (struct pfx_bytes){NULL, 0}, &again, &err),
+                  &err);
+        assert_non_null(again);
+        assert_ok(pfx_key_label(session, again, label, sizeof label, &err), &err);
+        assert_string_equal(label, longest);
+        pfx_key_free(anchor);
+        assert_ok(pfx_key_destroy(session, again, &err), &err);
+        pfx_key_free(again);
+
+        if (m == ENV_SOFTHSM) { /* CKA_MODIFIABLE false is kept there */
+            struct pfx_key *mac = make(session, PFX_USE_MAC, PFX_KEY_RSA_2048, false);
+            assert_true(pfx_failed(pfx_key_relabel(session, mac, "another", &err)));
+            assert_string_equal(err.op, "C_SetAttributeValue");
+            assert_text(&err, "The label of the MAC key");
+            err = PFX_ERROR_NONE;
+            assert_ok(pfx_key_label(session, mac, label, sizeof label, &err), &err);
+            assert_string_equal(label, "used key");
+            pfx_key_free(mac);
+        }
+        pfx_session_release(session);
+        pfx_token_close(token);
+    }
+}
+
 /* --- threads --- */
 
 #define ROUNDS 150
@@ -401,6 +478,7 @@ int main(void)
         cmocka_unit_test(oaep),
         cmocka_unit_test(seal_in_token),
         cmocka_unit_test(macs),
+        cmocka_unit_test(labels),
         cmocka_unit_test(two_threads),
         cmocka_unit_test(reopened_under_load),
         cmocka_unit_test(certificate),

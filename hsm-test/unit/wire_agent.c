@@ -41,7 +41,7 @@ static void on_online(void *ctx, bool online)
     *(online ? &seen.online : &seen.offline) += 1;
 }
 
-const struct pfx_arm_ops seen_ops = {on_job, on_online};
+const struct pfx_arm_ops seen_ops = {.job = on_job, .online = on_online};
 
 void start_agent(void)
 {

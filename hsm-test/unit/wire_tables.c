@@ -141,8 +141,65 @@ static void pairs(void **state)
     assert_true(schemas > 40);
 }
 
+static bool takes(const struct pfx_wire_schema *schema, const char *json)
+{
+    struct pfx_msg *msg PFX_AUTOMSG = NULL;
+    err = PFX_ERROR_NONE;
+    return pfx_ok(pfx_msg_decode(schema, json, strlen(json), &msg, &err));
+}
+
+#define NOTE_HEAD "\"n\":1,\"at\":1,\"event\":\"command\",\"outcome\":\"ok\",\"actor\":\"self\""
+#define NOTES(members) "{\"notes\":[{" members "}]}"
+
+/* The operation log: pfx-agentd's notes have these members and no others, and the three verbs are
+ * the admin socket's alone. */
+static void operation_log(void **state)
+{
+    (void)state;
+    const struct pfx_wire_schema *job = pfx_wire_find(pfx_wire_jobs, "hsm.log")->request;
+    static const char *const bad[] = {
+        "{}",
+        NOTES(""),
+        NOTES("\"n\":0,\"at\":1,\"event\":\"command\",\"outcome\":\"ok\",\"actor\":\"self\""),
+        NOTES("\"n\":1,\"event\":\"command\",\"outcome\":\"ok\",\"actor\":\"self\""),
+        NOTES(NOTE_HEAD ",\"n\":2"),
+        NOTES(NOTE_HEAD ",\"upn\":\"anna@example.test\""),
+        NOTES(NOTE_HEAD ",\"user\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==\""), /* 31 bytes */
+        NOTES(NOTE_HEAD ",\"text\":\"an answer of a server\""),
+        NOTES(NOTE_HEAD ",\"seq\":1"),
+        NOTES(NOTE_HEAD ",\"prev\":\"00\""),
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (takes(job, bad[i]))
+            fail_msg("took: %s", bad[i]);
+    assert_true(takes(job, NOTES(NOTE_HEAD)));
+    assert_true(takes(job, NOTES(NOTE_HEAD ",\"user\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+                                           "=\",\"order_id\":77,\"name\":\"record\"")));
+    struct pfx_buf many PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(MIB);
+    for (size_t n = 0; n <= 200; n++)
+        pfx_buf_addf(&many, "%s{" NOTE_HEAD "}", n == 0 ? "{\"notes\":[" : ",");
+    size_t whole = many.len;
+    pfx_buf_add_str(&many, "]}");
+    assert_false(takes(job, pfx_buf_str(&many))); /* 201 */
+    pfx_buf_cut(&many, whole - strlen(",{" NOTE_HEAD "}"));
+    pfx_buf_add_str(&many, "]}");
+    assert_true(takes(job, pfx_buf_str(&many)));
+
+    static const char *const verbs[] = {"log.status", "log.rotate_key", "log.reopen"};
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        const struct pfx_wire_pair *pair = pfx_wire_find(pfx_wire_admin, verbs[i]);
+        assert_non_null(pair);
+        assert_true(takes(pair->request, "{}"));
+        assert_false(takes(pair->request, "{\"origin\":\"x\"}"));
+        assert_null(pfx_wire_find(pfx_wire_broker, verbs[i]));
+        assert_null(pfx_wire_find(pfx_wire_agent, verbs[i]));
+        assert_null(pfx_wire_find(pfx_wire_jobs, verbs[i]));
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(envelopes), cmocka_unit_test(pairs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(envelopes), cmocka_unit_test(pairs),
+                                       cmocka_unit_test(operation_log)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,8 +70,8 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf jwt = pfx_buf_make(MAX_ASSERTION);
     jwt.wipe = true;
     PFX_TRY(pfx_assertion_input(&assertion, &jwt, err));
+    pfx_op_out(op, pfx_buf_bytes(&jwt)); /* what is signed: the whole of it is a credential */
     PFX_TRY(sign(session, key, policy->rs256, &jwt, err));
-    pfx_op_out(op, pfx_buf_bytes(&jwt));
 
     struct pfx_msg *reply = pfx_task_item(asserting->task);
     pfx_msg_set_str(reply, "client_id", conf->client_id);

@@ -238,6 +238,8 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     PFX_TRY(build(worker, session, building, chain, key, tier, password, &pfx, err));
     PFX_TRY(seal(hsm, session, proven, pin, password, &sealed, &op->out.sealed_by, err));
     pfx_op_out(op, pfx_buf_bytes(&pfx));
+    pfx_op_sealed(op, pfx_buf_bytes(&sealed), pfx_hash_name(hsm->policy->seal_hash));
+    pfx_op_pinned(op, pfx_buf_bytes(&pin->spki));
     *ret_reply = reply_of(hsm, op, building, pin, &pfx, &sealed);
     return PFX_OK;
 }
@@ -258,6 +260,8 @@ pfx_result pfx_do_build_seal(struct pfx_worker *worker, struct pfx_task *task,
     pfx_op_target_user(&op, building.ask.user, building.ask.salt);
     pfx_op_key(&op, &building.ref.id, pfx_buf_bytes(&building.ref.spki),
                pfx_key_type_name(building.type));
+    pfx_op_ticket(&op, pfx_msg_blob(task->args, "ticket"));
+    pfx_op_certificate(&op, pfx_msg_blob(task->args, "leaf"));
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
     PFX_TRY(pfx_op_run(worker, &op, work, &building, &reply, err));
     pfx_task_emit(task, PFX_TAKE(reply));

@@ -46,6 +46,16 @@ bool pfx_ceiling_take(struct pfx_ceilings *ceilings, enum pfx_ceiling which, uns
     return room;
 }
 
+void pfx_ceiling_give_back(struct pfx_ceilings *ceilings, enum pfx_ceiling which, int64_t uptime_ms)
+{
+    int64_t minute = uptime_ms / 60000;
+    pthread_mutex_lock(&ceilings->lock);
+    struct pfx_ceiling_count *count = &ceilings->counts[which];
+    if (count->last - minute < MINUTES && count->minutes[minute % MINUTES] > 0)
+        count->minutes[minute % MINUTES]--;
+    pthread_mutex_unlock(&ceilings->lock);
+}
+
 unsigned pfx_ceiling_used(struct pfx_ceilings *ceilings, enum pfx_ceiling which, int64_t uptime_ms)
 {
     pthread_mutex_lock(&ceilings->lock);

@@ -28,6 +28,9 @@ void pfx_ceilings_done(struct pfx_ceilings *ceilings);
  * goes back. */
 bool pfx_ceiling_take(struct pfx_ceilings *ceilings, enum pfx_ceiling which, unsigned most,
                       int64_t uptime_ms);
+/* Nothing was done with one that was taken at that time: it doesn't count. */
+void pfx_ceiling_give_back(struct pfx_ceilings *ceilings, enum pfx_ceiling which,
+                           int64_t uptime_ms);
 unsigned pfx_ceiling_used(struct pfx_ceilings *ceilings, enum pfx_ceiling which, int64_t uptime_ms);
 
 #endif

@@ -13,6 +13,7 @@
 #include "api/conf/process.h"
 #include "crypto/encode.h"
 #include "pkcs11/hsm/halves.h"
+#include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/status.h"
 
 #define DAY_MS (INT64_C(24) * 3600 * 1000)
@@ -104,7 +105,7 @@ static pfx_result stock(struct pfx_ceremony *ceremony, struct pfx_error *err)
         struct pfx_standing_key standing;
         struct pfx_session *session PFX_AUTOSESSION = NULL;
         struct pfx_key *key PFX_AUTOKEY = NULL;
-        pfx_standing_describe(hsm->policy, i, &standing);
+        pfx_hsm_standing(hsm, i, &standing);
         PFX_TRY(pfx_session_acquire(hsm->roles[standing.role].token, false, &session, err));
         PFX_TRY(pfx_key_find(session, standing.use, &standing.id, true, (struct pfx_bytes){NULL, 0},
                              &key, err));
@@ -138,11 +139,10 @@ struct standing_ctx {
     struct pfx_standing_key standing;
 };
 
-static pfx_result standing_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
-                                struct pfx_msg **ret_reply, struct pfx_error *err)
+pfx_result pfx_ceremony_make(struct pfx_worker *worker, struct pfx_op *op,
+                             const struct pfx_standing_key *standing, bool *ret_found,
+                             struct pfx_key **ret_key, struct pfx_error *err)
 {
-    struct standing_ctx *made = ctx;
-    const struct pfx_standing_key *standing = &made->standing;
     struct pfx_token *token = worker->hsm->roles[standing->role].token;
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *key PFX_AUTOKEY = NULL;
@@ -157,11 +157,37 @@ static pfx_result standing_work(struct pfx_worker *worker, struct pfx_op *op, vo
         PFX_TRY(pfx_key_make(session, standing->use, standing->type, &standing->id, standing->label,
                              true, &key, err));
     }
-    struct pfx_bytes spki = pfx_key_spki(key);
-    pfx_op_key(op, &standing->id, spki, standing->algorithm);
+    pfx_op_key(op, &standing->id, pfx_key_spki(key), standing->algorithm);
+    *ret_found = found;
+    *ret_key = PFX_TAKE(key);
+    return PFX_OK;
+}
+
+static pfx_result standing_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                                struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct standing_ctx *made = ctx;
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    bool found;
+    PFX_TRY(pfx_ceremony_make(worker, op, &made->standing, &found, &key, err));
     *ret_reply =
-        pfx_ceremony_key_item(made->ceremony, standing, spki,
+        pfx_ceremony_key_item(made->ceremony, &made->standing, pfx_key_spki(key),
                               found ? "found, attributes checked" : "made, attributes read back");
+    return PFX_OK;
+}
+
+pfx_result pfx_ceremony_standing(struct pfx_ceremony *ceremony, size_t index, bool early,
+                                 struct pfx_error *err)
+{
+    struct standing_ctx ctx = {.ceremony = ceremony, .index = index};
+    pfx_hsm_standing(ceremony->hsm, index, &ctx.standing);
+    struct pfx_op op = {
+        .event = PFX_EVENT_CEREMONY_KEY, .actor = ceremony->task->actor, .early = early};
+    snprintf(op.target.name, sizeof op.target.name, "%s", ctx.standing.name);
+    pfx_op_key(&op, &ctx.standing.id, (struct pfx_bytes){NULL, 0}, ctx.standing.algorithm);
+    struct pfx_msg *reply PFX_AUTOMSG = NULL;
+    PFX_TRY(pfx_op_run(ceremony->worker, &op, standing_work, &ctx, &reply, err));
+    pfx_task_emit(ceremony->task, PFX_TAKE(reply));
     return PFX_OK;
 }
 
@@ -169,21 +195,12 @@ static pfx_result standing_keys(struct pfx_ceremony *ceremony, struct pfx_error 
 {
     struct pfx_hsm *hsm = ceremony->hsm;
     for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
-        struct standing_ctx ctx = {.ceremony = ceremony, .index = i};
-        pfx_standing_describe(hsm->policy, i, &ctx.standing);
-        if (i == PFX_STANDING_LOG_ED25519 && !hsm->roles[PFX_ROLE_LOG].probe->eddsa) {
-            pfx_ceremony_say(
-                ceremony, "note", PFX_ROLE_LOG, NULL,
-                "the token has no CKM_EDDSA: checkpoints will have the P-256 signature "
-                "alone");
+        if (pfx_standing_of_log(i) && ceremony->log_begun)
             continue;
-        }
-        struct pfx_op op = {.event = PFX_EVENT_CEREMONY_KEY, .actor = ceremony->task->actor};
-        snprintf(op.target.name, sizeof op.target.name, "%s", ctx.standing.name);
-        pfx_op_key(&op, &ctx.standing.id, (struct pfx_bytes){NULL, 0}, ctx.standing.algorithm);
-        struct pfx_msg *reply PFX_AUTOMSG = NULL;
-        PFX_TRY(pfx_op_run(ceremony->worker, &op, standing_work, &ctx, &reply, err));
-        pfx_task_emit(ceremony->task, PFX_TAKE(reply));
+        /* The log says which keys sign it: another one comes by a rotation, not by the way. */
+        if (i == PFX_STANDING_LOG_ED25519 && pfx_log_signer_ops(hsm->log->signer)->n_keys < 2)
+            continue;
+        PFX_TRY(pfx_ceremony_standing(ceremony, i, false, err));
     }
     return PFX_OK;
 }
@@ -243,6 +260,8 @@ static pfx_result certificate_work(struct pfx_worker *worker, struct pfx_op *op,
     pfx_msg_set_str(item, "sha256", pfx_hex(hsm->apps[app].x5t_s256, 32, hex));
     pfx_msg_set_str(item, "file", file);
     pfx_msg_set_str(item, "pem", hsm->apps[app].pem);
+    op->given.has_certificate = true;
+    memcpy(op->given.certificate, hsm->apps[app].x5t_s256, sizeof op->given.certificate);
     *ret_reply = item;
     return PFX_OK;
 }
@@ -251,7 +270,7 @@ static pfx_result certificates(struct pfx_ceremony *ceremony, struct pfx_error *
 {
     for (size_t i = PFX_STANDING_CLIENT; i < pfx_standing_count(ceremony->hsm->policy); i++) {
         struct standing_ctx ctx = {.ceremony = ceremony, .index = i};
-        pfx_standing_describe(ceremony->hsm->policy, i, &ctx.standing);
+        pfx_hsm_standing(ceremony->hsm, i, &ctx.standing);
         struct pfx_op op = {.event = PFX_EVENT_CEREMONY_CERT, .actor = ceremony->task->actor};
         snprintf(op.target.name, sizeof op.target.name, "%s", ctx.standing.name);
         struct pfx_msg *reply PFX_AUTOMSG = NULL;
@@ -270,8 +289,11 @@ static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pi
                       struct pfx_error *err)
 {
     struct pfx_hsm *hsm = ceremony->hsm;
+    PFX_TRY(pfx_ceremony_log_precheck(ceremony, err));
     PFX_TRY(look(ceremony, pin, err));
+    PFX_TRY(pfx_hsmlog_generation(hsm, err));
     PFX_TRY(stock(ceremony, err));
+    PFX_TRY(pfx_ceremony_log(ceremony, err));
     PFX_TRY(standing_keys(ceremony, err));
     PFX_TRY(certificates(ceremony, err));
     PFX_TRY(pfx_ceremony_encryption(ceremony, err));
@@ -279,7 +301,9 @@ static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pi
         PFX_TRY(pfx_role_check(ceremony->worker, role, err));
         hsm->roles[role].phase = PFX_ROLE_READY;
         hsm->roles[role].again = false;
+        pfx_hsmlog_ready(hsm, role);
     }
+    pfx_hsmlog_settle(hsm);
     pfx_status_notes(hsm, note, ceremony);
     return PFX_OK;
 }
@@ -295,7 +319,7 @@ pfx_result pfx_do_init(struct pfx_worker *worker, struct pfx_task *task, struct 
         return pfx_fail(err, PFX_CLASS_USAGE, "init", "encryption", "",
                         "The encryption key has to be made: give the PIN of the encryption token.");
     pfx_msg_free(PFX_TAKE(task->args)); /* wiped: the ceremony takes a while */
-    struct pfx_ceremony ceremony = {worker, task, hsm, pin != NULL};
+    struct pfx_ceremony ceremony = {worker, task, hsm, pin != NULL, false};
     pfx_result result = run(&ceremony, pin, err);
     pfx_role_close(hsm, PFX_ROLE_ENCRYPTION);
     if (pin)

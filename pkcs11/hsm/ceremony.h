@@ -11,6 +11,7 @@ struct pfx_ceremony {
     struct pfx_task *task;
     struct pfx_hsm *hsm;
     bool encryption_open; /* its PIN was given */
+    bool log_begun;       /* in this ceremony, with its keys */
 };
 /* One line to the operator, on its way at once. */
 void pfx_ceremony_say(struct pfx_ceremony *ceremony, const char *kind, enum pfx_role role,
@@ -19,6 +20,19 @@ void pfx_ceremony_say(struct pfx_ceremony *ceremony, const char *kind, enum pfx_
 struct pfx_msg *pfx_ceremony_key_item(struct pfx_ceremony *ceremony,
                                       const struct pfx_standing_key *standing,
                                       struct pfx_bytes spki, const char *text);
+/* The work of an operation that finds and checks a standing key, or makes it. */
+PFX_MUST_USE pfx_result pfx_ceremony_make(struct pfx_worker *worker, struct pfx_op *op,
+                                          const struct pfx_standing_key *standing, bool *ret_found,
+                                          struct pfx_key **ret_key, struct pfx_error *err);
+/* A standing key: found and checked, or made. early: told to the operation log once it has begun.
+ */
+PFX_MUST_USE pfx_result pfx_ceremony_standing(struct pfx_ceremony *ceremony, size_t index,
+                                              bool early, struct pfx_error *err);
+/* The operation log, before anything else is done with a key: what stands against it, then its keys
+ * and entry 0 if there is none, else its signer. */
+PFX_MUST_USE pfx_result pfx_ceremony_log_precheck(struct pfx_ceremony *ceremony,
+                                                  struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_ceremony_log(struct pfx_ceremony *ceremony, struct pfx_error *err);
 /* Pins and encryption key: found and compared, or made. */
 PFX_MUST_USE pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony,
                                                 struct pfx_error *err);

@@ -10,6 +10,7 @@
 #include "crypto/encode.h"
 #include "pkcs11/hsm/ceremony.h"
 #include "pkcs11/hsm/halves.h"
+#include "pkcs11/hsm/hsmlog.h"
 
 #define FIRST 1
 
@@ -185,7 +186,12 @@ static pfx_result pin_op(struct pinning *pinning, struct pfx_error *err)
     snprintf(op.target.name, sizeof op.target.name, "%s", pinning->standing.name);
     pfx_op_key(&op, &pinning->standing.id, pfx_buf_bytes(&pin->spki), NULL);
     op.out.generation = pin->generation;
-    return pfx_op_run(pinning->ceremony->worker, &op, pin_work, pinning, NULL, err);
+    op.out.pin_state = pfx_pinned_state_name(pin->state);
+    if (pin->spki.len > 0)
+        pfx_op_pinned(&op, pfx_buf_bytes(&pin->spki));
+    PFX_TRY(pfx_op_run(pinning->ceremony->worker, &op, pin_work, pinning, NULL, err));
+    pfx_hsmlog_pins(pinning->ceremony->hsm, &pinning->pins);
+    return PFX_OK;
 }
 
 pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_error *err)

@@ -2,10 +2,12 @@
 #include "pkcs11/hsm/hsm.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/hsmlog.h"
 
 #define MAX_ROOTS_FILE (1024 * 1024)
 
@@ -31,6 +33,27 @@ static pfx_result state_dir_check(const char *path, struct pfx_error *err)
     return PFX_OK;
 }
 
+/* Auditors have to get through to the log's folder, and see nothing on the way: the other files are
+ * 0600 each. */
+static pfx_result state_dir_open(const struct pfx_hsm_policy *policy, struct pfx_error *err)
+{
+    struct stat st;
+    size_t len = strlen(policy->state_dir);
+    bool inside =
+        strncmp(policy->log_dir, policy->state_dir, len) == 0 && policy->log_dir[len] == '/';
+    if (stat(policy->state_dir, &st) < 0)
+        return pfx_fail_errno(err, errno, "look at state folder", policy->state_dir, "");
+    mode_t mode = st.st_mode & 07777;
+    if (policy->auditors_group && inside)
+        mode |= 0011;
+    else if (mode == 0711)
+        mode = 0700;
+    if (mode != (st.st_mode & 07777) && chmod(policy->state_dir, mode) < 0)
+        return pfx_fail_errno(err, errno, "open state folder", policy->state_dir,
+                              "Auditors are let through to the operation log.");
+    return PFX_OK;
+}
+
 static pfx_result roots_read(const char *path, struct pfx_certs **ret_roots, struct pfx_error *err)
 {
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_ROOTS_FILE);
@@ -45,9 +68,11 @@ pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret
         return pfx_fail(err, PFX_CLASS_USAGE, "read policy", "entra.apps", "",
                         "At most %d app registrations are possible.", PFX_APPS_MAX);
     PFX_TRY(state_dir_check(policy->state_dir, err));
+    PFX_TRY(state_dir_open(policy, err));
     PFX_CLEANUP(pfx_hsm_freep) struct pfx_hsm *hsm = pfx_alloc(sizeof *hsm);
     hsm->policy = policy;
     hsm->started_ms = pfx_now_ms();
+    hsm->log_generation = 1;
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
     /* Without this an opening waits for as long as any operation runs. */
@@ -71,6 +96,7 @@ pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret
     if (mkdir(guard_dir, 0700) < 0 && errno != EEXIST)
         return pfx_fail_errno(err, errno, "make folder", guard_dir, "");
     PFX_TRY(pfx_pin_guard_open(guard_dir, &hsm->guard, err));
+    PFX_TRY(pfx_hsmlog_new(hsm, &hsm->log, err));
     *ret_hsm = PFX_TAKE(hsm);
     return PFX_OK;
 }
@@ -79,6 +105,7 @@ void pfx_hsm_free(struct pfx_hsm *hsm)
 {
     if (!hsm)
         return;
+    pfx_hsmlog_stop(hsm);
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++) {
         if (hsm->roles[role].token) {
             pfx_token_logout(hsm->roles[role].token, role);
@@ -90,6 +117,7 @@ void pfx_hsm_free(struct pfx_hsm *hsm)
         pfx_buf_done(&hsm->standing_spki[i]);
     for (size_t i = 0; i < PFX_APPS_MAX; i++)
         free(hsm->apps[i].pem);
+    pfx_hsmlog_free(hsm->log);
     pfx_pin_guard_free(hsm->guard);
     pfx_certs_free(hsm->roots);
     pfx_ceilings_done(&hsm->ceilings);
@@ -101,6 +129,14 @@ void pfx_hsm_free(struct pfx_hsm *hsm)
 char *pfx_hsm_path(const struct pfx_hsm *hsm, const char *name)
 {
     return pfx_asprintf("%s/%s", hsm->policy->state_dir, name);
+}
+
+void pfx_hsm_standing(const struct pfx_hsm *hsm, size_t index, struct pfx_standing_key *ret_key)
+{
+    if (pfx_standing_of_log(index))
+        pfx_standing_log(hsm->policy, index, hsm->log_generation, ret_key);
+    else
+        pfx_standing_describe(hsm->policy, index, ret_key);
 }
 
 /* The role to tell of: one that can't be opened comes before one that has no keys yet, since `init`

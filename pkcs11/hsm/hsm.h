@@ -50,6 +50,9 @@ struct pfx_hsm {
     struct pfx_buf standing_spki[PFX_STANDING_MAX]; /* public halves as found when ready */
     struct pfx_app apps[PFX_APPS_MAX];
 
+    struct pfx_hsmlog *log;  /* hsmlog.h */
+    unsigned log_generation; /* of the log keys in force, or to be made: under lock */
+
     struct pfx_ceilings ceilings;
 
     pthread_mutex_t small;        /* for what follows */
@@ -66,19 +69,24 @@ struct pfx_worker {
     struct pfx_hsm *hsm;
     struct pfx_ring ring;
     unsigned index;
+    bool began; /* this task has an operation in the log: its failure isn't a refusal of its own */
 };
 
-/* policy is borrowed. Makes the state folder if it is missing (0700), and refuses one that others
- * can write to; reads the CA roots; opens no token. */
+/* policy is borrowed. Makes the state folder if it is missing (0700; 0711 when auditors may read
+ * the log), and refuses one that others can write to; reads the CA roots; opens the operation log,
+ * and no token. */
 PFX_MUST_USE pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret_hsm,
                                     struct pfx_error *err);
-void pfx_hsm_free(struct pfx_hsm *hsm); /* closes the tokens: log out, C_Finalize */
+/* Ends the operation log, then closes the tokens: log out, C_Finalize. */
+void pfx_hsm_free(struct pfx_hsm *hsm);
 static inline void pfx_hsm_freep(struct pfx_hsm **pp)
 {
     pfx_hsm_free(*pp);
 }
 /* "state_dir/name"; free it. */
 char *pfx_hsm_path(const struct pfx_hsm *hsm, const char *name);
+/* The standing key of this index, of the generation that is in force. The lock is held. */
+void pfx_hsm_standing(const struct pfx_hsm *hsm, size_t index, struct pfx_standing_key *ret_key);
 
 /* Why operations on these roles can't be done now; OK when all are ready. The lock is held. */
 #define PFX_NEEDS(role) (1u << (role))

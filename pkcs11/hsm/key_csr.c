@@ -176,6 +176,7 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     PFX_TRY(pfx_ask_ticket(&making->ask, session, mac, &making->id, spki, ticket, err));
     PFX_TRY(pfx_keyref_write(&ref, &ref_text, err));
     pfx_op_out(op, pfx_buf_bytes(&csr));
+    pfx_op_ticket(op, (struct pfx_bytes){ticket, sizeof ticket});
 
     struct pfx_msg *reply = pfx_task_item(making->task);
     pfx_msg_set_str(reply, "key_ref", pfx_buf_str(&ref_text));

@@ -105,7 +105,7 @@ pfx_result pfx_do_key_list(struct pfx_worker *worker, struct pfx_task *task, str
         pfx_task_emit(task, pin_item(hsm, task, &pins.list[i]));
     for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
         struct pfx_standing_key standing;
-        pfx_standing_describe(hsm->policy, i, &standing);
+        pfx_hsm_standing(hsm, i, &standing);
         /* The optional one is there exactly if its public half was seen. */
         if (hsm->roles[standing.role].phase != PFX_ROLE_READY ||
             (standing.optional && hsm->standing_spki[i].len == 0))
@@ -165,7 +165,7 @@ pfx_result pfx_do_key_show(struct pfx_worker *worker, struct pfx_task *task, str
         return unknown(err);
     for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
         struct pfx_standing_key standing;
-        pfx_standing_describe(hsm->policy, i, &standing);
+        pfx_hsm_standing(hsm, i, &standing);
         if (strcmp(standing.name, name) == 0)
             return show_standing(worker, task, i, &standing, err);
     }
@@ -208,7 +208,7 @@ static pfx_result export_work(struct pfx_worker *worker, struct pfx_op *op, void
     }
     for (size_t i = 0; !item && exporting->name && i < pfx_standing_count(hsm->policy); i++) {
         struct pfx_standing_key standing;
-        pfx_standing_describe(hsm->policy, i, &standing);
+        pfx_hsm_standing(hsm, i, &standing);
         if (strcmp(standing.name, exporting->name) != 0)
             continue;
         PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(standing.role), err));

@@ -11,6 +11,7 @@
 #include "api/conf/account.h"
 #include "api/conf/process.h"
 #include "api/wire/arm.h"
+#include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/server.h"
 #include "pkcs11/hsm/verbs.h"
@@ -38,7 +39,7 @@ struct loop {
     size_t n_jobs, capacity;
     bool online;
     char told[700]; /* the last reason for having no line that was logged */
-    bool opened; /* the roles were tried once: jobs may come */
+    bool opened;    /* the roles were tried once: jobs may come */
     bool opening;
     int64_t retry_ms, retry_at_ms, beat_at_ms;
 };
@@ -68,6 +69,7 @@ static void on_job(void *ctx, const struct pfx_arm_job *job)
         task->from = PFX_FROM_JOB;
         task->handler = verb->handler;
         task->exclusive = verb->exclusive;
+        task->name = pair->name;
         task->result = pair->result;
         task->actor = loop->agentd;
         task->args = args;
@@ -82,6 +84,12 @@ static void on_job(void *ctx, const struct pfx_arm_job *job)
                           "Too much is waiting already.");
     }
     pfx_arm_done(loop->arm, job->job, job->lease, result, &err, NULL);
+}
+
+static void on_refused(void *ctx, const char *kind, pfx_result result, const struct pfx_error *err)
+{
+    struct loop *loop = ctx;
+    pfx_hsmlog_refused(loop->hsm, &loop->agentd, kind ? kind : "unknown", result, err);
 }
 
 static void on_online(void *ctx, bool online)
@@ -162,6 +170,7 @@ static void open_roles(struct loop *loop)
 static void due(struct loop *loop)
 {
     int64_t now = pfx_uptime_ms();
+    pfx_hsmlog_tick(loop->hsm);
     if (!loop->opening && now >= loop->retry_at_ms && pfx_roles_due(loop->hsm))
         open_roles(loop);
     if (now >= loop->beat_at_ms) {
@@ -229,8 +238,8 @@ static void stop(struct loop *loop)
 
 static pfx_result start(struct loop *loop, struct pfx_error *err)
 {
-    static const char *const kinds[] = {"hsm.key_csr", "hsm.build_seal", "hsm.report"};
-    static const struct pfx_arm_ops ops = {on_job, on_online};
+    static const char *const kinds[] = {"hsm.key_csr", "hsm.build_seal", "hsm.report", "hsm.log"};
+    static const struct pfx_arm_ops ops = {on_job, on_online, on_refused};
     const struct pfx_hsm_policy *policy = loop->hsm->policy;
     uid_t agent;
     PFX_TRY(pfx_account_user("the policy", "access.agent_user", policy->agent_user, &agent, err));

@@ -8,6 +8,7 @@
 
 #include "api/conf/process.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/hsmlog.h"
 
 #define WHO(role) (1u << (role))
 #define USERS PFX_NEEDS(PFX_ROLE_USERS)
@@ -87,6 +88,27 @@ void pfx_op_out(struct pfx_op *op, struct pfx_bytes released)
     op->out.has_sha256 = pfx_sha256(released.data, released.len, op->out.sha256);
 }
 
+void pfx_op_ticket(struct pfx_op *op, struct pfx_bytes ticket)
+{
+    op->given.has_ticket = pfx_sha256(ticket.data, ticket.len, op->given.ticket);
+}
+
+void pfx_op_certificate(struct pfx_op *op, struct pfx_bytes der)
+{
+    op->given.has_certificate = pfx_sha256(der.data, der.len, op->given.certificate);
+}
+
+void pfx_op_pinned(struct pfx_op *op, struct pfx_bytes spki)
+{
+    op->out.has_pinned = pfx_sha256(spki.data, spki.len, op->out.pinned);
+}
+
+void pfx_op_sealed(struct pfx_op *op, struct pfx_bytes sealed, const char *hash)
+{
+    op->out.seal_hash = hash;
+    op->out.has_sealed = pfx_sha256(sealed.data, sealed.len, op->out.sealed);
+}
+
 static unsigned ceiling_of(const struct pfx_hsm_policy *policy, enum pfx_ceiling ceiling,
                            const char **ret_option)
 {
@@ -118,6 +140,7 @@ static pfx_result gate(struct pfx_hsm *hsm, const struct pfx_op *op, struct pfx_
         return pfx_fail(err, PFX_CLASS_REFUSED, row->name, actors[op->actor.role], "permission",
                         "This side may not ask for that.");
     PFX_TRY(pfx_hsm_needs(hsm, row->needs, err));
+    PFX_TRY(pfx_hsmlog_takes(hsm, op, err));
     if (row->ceiling == PFX_CEILING_NONE)
         return PFX_OK;
     const char *option;
@@ -131,21 +154,9 @@ static pfx_result gate(struct pfx_hsm *hsm, const struct pfx_op *op, struct pfx_
     return PFX_OK;
 }
 
-/* The log's intent, with fsync, goes here; it fails closed. */
-static pfx_result begin(struct pfx_hsm *hsm, struct pfx_op *op, struct pfx_error *err)
+static void tell(struct pfx_hsm *hsm, const struct pfx_op *op, pfx_result outcome,
+                 const struct pfx_error *why)
 {
-    (void)hsm;
-    (void)op;
-    (void)err;
-    return PFX_OK;
-}
-
-/* The log's result and the wait for a checkpoint over it go here: a failure keeps the reply back.
- */
-static pfx_result finish(struct pfx_hsm *hsm, const struct pfx_op *op, pfx_result outcome,
-                         const struct pfx_error *why, struct pfx_error *err)
-{
-    (void)err;
     char id[2 * PFX_KEY_ID_SIZE + 1] = "-", user[65] = "-", line[1024] = "";
     if (op->key.has_id)
         pfx_hex(op->key.id.bytes, sizeof op->key.id.bytes, id);
@@ -173,7 +184,6 @@ static pfx_result finish(struct pfx_hsm *hsm, const struct pfx_op *op, pfx_resul
         }
     }
     pthread_mutex_unlock(&hsm->small);
-    return PFX_OK;
 }
 
 pfx_result pfx_op_run(struct pfx_worker *worker, struct pfx_op *op, pfx_op_work work, void *ctx,
@@ -184,11 +194,19 @@ pfx_result pfx_op_run(struct pfx_worker *worker, struct pfx_op *op, pfx_op_work 
     struct pfx_error why = PFX_ERROR_NONE;
     op->started_ms = pfx_uptime_ms();
     pfx_result outcome = gate(hsm, op, &why);
-    if (pfx_ok(outcome))
-        outcome = begin(hsm, op, &why);
-    if (pfx_ok(outcome))
+    if (pfx_ok(outcome)) {
+        outcome = pfx_hsmlog_intent(hsm, op, &why);
+        /* While the disk is full every job comes again and again: it is no use that counts. */
+        if (pfx_failed(outcome) && rows[op->event].ceiling != PFX_CEILING_NONE)
+            pfx_ceiling_give_back(&hsm->ceilings, rows[op->event].ceiling, op->started_ms);
+    }
+    if (pfx_ok(outcome)) {
+        worker->began = true;
         outcome = work(worker, op, ctx, &reply, &why);
-    PFX_TRY(finish(hsm, op, outcome, &why, err));
+        /* A failure stays what it is; a success without its checkpoint is none. */
+        outcome = pfx_hsmlog_result(hsm, op, outcome, &why);
+    }
+    tell(hsm, op, outcome, &why);
     if (pfx_failed(outcome)) {
         if (err && err->cls == PFX_CLASS_OK)
             *err = why;

@@ -6,9 +6,10 @@
  * and only then hands out the reply. The work can't release anything itself: what it makes goes
  * into a message that only pfx_op_run gives to its caller.
  *
- * The signed operation log (operation-log.md) takes its place in op.c: the intent is written where
- * `begin` stands, result and checkpoint where `finish` stands. Operations fill struct pfx_op with
- * all that an entry holds and need no change for it.
+ * Intent and result are entries of the signed operation log. The intent is on disk before the work
+ * begins; the reply of a success leaves only when a signed checkpoint covers its result; a failure
+ * is told when its result is on disk. What can't be logged isn't done (hsmlog.h). Operations fill
+ * struct pfx_op with all that an entry holds; journal.c makes the entries from it.
  */
 #ifndef PFX_HSM_OP_H
 #define PFX_HSM_OP_H
@@ -43,6 +44,10 @@ struct pfx_op {
         uint8_t user[32]; /* SHA-256(salt of that user, object id): entries name nobody */
         char name[64];    /* standing key, app registration or secret */
     } target;
+    struct { /* pfx.build: what was brought; key.make: the ticket that was made. SHA-256 */
+        bool has_ticket, has_certificate;
+        uint8_t ticket[32], certificate[32];
+    } given;
     struct { /* known before (id, algorithm), completed by the work */
         bool has_id, has_spki;
         struct pfx_key_id id;
@@ -53,11 +58,19 @@ struct pfx_op {
         char token_label[33], token_serial[17];
         const char *tier;      /* static */
         const char *sealed_by; /* static */
-        unsigned generation;
-        bool has_sha256;
+        const char *seal_hash; /* static */
+        unsigned generation;   /* of the encryption key */
+        const char *pin_state; /* static; of the pin record that is written */
+        bool has_sha256, has_sealed, has_pinned;
         uint8_t sha256[32]; /* of what is released */
+        uint8_t sealed[32]; /* SHA-256 of the sealed password */
+        uint8_t pinned[32]; /* SHA-256 of the public key that it is sealed to, or that is pinned */
     } out;
+    /* A key of the log itself, made while there is no log yet: told as a note once there is. */
+    bool early;
     int64_t started_ms; /* uptime */
+    char ulid[27];      /* both entries' */
+    uint64_t intent;    /* seq */
 };
 
 const char *pfx_event_name(enum pfx_event event);
@@ -67,6 +80,10 @@ void pfx_op_token(struct pfx_op *op, const struct pfx_token *token);
 void pfx_op_key(struct pfx_op *op, const struct pfx_key_id *id, struct pfx_bytes spki,
                 const char *algorithm);
 void pfx_op_out(struct pfx_op *op, struct pfx_bytes released);
+void pfx_op_ticket(struct pfx_op *op, struct pfx_bytes ticket);
+void pfx_op_certificate(struct pfx_op *op, struct pfx_bytes der);
+void pfx_op_pinned(struct pfx_op *op, struct pfx_bytes spki);
+void pfx_op_sealed(struct pfx_op *op, struct pfx_bytes sealed, const char *hash);
 
 /* Does the work and leaves its reply in *ret_reply (may stay NULL where nothing is released). */
 typedef pfx_result (*pfx_op_work)(struct pfx_worker *worker, struct pfx_op *op, void *ctx,

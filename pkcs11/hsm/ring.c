@@ -7,7 +7,7 @@ pfx_result pfx_ring_key(struct pfx_hsm *hsm, struct pfx_ring *ring, struct pfx_s
                         size_t index, struct pfx_key **ret_key, struct pfx_error *err)
 {
     struct pfx_standing_key standing;
-    pfx_standing_describe(hsm->policy, index, &standing);
+    pfx_hsm_standing(hsm, index, &standing);
     struct pfx_ring_slot *slot = &ring->slots[index];
     uint64_t opening = hsm->roles[standing.role].opening;
     if (slot->key && slot->opening != opening) {

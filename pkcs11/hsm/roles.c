@@ -1,19 +1,22 @@
 /* Roles: from a policy's row to a token that is ready. */
 #include "pkcs11/hsm/roles.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/hsmlog.h"
+#include "pkcs11/hsm/recovery.h"
 #include "pkcs11/hsm/tier.h"
 
 #define PROBE_MIN_MS INT64_C(2000)
 #define PROBE_MAX_MS (INT64_C(10) * 60 * 1000)
 #define PROBE_MAX_READY_MS (INT64_C(60) * 60 * 1000)
 
-/* One session for each worker, one for the worker of urgent tasks. */
-static unsigned sessions_of(const struct pfx_hsm *hsm)
+/* One session for each worker, one for the worker of urgent tasks, one for the log's signer. */
+static unsigned sessions_of(const struct pfx_hsm *hsm, enum pfx_role role)
 {
-    return hsm->policy->sessions + 1;
+    return hsm->policy->sessions + (role == PFX_ROLE_LOG ? 2 : 1);
 }
 
 static void not_ready(struct pfx_role_state *state, enum pfx_role_phase phase, bool again,
@@ -37,7 +40,7 @@ pfx_result pfx_role_open(struct pfx_hsm *hsm, enum pfx_role role, const struct p
     bool again = true;
     pfx_result result = PFX_OK;
     if (!state->token)
-        result = pfx_token_open(role, conf, sessions_of(hsm), &state->token, &why);
+        result = pfx_token_open(role, conf, sessions_of(hsm, role), &state->token, &why);
     if (pfx_ok(result) && !pin && !conf->pin_file)
         result = pfx_fail(&why, PFX_CLASS_USAGE, "log in", pfx_role_name(role), "",
                           "The policy names no pin_file for this role.");
@@ -60,6 +63,8 @@ pfx_result pfx_role_open(struct pfx_hsm *hsm, enum pfx_role role, const struct p
     }
     /* One that was open before stays so: the workers' rings point to it. */
     if (state->token && !was_open) {
+        if (role == PFX_ROLE_LOG)
+            pfx_hsmlog_detach(hsm);
         pfx_token_close(state->token);
         state->token = NULL;
     }
@@ -73,6 +78,8 @@ void pfx_role_close(struct pfx_hsm *hsm, enum pfx_role role)
 {
     struct pfx_role_state *state = &hsm->roles[role];
     if (state->token) {
+        if (role == PFX_ROLE_LOG)
+            pfx_hsmlog_detach(hsm);
         pfx_token_logout(state->token, role);
         pfx_token_close(state->token);
         state->token = NULL;
@@ -163,6 +170,7 @@ pfx_result pfx_role_probe(struct pfx_worker *worker, enum pfx_role role, bool an
         struct pfx_probe *probe PFX_AUTOFREE = pfx_alloc(sizeof *probe);
         struct probing probing = {role, probe};
         struct pfx_op op = {.event = PFX_EVENT_PROBE, .actor = *actor};
+        snprintf(op.target.name, sizeof op.target.name, "%s", pfx_role_name(role));
         PFX_TRY(pfx_op_run(worker, &op, probe_work, &probing, NULL, err));
         free(state->probe);
         state->probe = PFX_TAKE(probe);
@@ -224,6 +232,7 @@ static pfx_result pins_check(struct pfx_worker *worker, struct pfx_session *sess
     PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
     PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
+    pfx_hsmlog_pins(hsm, &pins);
     if (pfx_pins_active(&pins))
         return PFX_OK;
     hsm->roles[PFX_ROLE_USERS].no_keys = true;
@@ -231,19 +240,30 @@ static pfx_result pins_check(struct pfx_worker *worker, struct pfx_session *sess
                     "No generation of the encryption key is pinned: run pfx-agent init.");
 }
 
-pfx_result pfx_role_check(struct pfx_worker *worker, enum pfx_role role, struct pfx_error *err)
+static pfx_result keys_check(struct pfx_worker *worker, enum pfx_role role, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = worker->hsm;
     struct pfx_session *session PFX_AUTOSESSION = NULL;
-    hsm->roles[role].no_keys = false;
     PFX_TRY(pfx_session_acquire(hsm->roles[role].token, false, &session, err));
     for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
         struct pfx_standing_key standing;
-        pfx_standing_describe(hsm->policy, i, &standing);
+        pfx_hsm_standing(hsm, i, &standing);
         if (standing.role == role)
             PFX_TRY(key_check(worker, session, i, &standing, err));
     }
     return role == PFX_ROLE_USERS ? pins_check(worker, session, err) : PFX_OK;
+}
+
+pfx_result pfx_role_check(struct pfx_worker *worker, enum pfx_role role, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    hsm->roles[role].no_keys = false;
+    if (role != PFX_ROLE_LOG)
+        return keys_check(worker, role, err);
+    PFX_TRY(pfx_hsmlog_generation(hsm, err));
+    PFX_TRY(keys_check(worker, role, err));
+    /* Without a session in hand: the signer takes its own. */
+    return pfx_hsmlog_attach(hsm, err);
 }
 
 static const struct pfx_actor self = {PFX_ACTOR_SELF, 0, 0};
@@ -271,7 +291,8 @@ static void make_ready(struct pfx_worker *worker, enum pfx_role role)
 {
     struct pfx_role_state *state = &worker->hsm->roles[role];
     struct pfx_error before = state->why, why = PFX_ERROR_NONE;
-    if (state->phase == PFX_ROLE_READY && !opened_anew(state) &&
+    bool lost = role == PFX_ROLE_LOG && pfx_hsmlog_lost(worker->hsm);
+    if (state->phase == PFX_ROLE_READY && !opened_anew(state) && !lost &&
         pfx_token_logged_in(state->token)) {
         probe_again(worker, role);
         return;
@@ -291,6 +312,7 @@ static void make_ready(struct pfx_worker *worker, enum pfx_role role)
         state->again = false;
         pfx_log(PFX_LOG_INFO, "role %s is ready on token %s", pfx_role_name(role),
                 pfx_token_text(state->token, text));
+        pfx_hsmlog_ready(worker->hsm, role);
     } else if (strcmp(before.text, state->why.text) != 0) {
         pfx_log_error(&state->why, "role %s isn't ready", pfx_role_name(role));
     }
@@ -298,11 +320,13 @@ static void make_ready(struct pfx_worker *worker, enum pfx_role role)
 
 /* A ready role whose login was lost (the token dropped it, and the PIN didn't do any more) is
  * brought up again like one at the start: with its credential file, and the guard before it. */
-static bool is_due(const struct pfx_role_state *state, int64_t now_ms)
+static bool is_due(struct pfx_hsm *hsm, enum pfx_role role, int64_t now_ms)
 {
+    const struct pfx_role_state *state = &hsm->roles[role];
     bool disturbed = state->probe && state->probe->passing;
     if (state->phase == PFX_ROLE_READY)
         return opened_anew(state) || !pfx_token_logged_in(state->token) ||
+               (role == PFX_ROLE_LOG && pfx_hsmlog_lost(hsm)) ||
                (disturbed && now_ms >= state->probe_at_ms);
     if (!state->again)
         return false;
@@ -314,16 +338,22 @@ static bool is_due(const struct pfx_role_state *state, int64_t now_ms)
 
 pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
 {
+    /* The log first: what the others do is to be under its checkpoints. */
+    static const enum pfx_role order[] = {PFX_ROLE_LOG, PFX_ROLE_USERS, PFX_ROLE_SERVICE};
     struct pfx_hsm *hsm = worker->hsm;
+    bool opened = false;
     (void)task;
     (void)err;
-    for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++) {
-        struct pfx_role_state *state = &hsm->roles[role];
-        if (role == PFX_ROLE_ENCRYPTION)
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        if (!is_due(hsm, order[i], pfx_uptime_ms()))
             continue;
-        if (is_due(state, pfx_uptime_ms()))
-            make_ready(worker, role);
+        make_ready(worker, order[i]);
+        opened = true;
     }
+    if (hsm->roles[PFX_ROLE_USERS].phase == PFX_ROLE_READY)
+        pfx_recovery_keys(hsm);
+    if (opened && hsm->roles[PFX_ROLE_LOG].phase == PFX_ROLE_READY)
+        pfx_hsmlog_settle(hsm);
     return PFX_OK;
 }
 
@@ -333,7 +363,7 @@ bool pfx_roles_due(struct pfx_hsm *hsm)
     if (pthread_rwlock_tryrdlock(&hsm->lock) != 0)
         return false;
     for (enum pfx_role role = PFX_ROLE_USERS; role < PFX_ROLE_COUNT; role++)
-        due = due || is_due(&hsm->roles[role], pfx_uptime_ms());
+        due = due || is_due(hsm, role, pfx_uptime_ms());
     pthread_rwlock_unlock(&hsm->lock);
     return due;
 }

@@ -59,7 +59,7 @@ static pfx_result set_work(struct pfx_worker *worker, struct pfx_op *op, void *c
     struct pfx_bytes spki = pfx_buf_bytes(&hsm->standing_spki[PFX_STANDING_SECRETS]);
     const char *value = pfx_msg_str(secret->task->args, "value");
     struct pfx_standing_key standing;
-    pfx_standing_describe(hsm->policy, PFX_STANDING_SECRETS, &standing);
+    pfx_hsm_standing(hsm, PFX_STANDING_SECRETS, &standing);
     pfx_op_token(op, hsm->roles[PFX_ROLE_SERVICE].token);
     pfx_op_key(op, &standing.id, spki, standing.algorithm);
     PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed;

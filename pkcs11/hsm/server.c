@@ -10,6 +10,7 @@
 #include "api/conf/account.h"
 #include "api/conf/process.h"
 #include "api/wire/conn.h"
+#include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/verbs.h"
 
 #define LINES 64       /* of both sockets */
@@ -166,6 +167,21 @@ static void warn(struct pfx_server *server, const char *text, const struct door 
     pfx_log(PFX_LOG_WARN, "%s: %s (uid %u)", door->path, text, (unsigned)uid);
 }
 
+static const char *door_name(const struct door *door)
+{
+    return door->from == PFX_FROM_ADMIN ? "admin" : "uploader";
+}
+
+static void refuse_line(struct pfx_server *server, const struct door *door,
+                        const struct pfx_peer *peer)
+{
+    const struct pfx_actor actor = {door->actor, peer->pid, peer->uid};
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_result result = pfx_fail(&why, PFX_CLASS_REFUSED, "connect", door_name(door), "permission",
+                                 "This user may not use this socket.");
+    pfx_hsmlog_refused(server->hsm, &actor, door_name(door), result, &why);
+}
+
 static void accept_lines(struct pfx_server *server, const struct door *door)
 {
     for (;;) {
@@ -180,6 +196,8 @@ static void accept_lines(struct pfx_server *server, const struct door *door)
             n += line->door == door;
         bool allowed = pfx_peer_allowed(peer, door->uid, door->gid);
         if (!allowed || n >= LINES_EACH) {
+            if (!allowed)
+                refuse_line(server, door, peer);
             warn(server, allowed ? "too many lines at once" : "refused: not one of those allowed",
                  door, peer->uid);
             pfx_conn_free(conn);
@@ -237,6 +255,7 @@ static pfx_result take_request(struct pfx_server *server, struct line *line,
     task->from = line->door->from;
     task->handler = verb->handler;
     task->exclusive = verb->exclusive;
+    task->name = pair->name;
     task->result = pair->result;
     task->actor = (struct pfx_actor){line->door->actor, peer->pid, peer->uid};
     task->args = PFX_TAKE(args);
@@ -266,6 +285,14 @@ static bool serve(struct pfx_server *server, struct line *line)
         if (!req)
             return pfx_ok(pumped);
         pfx_result taken = take_request(server, line, req, &err);
+        /* Busy isn't a refusal: it is asked again. */
+        if (pfx_failed(taken) && taken.cls != PFX_CLASS_TRANSIENT) {
+            const struct pfx_peer *peer = pfx_conn_peer(line->conn);
+            const struct pfx_actor actor = {line->door->actor, peer->pid, peer->uid};
+            const struct pfx_wire_pair *pair =
+                pfx_wire_find(line->door->wire, pfx_msg_str(req, "verb"));
+            pfx_hsmlog_refused(server->hsm, &actor, pair ? pair->name : "unknown", taken, &err);
+        }
         if (pfx_failed(taken) && !send_end(line, pfx_msg_int(req, "id"), taken, false, &err))
             return false;
     }

@@ -50,7 +50,8 @@ size_t pfx_standing_count(const struct pfx_hsm_policy *policy)
     return PFX_STANDING_CLIENT + policy->n_apps;
 }
 
-static void fill(const struct row *row, const char *name, unsigned generation,
+/* host: of keys that are this host's own; NULL for the others. */
+static void fill(const struct row *row, const char *host, const char *name, unsigned generation,
                  struct pfx_standing_key *key)
 {
     *key = (struct pfx_standing_key){.role = row->role,
@@ -59,23 +60,36 @@ static void fill(const struct row *row, const char *name, unsigned generation,
                                      .optional = row->optional,
                                      .pair = row->pair};
     snprintf(key->name, sizeof key->name, "%s-%u", name, generation);
-    snprintf(key->label, sizeof key->label, "pfx-agent %s", key->name);
+    snprintf(key->label, sizeof key->label, "pfx-agent %s%s%s", host ? host : "", host ? " " : "",
+             key->name);
     snprintf(key->algorithm, sizeof key->algorithm, "%s", row->algorithm);
-    char *text PFX_AUTOFREE =
-        pfx_asprintf("pfx-agent key v1|%s|%s|%u", pfx_key_use_name(row->use), name, generation);
+    char *text PFX_AUTOFREE = pfx_asprintf("pfx-agent key v1|%s|%s%s%s|%u",
+                                           pfx_key_use_name(row->use), host ? host : "",
+                                           host ? "/" : "", name, generation);
     derive(text, &key->id);
 }
 
 void pfx_standing_describe(const struct pfx_hsm_policy *policy, size_t index,
                            struct pfx_standing_key *ret_key)
 {
+    if (pfx_standing_of_log(index)) {
+        pfx_standing_log(policy, index, 1, ret_key);
+        return;
+    }
     if (index < PFX_STANDING_CLIENT) {
-        fill(&rows[index], rows[index].name, 1, ret_key);
+        fill(&rows[index], NULL, rows[index].name, 1, ret_key);
         return;
     }
     char *name PFX_AUTOFREE =
         pfx_asprintf("client-%s", policy->apps[index - PFX_STANDING_CLIENT].name);
-    fill(&rows[PFX_STANDING_CLIENT], name, 1, ret_key);
+    fill(&rows[PFX_STANDING_CLIENT], NULL, name, 1, ret_key);
+}
+
+void pfx_standing_log(const struct pfx_hsm_policy *policy, size_t index, unsigned generation,
+                      struct pfx_standing_key *ret_key)
+{
+    bool anchor = index == PFX_STANDING_ANCHOR_A || index == PFX_STANDING_ANCHOR_B;
+    fill(&rows[index], policy->host_id, rows[index].name, anchor ? 1 : generation, ret_key);
 }
 
 void pfx_standing_encryption(const struct pfx_hsm_policy *policy, unsigned generation,
@@ -88,7 +102,7 @@ void pfx_standing_encryption(const struct pfx_hsm_policy *policy, unsigned gener
                       false,
                       true,
                       pfx_key_type_name(policy->encryption_type)};
-    fill(&row, row.name, generation, ret_key);
+    fill(&row, NULL, row.name, generation, ret_key);
 }
 
 void pfx_user_key_id(const char *host_id, const char *user_id, const char *purpose,

@@ -28,14 +28,22 @@ struct pfx_standing_key {
     bool optional;          /* only where the token can */
     bool pair;              /* has a public half */
     char name[64];          /* "mac-1", "client-main-1" */
-    char label[80];         /* CKA_LABEL */
+    char label[128];        /* CKA_LABEL */
     char algorithm[16];     /* for people */
     struct pfx_key_id id;
 };
+/* The keys of the log role are each host's own: the token may be shared, the log isn't. */
+static inline bool pfx_standing_of_log(size_t index)
+{
+    return index >= PFX_STANDING_LOG && index <= PFX_STANDING_ANCHOR_B;
+}
 /* How many there are under this policy; USAGE when it names more apps than fit. */
 size_t pfx_standing_count(const struct pfx_hsm_policy *policy);
 void pfx_standing_describe(const struct pfx_hsm_policy *policy, size_t index,
                            struct pfx_standing_key *ret_key);
+/* A generation of a key of the log role; the anchors have only the first. */
+void pfx_standing_log(const struct pfx_hsm_policy *policy, size_t index, unsigned generation,
+                      struct pfx_standing_key *ret_key);
 /* A generation of the encryption key. */
 void pfx_standing_encryption(const struct pfx_hsm_policy *policy, unsigned generation,
                              struct pfx_standing_key *ret_key);

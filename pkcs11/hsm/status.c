@@ -9,6 +9,7 @@
 
 #include "api/conf/process.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/pinned.h"
 #include "pkcs11/hsm/secrets.h"
 #include "pkcs11/hsm/verbs.h"
@@ -21,6 +22,24 @@ bool pfx_token_is_softhsm(const struct pfx_token *token)
     const struct pfx_token_facts *facts = pfx_token_facts(token);
     return strncasecmp(facts->manufacturer, "SoftHSM", 7) == 0 ||
            strncasecmp(facts->model, "SoftHSM", 7) == 0;
+}
+
+bool pfx_token_on_disk(const struct pfx_token *token)
+{
+    const struct pfx_token_facts *facts = pfx_token_facts(token);
+    return pfx_token_is_softhsm(token) || strncasecmp(facts->manufacturer, "Mozilla", 7) == 0 ||
+           strncasecmp(facts->model, "NSS", 3) == 0 ||
+           strncasecmp(facts->model, "Soft", 4) == 0; /* opencryptoki's */
+}
+
+const char *pfx_rollback_text(const struct pfx_hsm *hsm, bool *ret_protected)
+{
+    const struct pfx_token *token = hsm->roles[PFX_ROLE_LOG].token;
+    if (!token)
+        return NULL;
+    *ret_protected = !pfx_token_on_disk(token);
+    return *ret_protected ? "rollback protection: by the anchors on the token of the role log"
+                          : "rollback protection: none (token objects lie on this host's disk)";
 }
 
 static bool same_conf(const struct pfx_role_conf *a, const struct pfx_role_conf *b)
@@ -100,6 +119,10 @@ void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const c
         }
     }
     tier_notes(hsm, note, ctx);
+    bool is_protected = true;
+    const char *rollback = pfx_rollback_text(hsm, &is_protected);
+    if (rollback && !is_protected)
+        note(ctx, rollback);
     for (size_t i = 0; i < hsm->policy->n_apps; i++) {
         const struct pfx_app *app = &hsm->apps[i];
         if (!app->pem || app->not_after_ms > pfx_now_ms() + EXPIRY_WARNING_DAYS * DAY_MS)
@@ -213,6 +236,34 @@ static void say_role(const struct pfx_hsm *hsm, enum pfx_role role, struct pfx_t
     say(task, name, value, "bad", pfx_error_line(&state->why, line, sizeof line));
 }
 
+static void say_log(struct pfx_hsm *hsm, struct pfx_task *task)
+{
+    struct pfx_oplog_status status;
+    char value[256], line[640] = "";
+    pfx_oplog_status(hsm->log->writer, &status);
+    if (status.state == PFX_OPLOG_NONE) {
+        say(task, "operation log", "not begun", "warn", "pfx-agent init");
+        return;
+    }
+    if (status.state != PFX_OPLOG_OPEN) {
+        say(task, "operation log",
+            status.state == PFX_OPLOG_REFUSED ? "refused: nothing is done with a key"
+                                              : "closed: nothing is done with a key",
+            "bad", pfx_error_line(&status.why, line, sizeof line));
+        return;
+    }
+    const struct pfx_error *trouble = status.signer_why.cls != PFX_CLASS_OK ? &status.signer_why
+                                      : status.anchor_why.cls != PFX_CLASS_OK
+                                          ? &status.anchor_why
+                                          : NULL;
+    snprintf(value, sizeof value, "%" PRIu64 " entries, %" PRIu64 " under a checkpoint, anchor at %"
+                                  PRIu64 "%s",
+             status.size, status.covered, status.anchor_size,
+             status.attached ? "" : ", not signed at this time");
+    say(task, "operation log", value, trouble || !status.attached ? "warn" : "ok",
+        trouble ? pfx_error_line(trouble, line, sizeof line) : "pfx-agent log status");
+}
+
 static void status_note(void *ctx, const char *text)
 {
     say(ctx, "note", text, "warn", NULL);
@@ -286,6 +337,7 @@ pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struc
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)
         say_role(hsm, role, task);
     say_encryption_key(worker, task);
+    say_log(hsm, task);
     say(task, "user keys", policy->wrapped_keys ? "wrapped" : "token", "ok", NULL);
     say_secrets(hsm, task);
     say_ceiling(hsm, task, "keys", PFX_CEILING_KEYS, policy->per_hour_keys);

@@ -20,6 +20,7 @@ struct pfx_task {
     enum pfx_task_from from;
     pfx_task_handler handler;
     bool exclusive;                       /* opens or closes tokens: hsm->lock for writing */
+    const char *name;                     /* of the verb or job; NULL for its own tasks */
     const struct pfx_wire_schema *result; /* of what it emits */
     struct pfx_actor actor;
     struct pfx_msg *args; /* owned; job body or verb's arguments; may be NULL */

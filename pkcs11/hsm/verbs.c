@@ -7,12 +7,16 @@ const struct pfx_verb pfx_verbs_jobs[] = {
     {"hsm.key_csr", pfx_do_key_csr, false, false},
     {"hsm.build_seal", pfx_do_build_seal, false, false},
     {"hsm.report", pfx_do_report, true, false},
+    {"hsm.log", pfx_do_log, false, false},
     {NULL, NULL, false, false},
 };
 const struct pfx_verb pfx_verbs_admin[] = {
     {"init", pfx_do_init, false, true},
     {"hsm.test", pfx_do_test, false, true},
     {"hsm.status", pfx_do_status, true, false},
+    {"log.status", pfx_do_log_status, true, false},
+    {"log.rotate_key", pfx_do_log_rotate, false, true},
+    {"log.reopen", pfx_do_log_reopen, false, true},
     {"key.list", pfx_do_key_list, false, false},
     {"key.show", pfx_do_key_show, false, false},
     {"key.export_public", pfx_do_key_export, false, false},

@@ -32,5 +32,9 @@ PFX_HANDLER(pfx_do_secret_set); /* secrets.c */
 PFX_HANDLER(pfx_do_secret_status);
 PFX_HANDLER(pfx_do_secret_open);
 PFX_HANDLER(pfx_do_assertion); /* assertion.c */
+PFX_HANDLER(pfx_do_log);       /* log_verbs.c */
+PFX_HANDLER(pfx_do_log_status);
+PFX_HANDLER(pfx_do_log_rotate); /* log_change.c */
+PFX_HANDLER(pfx_do_log_reopen);
 
 #endif

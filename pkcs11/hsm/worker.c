@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/hsmlog.h"
 
 #define URGENT_WAIT_S 2
 
@@ -36,8 +37,12 @@ static void run(struct pfx_worker *worker, struct pfx_task *task, bool urgent)
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_result result;
     if (lock_for(hsm, task, urgent)) {
+        worker->began = false;
         result = task->handler(worker, task, &err);
         pthread_rwlock_unlock(&hsm->lock);
+        /* What became an operation has its entries already. */
+        if (pfx_failed(result) && !worker->began && task->name)
+            pfx_hsmlog_refused(hsm, &task->actor, task->name, result, &err);
     } else {
         result =
             pfx_fail(&err, PFX_CLASS_TRANSIENT, "wait for tokens", "", "",

@@ -1,0 +1,335 @@
+/* log.rotate_key and log.reopen: other keys for the log, and another log after the loss of one. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/conf/process.h"
+#include "pkcs11/hsm/ceremony.h"
+#include "pkcs11/hsm/hsmlog.h"
+#include "pkcs11/hsm/hsmlog_put.h"
+
+#define MOST_SUCCESSORS 9999
+
+struct change {
+    struct pfx_worker *worker;
+    struct pfx_task *task;
+    struct pfx_hsm *hsm;
+};
+
+static void say(struct change *change, const char *kind, const char *fmt, ...) PFX_PRINTF(3, 4);
+static void say(struct change *change, const char *kind, const char *fmt, ...)
+{
+    char text[900];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    struct pfx_msg *item = pfx_task_item(change->task);
+    pfx_msg_set_str(item, "kind", kind);
+    pfx_msg_set_str(item, "text", text);
+    pfx_task_emit(change->task, item);
+}
+
+static void say_keys(struct change *change, const char *origin)
+{
+    const struct pfx_signer *signer = pfx_log_signer_ops(change->hsm->log->signer);
+    for (size_t i = 0; i < signer->n_keys; i++) {
+        char line[PFX_VKEY_LINE_SIZE];
+        struct pfx_msg *item = pfx_task_item(change->task);
+        pfx_msg_set_str(item, "kind", "key");
+        pfx_msg_set_str(item, "vkey", pfx_vkey_line(&signer->keys[i], line));
+        pfx_msg_set_str(item, "origin", origin);
+        pfx_task_emit(change->task, item);
+    }
+}
+
+struct making {
+    struct change *change;
+    struct pfx_standing_key standing;
+    bool found;
+};
+
+static pfx_result make_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                            struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct making *making = ctx;
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    (void)ret_reply;
+    return pfx_ceremony_make(worker, op, &making->standing, &making->found, &key, err);
+}
+
+static pfx_result make(struct change *change, size_t index, unsigned generation, bool early,
+                       struct pfx_error *err)
+{
+    struct making making = {.change = change};
+    struct pfx_op op = {
+        .event = PFX_EVENT_CEREMONY_KEY, .actor = change->task->actor, .early = early};
+    pfx_standing_log(change->hsm->policy, index, generation, &making.standing);
+    snprintf(op.target.name, sizeof op.target.name, "%s", making.standing.name);
+    pfx_op_key(&op, &making.standing.id, (struct pfx_bytes){NULL, 0}, making.standing.algorithm);
+    PFX_TRY(pfx_op_run(change->worker, &op, make_work, &making, NULL, err));
+    say(change, "step", "%s %s", making.standing.name,
+        making.found ? "found, attributes checked" : "made, attributes read back");
+    return PFX_OK;
+}
+
+/* Which keys are in force now isn't known here: the log says so when the role is opened anew. */
+static void role_again(struct pfx_hsm *hsm, const struct pfx_error *why)
+{
+    struct pfx_role_state *state = &hsm->roles[PFX_ROLE_LOG];
+    pfx_hsmlog_detach(hsm);
+    state->phase = PFX_ROLE_LOGGED_IN;
+    state->again = true;
+    state->why = *why;
+}
+
+static pfx_result role_ready(struct change *change, struct pfx_error *err)
+{
+    struct pfx_role_state *state = &change->hsm->roles[PFX_ROLE_LOG];
+    PFX_TRY(pfx_role_check(change->worker, PFX_ROLE_LOG, err));
+    state->opening++; /* workers look for their keys anew */
+    state->phase = PFX_ROLE_READY;
+    state->again = false;
+    pfx_hsmlog_ready(change->hsm, PFX_ROLE_LOG);
+    pfx_hsmlog_settle(change->hsm);
+    return PFX_OK;
+}
+
+/* --- other keys --- */
+
+static pfx_result rotate(struct change *change, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = change->hsm;
+    struct pfx_hsmlog *log = hsm->log;
+    PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_LOG), err));
+    unsigned next = hsm->log_generation + 1;
+    bool ed25519 = hsm->roles[PFX_ROLE_LOG].probe->eddsa;
+    PFX_TRY(make(change, PFX_STANDING_LOG, next, false, err));
+    if (ed25519)
+        PFX_TRY(make(change, PFX_STANDING_LOG_ED25519, next, false, err));
+
+    PFX_CLEANUP(pfx_log_signer_freep) struct pfx_log_signer *fresh = NULL;
+    struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
+    struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
+    pfx_oplog_facts(log->writer, facts);
+    PFX_TRY(pfx_log_signer_new(hsm, facts->origin, next, ed25519, &fresh, err));
+    pfx_journal_rotate(&change->task->actor, pfx_log_signer_ops(fresh), draft);
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_result rotated = pfx_oplog_rotate(log->writer, draft, pfx_log_signer_ops(fresh), &why);
+    if (pfx_failed(rotated)) {
+        role_again(hsm, &why);
+        return pfx_fail(err, rotated.cls, why.op, why.object, why.code, "%s", why.text);
+    }
+    pfx_log_signer_free(log->signer);
+    log->signer = PFX_TAKE(fresh);
+    hsm->log_generation = next;
+    change->worker->began = true;
+    PFX_TRY(role_ready(change, err));
+    say(change, "step",
+        "the log %s is signed by these keys from now on; the checkpoint over the change has both "
+        "signatures",
+        facts->origin);
+    say_keys(change, facts->origin);
+    say(change, "note",
+        "Give the new key lines to the auditors: a copy that is older than the "
+        "change is verified with the old ones, and the change under both.");
+    return PFX_OK;
+}
+
+pfx_result pfx_do_log_rotate(struct pfx_worker *worker, struct pfx_task *task,
+                             struct pfx_error *err)
+{
+    struct change change = {worker, task, worker->hsm};
+    return rotate(&change, err);
+}
+
+/* --- another log --- */
+
+struct predecessor {
+    unsigned number; /* of its origin; 0: not known */
+    bool anchored;
+    uint64_t anchor, size;
+    struct pfx_buf checkpoint; /* its last one, as it stands */
+};
+
+static void predecessor_done(struct predecessor *before)
+{
+    pfx_buf_done(&before->checkpoint);
+}
+
+/* 0: it isn't an origin of this host. */
+static unsigned number_of(const struct pfx_hsm_policy *policy, const char *text,
+                          bool (*is)(const char *text, const char *origin))
+{
+    char origin[PFX_ORIGIN_SIZE];
+    for (unsigned n = 1; n <= MOST_SUCCESSORS; n++) {
+        pfx_hsmlog_origin(policy, n, origin);
+        if (is(text, origin))
+            return n;
+    }
+    return 0;
+}
+
+static bool is_origin(const char *text, const char *origin)
+{
+    return strcmp(text, origin) == 0;
+}
+
+static bool is_anchor(const char *text, const char *origin)
+{
+    return pfx_anchor_names(text, origin, NULL);
+}
+
+/* What the token says of the log that is gone. */
+static pfx_result anchors_of(struct change *change, struct predecessor *before,
+                             struct pfx_error *err)
+{
+    const struct pfx_hsm_policy *policy = change->hsm->policy;
+    char labels[2][65], origin[PFX_ORIGIN_SIZE];
+    PFX_TRY(pfx_anchors_read(change->hsm, labels, err));
+    for (size_t i = 0; i < 2; i++) {
+        unsigned n = labels[i][0] ? number_of(policy, labels[i], is_anchor) : 0;
+        uint64_t size = 0;
+        if (labels[i][0] && n == 0)
+            say(change, "note", "an anchor of another log is overwritten: %s", labels[i]);
+        if (n == 0)
+            continue;
+        pfx_hsmlog_origin(policy, n, origin);
+        if (!pfx_anchor_names(labels[i], origin, &size))
+            continue;
+        if (n > before->number) {
+            before->number = n;
+            before->anchor = 0;
+        }
+        before->anchored = true;
+        if (n == before->number && size > before->anchor)
+            before->anchor = size;
+    }
+    return PFX_OK;
+}
+
+/* What the folder has of it; as much as can be read. */
+static void folder_of(struct change *change, struct predecessor *before)
+{
+    struct pfx_hsm *hsm = change->hsm;
+    PFX_CLEANUP(pfx_logdir_closep) struct pfx_logdir *dir = NULL;
+    struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
+    const struct pfx_checkpoint *parsed = NULL;
+    struct pfx_error why = PFX_ERROR_NONE;
+    struct pfx_oplog_status status;
+    pfx_oplog_facts(hsm->log->writer, facts);
+    pfx_oplog_status(hsm->log->writer, &status);
+    before->size = status.size;
+    if (facts->origin[0])
+        before->number = number_of(hsm->policy, facts->origin, is_origin);
+    pfx_result result = pfx_logdir_open(hsm->policy->log_dir, &dir, &why);
+    if (pfx_ok(result))
+        result = pfx_logdir_refresh(dir, &why);
+    if (pfx_failed(result))
+        return;
+    struct pfx_bytes text = pfx_logdir_checkpoint(dir, &parsed);
+    if (text.len == 0 || !pfx_buf_add(&before->checkpoint, text.data, text.len))
+        return;
+    /* This process has added its own start meanwhile: what was restored is what was signed. */
+    before->size = parsed->size;
+    if (before->number == 0)
+        before->number = number_of(hsm->policy, parsed->origin, is_origin);
+}
+
+static pfx_result needed(struct change *change, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = change->hsm;
+    const struct pfx_role_state *role = &hsm->roles[PFX_ROLE_LOG];
+    struct pfx_error why = PFX_ERROR_NONE;
+    enum pfx_oplog_state state = pfx_oplog_state(hsm->log->writer, &why);
+    if (state == PFX_OPLOG_CLOSED)
+        return pfx_fail(err, why.cls, why.op, why.object, why.code,
+                        "%s A successor wouldn't fare better.", why.text);
+    if (state == PFX_OPLOG_OPEN && role->phase == PFX_ROLE_READY)
+        return pfx_fail(err, PFX_CLASS_USAGE, "log reopen", hsm->policy->log_dir, "",
+                        "The operation log is as it must be: there is no reason for a successor.");
+    if (state == PFX_OPLOG_OPEN && role->token && role->why.cls != PFX_CLASS_INTEGRITY)
+        return pfx_fail(err, PFX_CLASS_USAGE, "log reopen", hsm->policy->log_dir, role->why.code,
+                        "The operation log isn't refused; the role log isn't ready for another "
+                        "reason: %.400s",
+                        role->why.text);
+    return PFX_OK;
+}
+
+static pfx_result keys(struct change *change, bool ed25519, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = change->hsm;
+    unsigned generation;
+    PFX_TRY(pfx_log_generation_free(hsm, &generation, err));
+    PFX_TRY(make(change, PFX_STANDING_LOG, generation, true, err));
+    if (ed25519)
+        PFX_TRY(make(change, PFX_STANDING_LOG_ED25519, generation, true, err));
+    PFX_TRY(make(change, PFX_STANDING_ANCHOR_A, 1, true, err));
+    PFX_TRY(make(change, PFX_STANDING_ANCHOR_B, 1, true, err));
+    hsm->log_generation = generation;
+    return PFX_OK;
+}
+
+static pfx_result reopen(struct change *change, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = change->hsm;
+    struct pfx_hsmlog *log = hsm->log;
+    char origin[PFX_ORIGIN_SIZE], *where PFX_AUTOFREE = NULL;
+    PFX_CLEANUP(predecessor_done)
+    struct predecessor before = {.checkpoint = pfx_buf_make(PFX_SLOT_SIZE)};
+    PFX_TRY(pfx_role_open(hsm, PFX_ROLE_LOG, NULL, err));
+    PFX_TRY(pfx_role_probe(change->worker, PFX_ROLE_LOG, false, &change->task->actor, err));
+    folder_of(change, &before);
+    PFX_TRY(anchors_of(change, &before, err));
+    if (before.number == 0)
+        return pfx_fail(err, PFX_CLASS_USAGE, "log reopen", hsm->policy->log_dir, "",
+                        "There is no log of this host, neither in the folder nor in the token's "
+                        "anchors: pfx-agent init begins the first one.");
+    bool ed25519 = hsm->roles[PFX_ROLE_LOG].probe->eddsa;
+    pfx_hsmlog_detach(hsm);
+    PFX_TRY(keys(change, ed25519, err));
+    if (pfx_hsmlog_state(log) != PFX_OPLOG_NONE) {
+        PFX_TRY(pfx_oplog_set_aside(log->writer, &where, err));
+        say(change, "step", "the old folder is set aside as %s", where);
+    }
+    pfx_hsmlog_origin(hsm->policy, before.number + 1, origin);
+    struct pfx_journal_begin first = {.origin = origin,
+                                      .actor = &change->task->actor,
+                                      .reopened = true,
+                                      .has_anchor = before.anchored,
+                                      .before = pfx_buf_bytes(&before.checkpoint),
+                                      .anchor = before.anchor,
+                                      .restored = before.size};
+    PFX_TRY(pfx_hsmlog_begin(hsm, &first, ed25519, err));
+    change->worker->began = true;
+    PFX_TRY(role_ready(change, err));
+    say(change, "step",
+        "log %s begun: its first entry names the predecessor's last checkpoint (%" PRIu64
+        " entries were here, the anchor says %" PRIu64 ")",
+        origin, before.size, before.anchor);
+    say_keys(change, origin);
+    say(change, "note",
+        "Who may use the admin socket could do this alone: the log and pfx-audit "
+        "call it weak. Keep the old folder for the auditors.");
+    return PFX_OK;
+}
+
+pfx_result pfx_do_log_reopen(struct pfx_worker *worker, struct pfx_task *task,
+                             struct pfx_error *err)
+{
+    struct change change = {worker, task, worker->hsm};
+    struct pfx_hsmlog *log = worker->hsm->log;
+    PFX_TRY(needed(&change, err));
+    pfx_hsmlog_hush(log);
+    log->starting = true;
+    pfx_result result = reopen(&change, err);
+    log->starting = false;
+    /* Their probes were refused for the log's sake. */
+    for (enum pfx_role role = PFX_ROLE_USERS; pfx_ok(result) && role < PFX_ROLE_COUNT; role++)
+        if (worker->hsm->roles[role].phase == PFX_ROLE_LOGGED_IN)
+            worker->hsm->roles[role].again = true;
+    if (pfx_ok(result))
+        PFX_TRY(pfx_roles_ready(worker, task, err));
+    return result;
+}

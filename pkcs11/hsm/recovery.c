@@ -1,0 +1,93 @@
+/* Open intents of an earlier process. */
+#include "pkcs11/hsm/recovery.h"
+
+#include "api/conf/process.h"
+#include "pkcs11/hsm/hsmlog_put.h"
+
+struct pfx_recovery {
+    struct pfx_journal_open *list;
+    size_t n;
+};
+
+struct pfx_recovery *pfx_recovery_new(void)
+{
+    return pfx_alloc(sizeof(struct pfx_recovery));
+}
+
+void pfx_recovery_free(struct pfx_recovery *recovery)
+{
+    if (!recovery)
+        return;
+    free(recovery->list);
+    free(recovery);
+}
+
+static pfx_result collect(void *ctx, uint64_t seq, const struct pfx_entry *intent,
+                          struct pfx_error *err)
+{
+    struct pfx_recovery *recovery = ctx;
+    (void)err;
+    recovery->list = pfx_grow(recovery->list, recovery->n + 1, sizeof *recovery->list);
+    pfx_journal_open_read(seq, intent, &recovery->list[recovery->n++]);
+    return PFX_OK;
+}
+
+pfx_result pfx_recovery_results(struct pfx_hsmlog *log, struct pfx_error *err)
+{
+    struct pfx_recovery *recovery = log->recovery;
+    struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
+    uint64_t seq = 0;
+    PFX_TRY(pfx_oplog_dangling(log->writer, collect, recovery, err));
+    if (recovery->n == 0)
+        return PFX_OK;
+    for (size_t i = 0; i < recovery->n; i++) {
+        pfx_journal_unknown(&recovery->list[i], draft);
+        PFX_TRY(pfx_hsmlog_put(log, draft, PFX_ROOM_RESERVED, PFX_UNTIL_APPENDED, &seq, err));
+    }
+    PFX_TRY(pfx_oplog_wait(log->writer, seq, PFX_UNTIL_SYNCED, err));
+    pfx_log(PFX_LOG_WARN,
+            "operation log: pfx-hsm ended in the middle of %zu operations; their outcome is noted "
+            "as unknown",
+            recovery->n);
+    return PFX_OK;
+}
+
+/* False: the token couldn't be asked. */
+static bool look(struct pfx_hsm *hsm, const struct pfx_journal_open *open, const char **ret_found)
+{
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_result result =
+        pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, &why);
+    if (pfx_ok(result))
+        result = pfx_key_find(session, PFX_USE_USER, &open->id, true, (struct pfx_bytes){NULL, 0},
+                              &key, &why);
+    if (result.cls == PFX_CLASS_DEVICE || result.cls == PFX_CLASS_TRANSIENT)
+        return false;
+    if (pfx_failed(result))
+        pfx_log_error(&why, "a user key that an earlier pfx-hsm began to make isn't as it must be");
+    /* Half a pair, or several: something is there, and it can't be said what. */
+    *ret_found = pfx_failed(result) ? "unknown" : key ? "key" : "nothing";
+    return true;
+}
+
+void pfx_recovery_keys(struct pfx_hsm *hsm)
+{
+    struct pfx_recovery *recovery = hsm->log->recovery;
+    size_t left = 0;
+    for (size_t i = 0; i < recovery->n; i++) {
+        const struct pfx_journal_open open = recovery->list[i];
+        const char *found = NULL;
+        if (!open.makes_key)
+            continue;
+        if (!look(hsm, &open, &found)) {
+            recovery->list[left++] = open;
+            continue;
+        }
+        struct pfx_draft *draft = pfx_alloc(sizeof *draft);
+        pfx_journal_key_recovered(&open, found, draft);
+        pfx_hsmlog_note(hsm->log, draft);
+    }
+    recovery->n = left;
+}
