@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/note.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -177,6 +178,8 @@ pfx_result pfx_after_status(struct pfx_agent *agent, struct pfx_enrolment *e, co
     if (status != PFX_CA_ENDED || natural || over || e->revoked_at) {
         if (same)
             return PFX_OK;
+        if (over && status == PFX_CA_ENDED && !natural)
+            PFX_TRY(pfx_note_order_over(agent->store, e, word, now_ms, err));
         if (over || natural)
             PFX_TRY(pfx_note(agent->store, now_ms, e->id, e->user, err, "order %lld is %.64s",
                              (long long)e->order_id, word));
@@ -184,6 +187,7 @@ pfx_result pfx_after_status(struct pfx_agent *agent, struct pfx_enrolment *e, co
                            "UPDATE enrolment SET ca_status = ? WHERE id = ?",
                            PFX_PARAMS(P_TEXT(word), P_INT(e->id)));
     }
+    PFX_TRY(pfx_note_order_over(agent->store, e, word, now_ms, err));
     return e->at == PFX_ACTIVE ? on_delivered(agent, e, word, now_ms, err)
                                : on_the_way(agent, e, word, now_ms, err);
 }
@@ -304,6 +308,9 @@ pfx_result pfx_after_revoked(struct pfx_agent *agent, const struct pfx_answer *a
                                    err));
     if (e.id == 0)
         return PFX_OK;
+    if (cls != PFX_CLASS_OK && cls != PFX_CLASS_LOST)
+        PFX_TRY(pfx_note_order_failed(agent->store, &e, "order.revoked", &answer->fail,
+                                      answer->now_ms, err));
     bool pending = cls == PFX_CLASS_OK && pfx_msg_bool(answer->body, "pending");
     const char *said = pending                 ? "it waits for an approval in the CA's account"
                        : cls == PFX_CLASS_OK   ? "the CA accepted it"

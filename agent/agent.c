@@ -5,6 +5,8 @@
 #include <sys/random.h>
 
 #include "agent/counter.h"
+#include "agent/note.h"
+#include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/pass.h"
 #include "agent/removal.h"
@@ -14,6 +16,7 @@
 pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err)
 {
     int64_t orders, uploads;
+    PFX_TRY(pfx_user_hash_all(agent->store, err));
     PFX_TRY(pfx_pass_rules(agent, err));
     PFX_TRY(pfx_counter_forget(agent, err));
     PFX_TRY(pfx_removal_heal(agent, pfx_now_ms(), err));
@@ -25,7 +28,7 @@ pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err)
 }
 
 pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads, bool paused,
-                           int64_t now_ms, struct pfx_error *err)
+                           uid_t uid, int64_t now_ms, struct pfx_error *err)
 {
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
@@ -36,6 +39,7 @@ pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads, b
     PFX_TRY(pfx_note(agent->store, now_ms, 0, NULL, err, "an operator %s %s%s%s",
                      paused ? "pauses" : "resumes", orders ? "orders" : "",
                      orders && uploads ? " and " : "", uploads ? "uploads" : ""));
+    PFX_TRY(pfx_note_command(agent->store, uid, paused ? "pause" : "resume", 0, NULL, now_ms, err));
     PFX_TRY(pfx_tx_commit(&tx, err));
     agent->no_orders = orders ? paused : agent->no_orders;
     agent->no_uploads = uploads ? paused : agent->no_uploads;
@@ -72,6 +76,7 @@ void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
     struct pfx_error later = PFX_ERROR_NONE;
+    pfx_notes_tick(agent, now_ms);
     pfx_result r = pfx_pass_tick(agent, now_ms, &err);
     /* A pass that can't end must not keep the orders from being asked for. */
     pfx_result orders = orders_tick(agent, now_ms, &later);

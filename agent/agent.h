@@ -2,6 +2,8 @@
 #ifndef PFX_AGENT_AGENT_H
 #define PFX_AGENT_AGENT_H
 
+#include <sys/types.h>
+
 #include "agent/name.h"
 #include "agent/store.h"
 #include "api/conf/agent_conf.h"
@@ -12,6 +14,18 @@ struct pfx_desk;    /* the arms' sockets: desk.h */
 struct pfx_counter; /* the CLI's socket: counter.h */
 struct pfx_run;     /* the run that an operator watches: run.h */
 struct pfx_sweep;   /* where an evaluation stands: pass.h */
+
+/* How far it is with the notes for the operation log: notes_queue.h. */
+struct pfx_notes_state {
+    bool known;        /* pfx-hsm has said which number is its last */
+    bool told;         /* that they were numbered anew, and none was taken since */
+    int64_t most;      /* of one job; 0: as many as there may be */
+    int64_t failures;  /* of pfx-hsm, in a row */
+    bool started;      /* agentd.start is written */
+    int64_t start_ms, next_uptime, hour_uptime;
+    unsigned refusals; /* noted in this hour */
+    int64_t untold;    /* refusals over the limit */
+};
 
 struct pfx_agent {
     const struct pfx_agent_conf *conf;
@@ -28,14 +42,17 @@ struct pfx_agent {
     int64_t pass_again_uptime;    /* the end of the pass failed: not before then */
     unsigned pass_failures;       /* in a row */
     bool checkpoint;         /* a parcel was erased: empty the log */
+    struct pfx_notes_state notes;
     char store_trouble[800]; /* the last write that failed; "" once one went well again */
     int64_t store_changes;   /* rows changed until then */
 };
 
 /* Reads what is kept in the store into the fields above. */
 PFX_MUST_USE pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err);
+/* uid: whose command it is. */
 PFX_MUST_USE pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads,
-                                        bool paused, int64_t now_ms, struct pfx_error *err);
+                                        bool paused, uid_t uid, int64_t now_ms,
+                                        struct pfx_error *err);
 /* Everything that is due by the clock: passes, polls. Failures are logged and tried again. */
 void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms);
 /* Remembers what a transaction came to: a failure is logged once, and is over when something could

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "agent/note.h"
 #include "agent/timing.h"
 #include "crypto/cert.h"
 
@@ -44,6 +45,8 @@ static pfx_result keep_certificate(struct taking *t, const struct pfx_cert_facts
     hex[n] = '\0';
     char *record PFX_AUTOFREE = pfx_asprintf("%s-%s", hex, facts->thumbprint);
     snprintf(t->note, t->size, "certificate %s", facts->thumbprint);
+    PFX_TRY(pfx_note_certificate(t->agent->store, t->e, pfx_msg_blob(t->body, "leaf"),
+                                 facts->thumbprint, t->now_ms, err));
     return pfx_db_exec(t->agent->store->db, err, NULL,
                        "UPDATE enrolment SET cert = ?, chain = ?, thumbprint = ?, starts = ?,"
                        " expires = ?, record_id = ? WHERE id = ?",

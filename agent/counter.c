@@ -3,6 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/note.h"
+#include "agent/notes_queue.h"
 #include "agent/run.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -22,22 +24,23 @@ struct pfx_counter {
 
 /* Nothing is permitted unless a row says so. */
 const struct pfx_verb pfx_verbs[] = {
-    {"run", PFX_ASKER_OPERATOR, pfx_verb_run},
-    {"status", PFX_ASKER_AUDITOR, pfx_verb_status},
-    {"enrolment.list", PFX_ASKER_AUDITOR, pfx_verb_list},
-    {"enrolment.show", PFX_ASKER_AUDITOR, pfx_verb_show},
-    {"enrolment.cancel", PFX_ASKER_OPERATOR, pfx_verb_cancel},
-    {"enrolment.retry", PFX_ASKER_OPERATOR, pfx_verb_retry},
-    {"enrolment.release", PFX_ASKER_OPERATOR, pfx_verb_release},
-    {"enrolment.resend", PFX_ASKER_OPERATOR, pfx_verb_resend},
-    {"enrolment.revoke", PFX_ASKER_OPERATOR, pfx_verb_revoke},
-    {"record.list", PFX_ASKER_AUDITOR, pfx_verb_records},
-    {"record.remove", PFX_ASKER_OPERATOR, pfx_verb_remove},
-    {"setup.digicert", PFX_ASKER_OPERATOR, pfx_verb_setup},
-    {"setup.entra", PFX_ASKER_OPERATOR, pfx_verb_setup},
-    {"pause", PFX_ASKER_OPERATOR, pfx_verb_pause},
-    {"resume", PFX_ASKER_OPERATOR, pfx_verb_resume},
-    {NULL, PFX_ASKER_NOBODY, NULL},
+    {"run", PFX_ASKER_OPERATOR, true, pfx_verb_run},
+    {"status", PFX_ASKER_AUDITOR, false, pfx_verb_status},
+    {"enrolment.list", PFX_ASKER_AUDITOR, false, pfx_verb_list},
+    {"enrolment.show", PFX_ASKER_AUDITOR, false, pfx_verb_show},
+    {"enrolment.cancel", PFX_ASKER_OPERATOR, true, pfx_verb_cancel},
+    {"enrolment.retry", PFX_ASKER_OPERATOR, true, pfx_verb_retry},
+    {"enrolment.release", PFX_ASKER_OPERATOR, true, pfx_verb_release},
+    {"enrolment.resend", PFX_ASKER_OPERATOR, true, pfx_verb_resend},
+    {"enrolment.revoke", PFX_ASKER_OPERATOR, true, pfx_verb_revoke},
+    {"record.list", PFX_ASKER_AUDITOR, false, pfx_verb_records},
+    {"record.remove", PFX_ASKER_OPERATOR, true, pfx_verb_remove},
+    {"setup.digicert", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
+    {"setup.entra", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
+    {"pause", PFX_ASKER_OPERATOR, true, pfx_verb_pause},
+    {"resume", PFX_ASKER_OPERATOR, true, pfx_verb_resume},
+    {"log.names", PFX_ASKER_OPERATOR, true, pfx_verb_log_names},
+    {NULL, PFX_ASKER_NOBODY, false, NULL},
 };
 
 static const struct pfx_wire_schema *const requests[] = {&pfx_s_req};
@@ -77,6 +80,7 @@ static void forget_request(struct pfx_asker *asker)
     asker->verb = NULL;
     asker->pair = NULL;
     asker->step = NULL;
+    asker->noted = false;
     asker->heard_uptime = pfx_uptime_ms();
 }
 
@@ -153,8 +157,56 @@ void pfx_asker_end(struct pfx_asker *asker, int exit, const struct pfx_error *er
     send_to(asker, end);
 }
 
+uid_t pfx_asker_uid(const struct pfx_asker *asker)
+{
+    return pfx_conn_peer(asker->conn)->uid;
+}
+
+pfx_result pfx_asker_note(struct pfx_asker *asker, int64_t enrolment, const struct pfx_error *fail,
+                          int64_t now_ms, struct pfx_error *err)
+{
+    asker->noted = true;
+    return pfx_note_command(asker->agent->store, pfx_asker_uid(asker), asker->verb->name, enrolment,
+                            fail, now_ms, err);
+}
+
+pfx_result pfx_asker_noted(struct pfx_asker *asker, int64_t now_ms, struct pfx_error *err)
+{
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    PFX_TRY(pfx_tx_begin(&tx, asker->agent->store->db, err));
+    PFX_TRY(pfx_asker_note(asker, 0, NULL, now_ms, err));
+    return pfx_tx_commit(&tx, err);
+}
+
+static pfx_result write_no(struct pfx_asker *asker, const struct pfx_error *fail,
+                           struct pfx_error *err)
+{
+    struct pfx_store *store = asker->agent->store;
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    int64_t now_ms = pfx_now_ms();
+    PFX_TRY(pfx_tx_begin(&tx, store->db, err));
+    if (asker->role < asker->verb->least)
+        PFX_TRY(pfx_note_refused(store, pfx_asker_uid(asker), asker->verb->name, now_ms, err));
+    else
+        PFX_TRY(pfx_asker_note(asker, asker->select.enrolment, fail, now_ms, err));
+    return pfx_tx_commit(&tx, err);
+}
+
+/* Once for each request; of one that was done in part, that part is noted. */
+static void note_no(struct pfx_asker *asker, const struct pfx_error *fail)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    const struct pfx_verb *verb = asker->verb;
+    if (asker->noted || !verb || !verb->name || (asker->role >= verb->least && !verb->noted))
+        return;
+    asker->noted = true;
+    if (pfx_notes_may_refuse(asker->agent))
+        pfx_agent_store_result(asker->agent, write_no(asker, fail, &err), &err);
+}
+
 void pfx_asker_fail(struct pfx_asker *asker, const struct pfx_error *err)
 {
+    note_no(asker, err);
     pfx_asker_end(asker, pfx_class_exit(err->cls), err);
 }
 
@@ -288,7 +340,7 @@ struct pfx_asker *pfx_counter_waiting(struct pfx_counter *counter, int64_t job)
     return NULL;
 }
 
-size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds)
+size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds, bool *ret_busy)
 {
     size_t n = 0;
     fds[n++] = (struct pollfd){.fd = counter->listen, .events = POLLIN};
@@ -297,6 +349,8 @@ size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds)
         if (!asker->conn)
             continue;
         short events = pfx_conn_events(asker->conn);
+        if (!(events & POLLIN) && !asker->request)
+            *ret_busy = true;
         /* More to say and room for it: don't sleep. */
         if (asker->step && pfx_conn_queued(asker->conn) < ROOM)
             events |= POLLOUT;

@@ -19,6 +19,7 @@ struct pfx_asker;
 struct pfx_verb {
     const char *name;
     enum pfx_asker_role least;
+    bool noted; /* it changes something: a note for the operation log says who asked */
     /* Begins the answer. A verb that can't end at once sets asker->step. */
     void (*start)(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
                   int64_t now_ms);
@@ -52,8 +53,9 @@ struct pfx_asker {
     int64_t job;             /* waits for this one's answer; 0: for none */
     int64_t job_uptime;      /* since then */
     struct pfx_msg *answer;  /* to be told on; NULL: none */
-    int64_t heard_uptime; /* last request or progress of the reader */
-    size_t queued;        /* then */
+    bool noted;              /* the operation log will tell of the request */
+    int64_t heard_uptime;    /* last request or progress of the reader */
+    size_t queued;           /* then */
 };
 /* An empty body of the verb's items. */
 struct pfx_msg *pfx_asker_body(const struct pfx_asker *asker);
@@ -62,6 +64,16 @@ void pfx_asker_item(struct pfx_asker *asker, struct pfx_msg *body); /* frees bod
 void pfx_asker_end(struct pfx_asker *asker, int exit, const struct pfx_error *err);
 /* The same with the class's exit code. */
 void pfx_asker_fail(struct pfx_asker *asker, const struct pfx_error *err);
+
+/* What was asked for is done: a note of it for the operation log, in the transaction of that.
+ * enrolment 0: none. fail: why it isn't done, or NULL. */
+PFX_MUST_USE pfx_result pfx_asker_note(struct pfx_asker *asker, int64_t enrolment,
+                                       const struct pfx_error *fail, int64_t now_ms,
+                                       struct pfx_error *err);
+/* The same in a transaction of its own, for what the store has no part in. */
+PFX_MUST_USE pfx_result pfx_asker_noted(struct pfx_asker *asker, int64_t now_ms,
+                                        struct pfx_error *err);
+uid_t pfx_asker_uid(const struct pfx_asker *asker);
 
 /* A job of a request of the CLI was answered: whoever waits for it is told; where nobody does any
  * more, that is all. In the transaction of the answer. */
@@ -80,7 +92,9 @@ void pfx_asker_forget_job(struct pfx_asker *asker);
 PFX_MUST_USE pfx_result pfx_counter_open(struct pfx_agent *agent, gid_t operators, gid_t auditors,
                                          struct pfx_counter **ret_counter, struct pfx_error *err);
 void pfx_counter_close(struct pfx_counter *counter);
-size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds);
+/* Returns how many were filled. Sets *ret_busy where a request waits that was read already (don't
+ * sleep), and else leaves it alone. */
+size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds, bool *ret_busy);
 void pfx_counter_step(struct pfx_counter *counter, int64_t now_ms);
 
 /* The verbs' beginnings, by file. */
@@ -96,6 +110,7 @@ void pfx_verb_revoke(struct pfx_agent *, struct pfx_asker *, const struct pfx_ms
 void pfx_verb_records(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_remove(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_setup(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_log_names(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_pause(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_resume(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 

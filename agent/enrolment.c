@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "agent/note.h"
 #include "agent/outbox.h"
 
 #define COLUMN(name) #name ","
@@ -88,7 +89,10 @@ static void replace(char **text, const char *with)
 pfx_result pfx_enrolment_failed(struct pfx_store *store, struct pfx_enrolment *e,
                                 const struct pfx_error *fail, struct pfx_error *err)
 {
+    e->failing = true;
     replace(&e->fail_class, pfx_class_name(fail->cls));
+    replace(&e->fail_op, fail->op);
+    replace(&e->fail_code, fail->code);
     replace(&e->fail_text, fail->text);
     e->fail_n++;
     return pfx_db_exec(store->db, err, NULL,
@@ -102,6 +106,7 @@ pfx_result pfx_enrolment_failed(struct pfx_store *store, struct pfx_enrolment *e
 static pfx_result clear_failure(struct pfx_store *store, struct pfx_enrolment *e,
                                 struct pfx_error *err)
 {
+    e->failing = false;
     replace(&e->fail_class, NULL);
     replace(&e->fail_text, NULL);
     e->fail_n = 0;
@@ -137,6 +142,7 @@ pfx_result pfx_enrolment_move(struct pfx_store *store, struct pfx_enrolment *e, 
                         PFX_PARAMS(P_INT(e->id))));
     PFX_TRY(pfx_note(store, now_ms, e->id, e->user, err, "%s -> %s%s%s", pfx_state_name(e->at),
                      pfx_state_name(to), note && *note ? ": " : "", note ? note : ""));
+    PFX_TRY(pfx_note_moved(store, e, to, now_ms, err));
     e->ver++;
     e->at = to;
     e->changed_at = now_ms;

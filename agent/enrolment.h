@@ -36,6 +36,7 @@ struct pfx_enrolment {
     PFX_ENROLMENT_FACTS(PFX_AS_INT, PFX_AS_TEXT, PFX_AS_BLOB)
     PFX_ENROLMENT_MATERIAL(PFX_AS_INT, PFX_AS_TEXT, PFX_AS_BLOB)
     enum pfx_state at; /* state as a word of the flow */
+    bool failing;      /* since this was loaded: fail_class, fail_op and fail_code are of now */
 };
 void pfx_enrolment_done(struct pfx_enrolment *e);
 #define PFX_AUTOENROLMENT __attribute__((cleanup(pfx_enrolment_done)))

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/note.h"
+#include "agent/notes_queue.h"
 #include "agent/payload.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -102,6 +104,19 @@ static pfx_result next_out(struct pfx_store *store, const char *role, int64_t af
     return id ? pfx_outbox_load(store, id, ret_job, err) : PFX_OK;
 }
 
+static pfx_result note_lost(struct pfx_agent *agent, const struct pfx_job_row *job, int64_t now_ms,
+                            struct pfx_error *err)
+{
+    struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+    struct pfx_error lost = PFX_ERROR_NONE;
+    pfx_result r = pfx_fail(&lost, PFX_CLASS_LOST, "order", "", "uploader-gone",
+                            "the process that had it is gone");
+    (void)r;
+    PFX_TRY(pfx_enrolment_load(agent->store, job->enrolment, &e, err));
+    return e.id ? pfx_note_order_failed(agent->store, &e, "order.lost", &lost, now_ms, err)
+                : PFX_OK;
+}
+
 static pfx_result take_back(struct pfx_agent *agent, const struct pfx_job_row *job,
                             bool same_process, int64_t now_ms, struct pfx_error *err)
 {
@@ -119,6 +134,8 @@ static pfx_result take_back(struct pfx_agent *agent, const struct pfx_job_row *j
         PFX_TRY(pfx_note(agent->store, now_ms, job->enrolment, NULL, err, "%s %s: %s", job->kind,
                          same_process ? "never arrived" : "was given to a process that is gone",
                          settles ? "looking first whether it was done" : "given out again"));
+    if (settles && strcmp(kind, "up.order_settle") == 0)
+        PFX_TRY(note_lost(agent, job, now_ms, err));
     return pfx_outbox_again(agent->store, job, kind, at, NULL, err);
 }
 
@@ -142,8 +159,10 @@ pfx_result pfx_handout_hello(struct pfx_agent *agent, bool hsm, const struct pfx
         else
             PFX_TRY(take_back(agent, &job, same, now_ms, err));
     }
-    if (hsm)
+    if (hsm) {
+        pfx_notes_hello(agent);
         PFX_TRY(pfx_outbox_add(agent->store, "hsm", NULL, "hsm.report", "{}", now_ms, now_ms, err));
+    }
     return pfx_tx_commit(&tx, err);
 }
 
@@ -205,15 +224,23 @@ static pfx_result take_batch(struct pfx_agent *agent, const struct pfx_arm_id *i
     struct pfx_tx tx PFX_AUTOTX = {0};
     int64_t time = INT64_MIN, last = 0;
     bool begun = false;
-    while (parcels->n < BATCH && (int64_t)parcels->n < most) {
+    /* Notes for the operation log wait behind nobody: thousands of keys may be due before them. */
+    bool first = strcmp(id->role, pfx_outbox_arm("hsm.log")) == 0;
+    for (; parcels->n < BATCH && (int64_t)parcels->n < most; first = false) {
         struct pfx_job_row job PFX_AUTOJOB = {0};
         struct pfx_msg *msg = NULL;
-        PFX_TRY(pfx_outbox_due(agent->store, id->role, now_ms, agent->no_orders, agent->no_uploads,
-                               time, last, &job, err));
-        if (job.id == 0)
-            break;
-        time = job.not_before;
-        last = job.id;
+        if (first) {
+            PFX_TRY(pfx_outbox_notes(agent->store, now_ms, &job, err));
+            if (job.id == 0)
+                continue;
+        } else {
+            PFX_TRY(pfx_outbox_due(agent->store, id->role, now_ms, agent->no_orders,
+                                   agent->no_uploads, time, last, &job, err));
+            if (job.id == 0)
+                break;
+            time = job.not_before;
+            last = job.id;
+        }
         int row = kind_row(job.kind);
         if (row >= 0 && !(id->kinds & (UINT32_C(1) << row)))
             continue; /* an arm of another release may know less */

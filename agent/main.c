@@ -10,6 +10,7 @@
 
 #include "agent/counter.h"
 #include "agent/desk.h"
+#include "agent/notes_queue.h"
 #include "agent/outbox.h"
 #include "agent/pass.h"
 #include "agent/run.h"
@@ -187,6 +188,7 @@ static pfx_result set_up(struct daemon *d, const struct options *o, struct pfx_e
 static void tear_down(struct daemon *d)
 {
     pfx_counter_close(d->agent.counter);
+    pfx_notes_stop(&d->agent, pfx_now_ms());
     pfx_desk_close(d->agent.desk);
     pfx_children_stop(d->children);
     pfx_store_close(d->agent.store);
@@ -226,7 +228,7 @@ static void serve(struct daemon *d)
         size_t n = 0;
         fds[n++] = (struct pollfd){.fd = d->signals, .events = POLLIN};
         n += pfx_desk_prepare(d->agent.desk, fds + n, &busy);
-        n += pfx_counter_prepare(d->agent.counter, fds + n);
+        n += pfx_counter_prepare(d->agent.counter, fds + n, &busy);
         int64_t wait = busy || pfx_run_busy(&d->agent) || pfx_pass_busy(&d->agent)
                            ? 0
                             : until_next(d, pfx_now_ms());
@@ -269,6 +271,7 @@ int main(int argc, char **argv)
     }
     pfx_log(PFX_LOG_INFO, "pfx-agentd %s is ready: %zu rules, state in %s", PFX_VERSION,
             d.conf->n_rules, d.conf->state_dir);
+    pfx_notes_start(&d.agent, pfx_now_ms());
     serve(&d);
     pfx_log(PFX_LOG_INFO, "pfx-agentd ends");
     tear_down(&d);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/after.h"
+#include "agent/note.h"
 #include "agent/steps.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -143,6 +144,7 @@ static pfx_result apply_status(struct pfx_agent *agent, struct pfx_enrolment *e,
                  "the CA ended order %lld (%s); ask there why. A new one is placed by a later pass",
                  (long long)e->order_id, word);
     (void)r;
+    PFX_TRY(pfx_note_order_over(agent->store, e, word, now_ms, err));
     PFX_TRY(pfx_enrolment_failed(agent->store, e, &ended, err));
     return pfx_enrolment_move(agent->store, e, PFX_ENDED, NULL, now_ms, now_ms, note, err);
 }
@@ -246,10 +248,13 @@ pfx_result pfx_orders_answer(struct pfx_agent *agent, const struct pfx_answer *a
         /* Elsewhere it would stand in the place of what the enrolment is held for. */
         if (e->at == PFX_ORDERED)
             PFX_TRY(pfx_enrolment_failed(agent->store, e, &answer->fail, err));
-        if (cancel)
+        if (cancel) {
+            PFX_TRY(pfx_note_order_failed(agent->store, e, "order.cancelled", &answer->fail,
+                                          answer->now_ms, err));
             PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                                 "UPDATE enrolment SET cancel_at = NULL WHERE id = ?",
                                 PFX_PARAMS(P_INT(e->id))));
+        }
         return pfx_note(agent->store, answer->now_ms, e->id, e->user, err, "%s: %s", kind,
                         pfx_error_line(&answer->fail, line, sizeof(line)));
     }

@@ -80,17 +80,35 @@ static void read_job(sqlite3_stmt *stmt, struct pfx_job_row *job)
     job->tries = sqlite3_column_int64(stmt, 11);
 }
 
+static pfx_result read_one(struct pfx_db *db, sqlite3_stmt *stmt, struct pfx_job_row *ret_job,
+                           struct pfx_error *err)
+{
+    bool row;
+    PFX_TRY(pfx_db_next(db, stmt, &row, err));
+    if (row)
+        read_job(stmt, ret_job);
+    return PFX_OK;
+}
+
 pfx_result pfx_outbox_load(struct pfx_store *store, int64_t id, struct pfx_job_row *ret_job,
                            struct pfx_error *err)
 {
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
-    bool row;
     memset(ret_job, 0, sizeof(*ret_job));
     PFX_TRY(pfx_db_select(store->db, err, &stmt, JOB "WHERE id = ?", PFX_PARAMS(P_INT(id))));
-    PFX_TRY(pfx_db_next(store->db, stmt, &row, err));
-    if (row)
-        read_job(stmt, ret_job);
-    return PFX_OK;
+    return read_one(store->db, stmt, ret_job, err);
+}
+
+pfx_result pfx_outbox_notes(struct pfx_store *store, int64_t now_ms, struct pfx_job_row *ret_job,
+                            struct pfx_error *err)
+{
+    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+    memset(ret_job, 0, sizeof(*ret_job));
+    PFX_TRY(pfx_db_select(store->db, err, &stmt,
+                          JOB "WHERE scope = 'log' AND kind = 'hsm.log' AND sent_at IS NULL"
+                              " AND not_before <= ?",
+                          PFX_PARAMS(P_INT(now_ms))));
+    return read_one(store->db, stmt, ret_job, err);
 }
 
 pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm, int64_t now_ms, bool no_orders,
@@ -98,7 +116,6 @@ pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm, int64_t now_
                           struct pfx_job_row *ret_job, struct pfx_error *err)
 {
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
-    bool row;
     memset(ret_job, 0, sizeof(*ret_job));
     PFX_TRY(pfx_db_select(store->db, err, &stmt,
                           JOB "WHERE arm = ?1 AND sent_at IS NULL AND not_before <= ?2"
@@ -107,10 +124,7 @@ pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm, int64_t now_
                               " ORDER BY not_before, id LIMIT 1",
                           PFX_PARAMS(P_TEXT(arm), P_INT(now_ms), P_INT(no_orders),
                                      P_INT(no_uploads), P_INT(after_time), P_INT(after_id))));
-    PFX_TRY(pfx_db_next(store->db, stmt, &row, err));
-    if (row)
-        read_job(stmt, ret_job);
-    return PFX_OK;
+    return read_one(store->db, stmt, ret_job, err);
 }
 
 pfx_result pfx_outbox_send(struct pfx_store *store, struct pfx_job_row *job,
@@ -163,7 +177,7 @@ pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t no
                       " WHERE CASE WHEN ?1 IS NULL"
                       "  THEN kind NOT IN ('up.order_changes', 'up.order_validation')"
                       "  ELSE arm = ?1 END"
-                      " AND (sent_at IS NOT NULL OR (" NOT_PAUSED "))",
+                      " AND kind <> 'hsm.log' AND (sent_at IS NOT NULL OR (" NOT_PAUSED "))",
                       PFX_PARAMS(P_TEXT(arm), P_INT(now_ms), P_INT(no_orders), P_INT(no_uploads))));
     PFX_TRY(pfx_db_next(store->db, stmt, &row, err));
     ret_counts->out = sqlite3_column_int64(stmt, 0);

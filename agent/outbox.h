@@ -51,6 +51,9 @@ PFX_MUST_USE pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm,
                                        bool no_orders, bool no_uploads, int64_t after_time,
                                        int64_t after_id, struct pfx_job_row *ret_job,
                                        struct pfx_error *err);
+/* The job with the notes for the operation log, if it is due. */
+PFX_MUST_USE pfx_result pfx_outbox_notes(struct pfx_store *store, int64_t now_ms,
+                                         struct pfx_job_row *ret_job, struct pfx_error *err);
 /* Commits to handing it out: time, a fresh lease, whose process. */
 PFX_MUST_USE pfx_result pfx_outbox_send(struct pfx_store *store, struct pfx_job_row *job,
                                         const char *incarnation, int64_t now_ms,
@@ -70,7 +73,7 @@ struct pfx_outbox_counts {
 };
 /* arm NULL: both, but for what pending orders are asked for by the clock, again and again: it would
  * keep a run from its end, which knows by itself whether it needs a poll. Paused kinds count as
- * neither. */
+ * neither, and notes for the operation log not at all: nobody waits for those. */
 PFX_MUST_USE pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t now_ms,
                                          bool no_orders, bool no_uploads,
                                          struct pfx_outbox_counts *ret_counts,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/timing.h"
 #include "agent/user.h"
@@ -234,12 +235,18 @@ static pfx_result order_changes(struct build *b, struct pfx_error *err)
     return gap ? pfx_orders_list(b->agent, b->now_ms, err) : PFX_OK;
 }
 
+static pfx_result log_notes(struct build *b, struct pfx_error *err)
+{
+    return pfx_notes_fill(b->agent, b->body, err);
+}
+
 static const struct builder {
     const char *kind;
     pfx_result (*fn)(struct build *b, struct pfx_error *err);
 } builders[] = {
     {"hsm.key_csr", key_csr},
     {"hsm.build_seal", build_seal},
+    {"hsm.log", log_notes},
     {"up.order", order},
     {"up.order_settle", order_settle},
     {"up.order_info", order_id},

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "agent/note.h"
 #include "agent/timing.h"
 
 #define SCOPE "remove/"
@@ -66,6 +67,7 @@ static pfx_result gone(struct pfx_agent *agent, const struct pfx_answer *answer,
                         "UPDATE removal SET gone_at = ?1, tried_at = ?1, tries = tries + 1,"
                         " fail_text = NULL WHERE record_id = ?2",
                         PFX_PARAMS(P_INT(answer->now_ms), P_TEXT(key))));
+    PFX_TRY(pfx_note_removed(agent->store, key, enrolment, answer->now_ms, err));
     return pfx_note(agent->store, answer->now_ms, enrolment, NULL, err,
                     "record %s is gone from Intune", key);
 }

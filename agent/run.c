@@ -6,6 +6,7 @@
 #include "agent/counter.h"
 #include "agent/desk.h"
 #include "agent/item.h"
+#include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/outbox.h"
 #include "agent/timing.h"
@@ -17,6 +18,7 @@
 #define STEP_EVERY 40
 #define POLL_STEP_MAX (60 * PFX_SECOND)
 #define PLAN_PAGE 100
+#define NOTES_PATIENCE (2 * PFX_SECOND)
 #define PLAN_ROOM ((size_t)256 * 1024)
 
 enum phase { PHASE_WAITING, PHASE_READING, PHASE_PLANNING, PHASE_WORKING };
@@ -38,6 +40,7 @@ struct pfx_run {
     int64_t missing_since[PFX_ARM_ROLES]; /* 0: connected, or nothing to do for it */
     int64_t next_uptime, shown_uptime, told_uptime;
     int64_t pages, pages_uptime; /* what is left of the pass, and since when */
+    int64_t over_uptime;         /* nothing is left to do since then; 0: something is */
     int64_t asked_uptime;        /* the last poll: since when it is waited for; 0: it isn't */
     struct progress shown;
 };
@@ -90,8 +93,15 @@ void pfx_verb_run(struct pfx_agent *agent, struct pfx_asker *asker, const struct
                   int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
-    if (pfx_failed(pfx_run_start(agent, asker, pfx_msg_bool(args, "dry_run"),
-                                 pfx_msg_int(args, "wait"), now_ms, &err)))
+    bool dry = pfx_msg_bool(args, "dry_run");
+    asker->noted = dry; /* it changes nothing */
+    pfx_result r = pfx_run_start(agent, asker, dry, pfx_msg_int(args, "wait"), now_ms, &err);
+    if (pfx_ok(r) && !dry) {
+        r = pfx_asker_noted(asker, now_ms, &err);
+        if (pfx_failed(r))
+            pfx_run_drop(agent, asker);
+    }
+    if (pfx_failed(r))
         pfx_asker_fail(asker, &err);
 }
 
@@ -294,10 +304,11 @@ static pfx_result give_up_reading(struct pfx_agent *agent, const char *what, str
 {
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
     bool row;
-    PFX_TRY(pfx_db_select(agent->store->db, err, &stmt,
-                          "SELECT kind, fail_text FROM job WHERE enrolment IS NULL"
-                          " AND fail_text IS NOT NULL ORDER BY tries DESC LIMIT 1",
-                          PFX_NO_PARAMS));
+    PFX_TRY(pfx_db_select(
+        agent->store->db, err, &stmt,
+        "SELECT kind, fail_text FROM job WHERE enrolment IS NULL"
+        " AND fail_text IS NOT NULL AND kind <> 'hsm.log' ORDER BY tries DESC LIMIT 1",
+        PFX_NO_PARAMS));
     PFX_TRY(pfx_db_next(agent->store->db, stmt, &row, err));
     struct pfx_error later = PFX_ERROR_NONE;
     pfx_result r = pfx_fail(&later, PFX_CLASS_TRANSIENT, "run",
@@ -383,6 +394,19 @@ static pfx_result poll_now(struct pfx_agent *agent, int64_t now_ms, struct pfx_e
     return pfx_tx_commit(&tx, err);
 }
 
+/* Who exports the operation log after a run finds in it what the run did: it ends when pfx-hsm has
+ * the notes. That is a matter of a moment, or else not worth waiting for. */
+static pfx_result notes_left(struct pfx_agent *agent, bool *ret_left, struct pfx_error *err)
+{
+    struct pfx_notes_facts notes;
+    int64_t uptime = pfx_uptime_ms();
+    PFX_TRY(pfx_notes_facts(agent->store, &notes, err));
+    if (agent->run->over_uptime == 0)
+        agent->run->over_uptime = uptime;
+    *ret_left = notes.queued > 0 && uptime < agent->run->over_uptime + NOTES_PATIENCE;
+    return PFX_OK;
+}
+
 static pfx_result step_working(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
 {
     struct pfx_run *run = agent->run;
@@ -398,8 +422,12 @@ static pfx_result step_working(struct pfx_agent *agent, int64_t now_ms, struct p
              : orders.pending        ? "waiting for the CA"
                                      : "waiting for the next try");
     PFX_TRY(show_progress(agent, phase, err));
-    if (!agent->run || counts.out + counts.due > 0)
+    if (!agent->run)
         return PFX_OK;
+    if (counts.out + counts.due > 0) {
+        agent->run->over_uptime = 0;
+        return PFX_OK;
+    }
     bool time_left = uptime < run->until_uptime;
     /* An order from the future (the clock was set back) is covered by no poll of now. */
     if (orders.pending && orders.newest <= now_ms && orders.answered < orders.newest) {
@@ -413,8 +441,11 @@ static pfx_result step_working(struct pfx_agent *agent, int64_t now_ms, struct p
         return PFX_OK;
     }
     run->asked_uptime = 0;
-    if (!time_left || (orders.pending == 0 && counts.later == 0))
-        return finish(agent, err);
+    if (!time_left || (orders.pending == 0 && counts.later == 0)) {
+        bool left;
+        PFX_TRY(notes_left(agent, &left, err));
+        return left ? PFX_OK : finish(agent, err);
+    }
     if (orders.pending && uptime >= run->poll_at_uptime && !orders.polling) {
         run->poll_step = run->poll_step * 2 > POLL_STEP_MAX ? POLL_STEP_MAX : run->poll_step * 2;
         run->poll_at_uptime = uptime + run->poll_step;

@@ -133,5 +133,10 @@ const char *const pfx_migrations[] = {
     "CREATE TABLE mailbox_right(\n"
     "  read_at INTEGER NOT NULL, upn TEXT NOT NULL COLLATE NOCASE, mailbox TEXT NOT NULL,\n"
     "  PRIMARY KEY(read_at, upn, mailbox)) WITHOUT ROWID;\n",
+    /* 2 -> 3. note: what waits for the operation log; n without gaps. user.log_hash: SHA-256 of
+     * salt and object id, by which that log names a user; pfx_user_hash_all fills it in. */
+    "CREATE TABLE note(n INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);\n"
+    "ALTER TABLE user ADD COLUMN log_hash BLOB;\n"
+    "CREATE INDEX user_log ON user(log_hash) WHERE log_hash IS NOT NULL;\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

@@ -6,6 +6,7 @@
 #include "agent/counter.h"
 #include "agent/desk.h"
 #include "agent/item.h"
+#include "agent/notes_queue.h"
 #include "agent/pass.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
@@ -36,6 +37,24 @@ static const char *at(int64_t ms, char buf[PFX_TIME_SIZE])
     return ms ? pfx_time_format(ms, false, buf) : "never";
 }
 
+/* Notes that pfx-hsm hasn't taken for long. */
+static pfx_result notes(struct pfx_agent *agent, struct pfx_asker *asker, int64_t now_ms,
+                        struct pfx_error *err)
+{
+    struct pfx_notes_facts f;
+    char when[PFX_TIME_SIZE], lost[64] = "";
+    PFX_TRY(pfx_notes_facts(agent->store, &f, err));
+    if (f.queued == 0 || now_ms < f.since + agent->patience_ms)
+        return PFX_OK;
+    if (f.dropped)
+        snprintf(lost, sizeof(lost), ", and %lld were dropped for want of room",
+                 (long long)f.dropped);
+    fact(asker, "operation log", f.dropped ? "bad" : "warn",
+         "%lld notes wait for pfx-hsm since %s%s: start pfx-hsm, or look at its log",
+         (long long)f.queued, at(f.since, when), lost);
+    return PFX_OK;
+}
+
 static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_t now_ms,
                         struct pfx_error *err)
 {
@@ -63,7 +82,7 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
     fact(asker, "last poll", "ok", "%s", at(poll_ok, a));
     if (agent->store_trouble[0])
         fact(asker, "store", "bad", "%s", agent->store_trouble);
-    return PFX_OK;
+    return notes(agent, asker, now_ms, err);
 }
 
 static void arms(struct pfx_agent *agent, struct pfx_asker *asker)

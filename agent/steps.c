@@ -7,6 +7,8 @@
 #include "agent/after.h"
 #include "agent/certificate.h"
 #include "agent/counter.h"
+#include "agent/note.h"
+#include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
@@ -94,8 +96,7 @@ static pfx_result take_issued(struct step *st, int64_t order, struct pfx_error *
     }
     const struct pfx_product *product = pfx_product_find(st->e->product);
     if (!product || strcmp(product->ca, "digicert") != 0) {
-        st->bad.cls =
-            PFX_CLASS_INTEGRITY; /* held with the job that looks, never with a new order */
+        st->bad.cls = PFX_CLASS_INTEGRITY; /* held with the job that looks, not a new order */
         return PFX_OK;
     }
     st->to = PFX_ISSUED;
@@ -130,6 +131,7 @@ static pfx_result take_order(struct step *st, struct pfx_error *err)
                     PFX_PARAMS(P_INT(order), P_INT_OR_NULL(cert), P_INT(st->now_ms),
                                P_TEXT(pfx_msg_str(st->body, "status")),
                                P_INT(cert ? st->now_ms : st->now_ms + PFX_DAY), P_INT(st->e->id))));
+    PFX_TRY(pfx_note_placed(st->agent->store, st->e, order, st->now_ms, err));
     return take_issued(st, order, err);
 }
 
@@ -247,6 +249,7 @@ static pfx_result on_readback(struct step *st, struct pfx_error *err)
     PFX_TRY(pfx_db_exec(db, err, NULL, "DELETE FROM parcel WHERE enrolment = ?",
                         PFX_PARAMS(P_INT(e->id))));
     st->agent->checkpoint = true;
+    PFX_TRY(pfx_note_upload(st->agent->store, e, st->now_ms, err));
     PFX_TRY(pfx_db_exec(db, err, NULL,
                         "UPDATE enrolment SET active_at = ?, bounces = 0 WHERE id = ?",
                         PFX_PARAMS(P_INT(st->now_ms), P_INT(e->id))));
@@ -299,6 +302,8 @@ static pfx_result repeat(struct step *st, const struct pfx_answer *answer, const
     if (settle)
         at = st->now_ms + pfx_settle_delay(0, st->agent->conf->settle_grace_ms);
     PFX_TRY(pfx_enrolment_failed(store, st->e, &st->bad, err));
+    if (settle)
+        PFX_TRY(pfx_note_order_failed(store, st->e, "order.lost", &st->bad, st->now_ms, err));
     /* 1, 2, 4, 8, ... : a service that is away for days doesn't fill the history. */
     char line[700];
     pfx_error_line(&st->bad, line, sizeof(line));
@@ -446,7 +451,7 @@ static const struct {
 } beside[] = {
     {"up.orders", pfx_orders_listed},       {"up.order_revoke", pfx_after_revoked},
     {"up.remove", pfx_removal_answer},      {"up.setup_ca", pfx_counter_answer},
-    {"up.setup_entra", pfx_counter_answer},
+    {"up.setup_entra", pfx_counter_answer}, {"hsm.log", pfx_notes_answer},
 };
 
 static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,

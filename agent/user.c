@@ -62,6 +62,16 @@ static char *mail_proxies(const struct pfx_msg *m)
     return pfx_strings_json(&list);
 }
 
+/* As pfx-hsm names a user in the operation log. */
+static void hash_for_log(const char *id, const uint8_t salt[16], uint8_t ret_hash[32])
+{
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
+    pfx_buf_add(&text, salt, 16);
+    pfx_buf_add_str(&text, id);
+    if (!pfx_sha256(text.data, text.len, ret_hash))
+        pfx_die("OpenSSL has no SHA-256");
+}
+
 pfx_result pfx_user_put(struct pfx_store *store, const struct pfx_msg *m, int64_t pass,
                         struct pfx_error *err)
 {
@@ -77,16 +87,18 @@ pfx_result pfx_user_put(struct pfx_store *store, const struct pfx_msg *m, int64_
             hex[n++] = *p;
     hex[n] = '\0';
     char *proxies PFX_AUTOFREE = mail_proxies(m);
-    uint8_t hash[32], salt[16];
+    uint8_t hash[32], salt[16], log_hash[32];
     snapshot(m, proxies, hash);
     if (getrandom(salt, sizeof(salt), 0) != sizeof(salt))
         pfx_die("no randomness");
+    hash_for_log(id, salt, log_hash);
     int64_t hire = pfx_msg_int(m, "hire_date");
     return pfx_db_exec(
         store->db, err, NULL,
         "INSERT INTO user(id, hex, upn, enabled, display, given, surname, mail, proxies, hire_date,"
-        " snapshot_hash, seen_pass, salt) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,"
-        " ?13) ON CONFLICT(id) DO UPDATE SET upn = excluded.upn, enabled = excluded.enabled,"
+        " snapshot_hash, seen_pass, salt, log_hash) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
+        " ?11, ?12, ?13, ?14) ON CONFLICT(id) DO UPDATE SET upn = excluded.upn, enabled = "
+        "excluded.enabled,"
         " display = excluded.display, given = excluded.given, surname = excluded.surname,"
         " mail = excluded.mail, proxies = excluded.proxies, hire_date = excluded.hire_date,"
         " snapshot_hash = excluded.snapshot_hash, seen_pass = excluded.seen_pass"
@@ -96,7 +108,34 @@ pfx_result pfx_user_put(struct pfx_store *store, const struct pfx_msg *m, int64_
                    P_TEXT(pfx_msg_str(m, "given")), P_TEXT(pfx_msg_str(m, "surname")),
                    P_TEXT(pfx_msg_str(m, "mail")), P_TEXT(proxies), P_INT_OR_NULL(hire),
                    P_BLOB(((struct pfx_bytes){hash, sizeof(hash)})), P_INT(pass),
-                   P_BLOB(((struct pfx_bytes){salt, sizeof(salt)}))));
+                   P_BLOB(((struct pfx_bytes){salt, sizeof(salt)})),
+                   P_BLOB(((struct pfx_bytes){log_hash, sizeof(log_hash)}))));
+}
+
+pfx_result pfx_user_hash_all(struct pfx_store *store, struct pfx_error *err)
+{
+    char *last PFX_AUTOFREE = pfx_strdup("");
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    PFX_TRY(pfx_tx_begin(&tx, store->db, err));
+    while (true) {
+        sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+        uint8_t log_hash[32];
+        bool row;
+        PFX_TRY(pfx_db_select(store->db, err, &stmt,
+                              "SELECT id, salt FROM user WHERE log_hash IS NULL"
+                              " AND length(salt) = 16 AND id > ? ORDER BY id LIMIT 1",
+                              PFX_PARAMS(P_TEXT(last))));
+        PFX_TRY(pfx_db_next(store->db, stmt, &row, err));
+        if (!row)
+            return pfx_tx_commit(&tx, err);
+        free(last);
+        last = pfx_col_text(stmt, 0);
+        hash_for_log(last, sqlite3_column_blob(stmt, 1), log_hash);
+        pfx_db_done(&stmt);
+        PFX_TRY(pfx_db_exec(
+            store->db, err, NULL, "UPDATE user SET log_hash = ? WHERE id = ?",
+            PFX_PARAMS(P_BLOB(((struct pfx_bytes){log_hash, sizeof(log_hash)})), P_TEXT(last))));
+    }
 }
 
 pfx_result pfx_user_load(struct pfx_store *store, const char *id, struct pfx_user_row *ret_user,

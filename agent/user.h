@@ -25,6 +25,9 @@ bool pfx_user_id_ok(const char *id);
  * for an id that isn't one. */
 PFX_MUST_USE pfx_result pfx_user_put(struct pfx_store *store, const struct pfx_msg *member,
                                      int64_t pass, struct pfx_error *err);
+/* Hashes for the operation log where they are missing: a store of an earlier version. At the start.
+ */
+PFX_MUST_USE pfx_result pfx_user_hash_all(struct pfx_store *store, struct pfx_error *err);
 PFX_MUST_USE pfx_result pfx_user_load(struct pfx_store *store, const char *id,
                                       struct pfx_user_row *ret_user, struct pfx_error *err);
 

@@ -230,6 +230,7 @@ static pfx_result revoke(struct pfx_asker *asker, int64_t id, const char *reason
         return no(err, &e, "revoke", "is revoked already");
     PFX_TRY(pfx_after_revoke(asker->agent, &e, reason, pfx_verbs_who(asker, who, sizeof(who)),
                              now_ms, err));
+    PFX_TRY(pfx_asker_note(asker, id, NULL, now_ms, err));
     PFX_TRY(pfx_tx_commit(&tx, err));
     PFX_TRY(pfx_enrolment_load(store, id, &after, err));
     return pfx_verbs_item(asker, &after, false, err);
@@ -240,8 +241,9 @@ void pfx_verb_revoke(struct pfx_agent *agent, struct pfx_asker *asker, const str
 {
     struct pfx_error err = PFX_ERROR_NONE;
     (void)agent;
-    if (pfx_failed(revoke(asker, pfx_msg_int(args, "enrolment"), pfx_msg_str(args, "reason"),
-                          now_ms, &err)))
+    asker->select.enrolment = pfx_msg_int(args, "enrolment");
+    if (pfx_failed(
+            revoke(asker, asker->select.enrolment, pfx_msg_str(args, "reason"), now_ms, &err)))
         pfx_asker_fail(asker, &err);
     else
         pfx_asker_end(asker, 0, NULL);
@@ -259,7 +261,8 @@ static void set_paused(struct pfx_agent *agent, struct pfx_asker *asker, const s
         pfx_asker_fail(asker, &err);
         return;
     }
-    if (pfx_failed(pfx_agent_pause(agent, orders, uploads, paused, now_ms, &err)))
+    if (pfx_failed(
+            pfx_agent_pause(agent, orders, uploads, paused, pfx_asker_uid(asker), now_ms, &err)))
         pfx_asker_fail(asker, &err);
     else
         pfx_asker_end(asker, 0, NULL);

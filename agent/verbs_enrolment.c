@@ -196,6 +196,7 @@ static pfx_result act_once(struct pfx_asker *asker, int64_t id, int64_t now_ms,
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
     PFX_TRY(pfx_enrolment_load(agent->store, id, &e, err));
     PFX_TRY(asker->select.act(asker, &e, now_ms, err));
+    PFX_TRY(pfx_asker_note(asker, id, NULL, now_ms, err));
     PFX_TRY(pfx_tx_commit(&tx, err));
     PFX_TRY(pfx_enrolment_load(agent->store, id, &after, err));
     return pfx_verbs_item(asker, &after, false, err);

@@ -136,6 +136,7 @@ static pfx_result remove_record(struct pfx_asker *asker, const char *id, int64_t
     } else {
         PFX_TRY(pfx_removal_put(asker->agent, id, 0, what, now_ms, now_ms, err));
     }
+    PFX_TRY(pfx_asker_note(asker, ours, NULL, now_ms, err));
     return pfx_tx_commit(&tx, err);
 }
 

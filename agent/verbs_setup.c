@@ -117,7 +117,9 @@ pfx_result pfx_counter_answer(struct pfx_agent *agent, const struct pfx_answer *
     if (!asker)
         return PFX_OK;
     asker->job = 0;
-    if (answer->fail.cls != PFX_CLASS_OK) {
+    bool failed = answer->fail.cls != PFX_CLASS_OK;
+    PFX_TRY(pfx_asker_note(asker, 0, failed ? &answer->fail : NULL, answer->now_ms, err));
+    if (failed) {
         pfx_asker_fail(asker, &answer->fail);
         return PFX_OK;
     }

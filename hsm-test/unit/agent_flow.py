@@ -21,7 +21,7 @@ class Passes(FlowCase):
         self.assertEqual(len(rig.world.bought), 5)
         self.assertEqual(len(rig.world.records), 5)
         self.assertEqual(rig.sql("SELECT count(*) FROM parcel")[0][0], 0)
-        self.assertEqual(rig.sql("SELECT count(*) FROM job")[0][0], 0)
+        self.assertEqual(rig.sql("SELECT count(*) FROM job WHERE kind <> 'hsm.log'")[0][0], 0)
         # Erased means erased: neither the file nor its log holds the sealed password any more.
         for name in ("store.db", "store.db-wal"):
             with open(rig.state + "/" + name, "rb") as file:

@@ -16,7 +16,7 @@ SETTLE = ["up.order_settle", "up.import_settle"]
 # After the delivery, by what brings them about; and kinds that nothing in the store depends on, or
 # that others' tests kill at.
 AFTER = ["up.order_revoke", "up.remove", "up.orders", "up.order_info"]
-HARMLESS = ["hsm.report", "up.order_validation", "up.order_cancel", "up.order_resend",
+HARMLESS = ["hsm.report", "hsm.log", "up.order_validation", "up.order_cancel", "up.order_resend",
             "up.setup_ca", "up.setup_entra", "up.mailboxes", "up.mailbox_rights"]
 POINTS = ["job", "done", "ack"]
 
@@ -85,6 +85,16 @@ class KillPoints(FlowCase):
             self.assertEqual(len(set(rig.world.bought)), len(rig.world.bought))
             self.assertEqual(len(rig.world.records), 1)
             self.assertEqual(rig.sql("SELECT count(*) FROM parcel")[0][0], 0)
+            self.told_once(rig)
+
+    def told_once(self, rig):
+        """What was done is in the operation log, and once only."""
+        rig.wait_for(lambda: not rig.sql("SELECT 1 FROM note"))
+        told = [note["event"] for note in rig.world.oplog]
+        for event in ("order.placed", "certificate.received", "upload.confirmed"):
+            self.assertEqual(told.count(event), 1, told)
+        self.assertEqual(told.count("agentd.start"), 2)
+        self.assertNotIn("log.dropped", told)
 
     def every(self, kinds, rebirth):
         self.each([(kind, point, rebirth) for kind in kinds for point in POINTS], self.one)
@@ -127,7 +137,7 @@ class KillPoints(FlowCase):
             self.assertTrue(hit.wait(10), "the point was never reached")
             rig.start()
             rig.wait_for(lambda: rig.states() == ["ENDED"] and not world.records and
-                         rig.sql("SELECT count(*) FROM job") == [(0,)], 15)
+                         rig.sql("SELECT count(*) FROM job WHERE kind <> 'hsm.log'") == [(0,)], 15)
             self.assertEqual(rig.sql("SELECT count(*) FROM removal WHERE gone_at IS NOT NULL"),
                              [(1,)])
             rig.run_once()

@@ -20,7 +20,7 @@ from agent_world import Fail, Silent, World, b64, now_ms, unb64  # noqa: F401
 
 AGENTD = os.environ.get("PFX_AGENTD", "pfx-agentd")
 KINDS = {
-    "hsm": ["hsm.key_csr", "hsm.build_seal", "hsm.report"],
+    "hsm": ["hsm.key_csr", "hsm.build_seal", "hsm.report", "hsm.log"],
     "uploader": ["up.members", "up.records", "up.import", "up.import_settle", "up.readback",
                  "up.order", "up.order_settle", "up.order_changes", "up.order_info",
                  "up.order_validation", "up.order_cancel", "up.download", "up.orders",
@@ -80,13 +80,14 @@ class Line:
 class Arm(threading.Thread):
     """One arm. hook(point, kind, job) is called at "job" (received), "done" (answered), "ack"."""
 
-    def __init__(self, rig, role, backend, capacity=4):
+    def __init__(self, rig, role, backend, capacity=4, kinds=None):
         super().__init__(daemon=True)
         self.rig = rig
         self.role = role
         self.path = os.path.join(rig.run, role)
         self.backend = backend
         self.capacity = capacity
+        self.kinds = kinds or KINDS[role]
         self.incarnation = str(uuid.uuid4())
         self.places = {}  # (job, lease) -> (kind, answer or None)
         self.hook = None
@@ -135,7 +136,7 @@ class Arm(threading.Thread):
     def serve(self, incarnation):
         line = self.line
         line.send("hello", role=self.role, version="0.1.0", incarnation=incarnation,
-                  pid=os.getpid(), kinds=KINDS[self.role], capacity=self.capacity,
+                  pid=os.getpid(), kinds=self.kinds, capacity=self.capacity,
                   holds=[{"job": j, "lease": l} for j, l in self.places])
         first = line.read()
         if first["t"] != "welcome":

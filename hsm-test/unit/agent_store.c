@@ -13,6 +13,7 @@
 
 #include "agent/outbox.h"
 #include "agent/store.h"
+#include "agent/user.h"
 #include "crypto/encode.h"
 
 struct place {
@@ -38,7 +39,8 @@ static int drop_place(void **state)
     static const char *const names[] = {
         "state/store.db",    "state/store.db-wal",    "state/store.db-shm",   "state/lock",
         "state/store.db.v1", "state/store.db.v1-wal", "state/store.db.v1-shm", "state/store.db.v2",
-        "state/store.db.v2-wal", "state/store.db.v2-shm"};
+        "state/store.db.v2-wal", "state/store.db.v2-shm", "state/store.db.v3",
+        "state/store.db.v3-wal", "state/store.db.v3-shm"};
     char path[200];
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", p->dir, names[i]);
@@ -189,11 +191,20 @@ static void a_store_of_version_1(void **state)
                                      "INSERT INTO mailbox_right(read_at, upn, mailbox)"
                                      " VALUES(1, 'A@b.de', 'box');"
                                      "INSERT INTO removal(record_id, upn, thumbprint, purpose, why,"
-                                     " asked_at) VALUES('r', '', '', '', '', 1);",
+                                     " asked_at) VALUES('r', '', '', '', '', 1);"
+                                     "INSERT INTO note(n, at, body) VALUES(1, 1, '{}');",
                                      &err)));
     assert_true(pfx_ok(pfx_db_int(store->db, &err, 0, &n,
                                   "SELECT count(*) FROM mailbox_right WHERE upn = 'a@B.de'",
                                   PFX_NO_PARAMS)));
+    assert_int_equal(n, 1);
+    /* SHA-256 of 16 zero bytes and "u" */
+    assert_true(pfx_ok(pfx_user_hash_all(store, &err)));
+    assert_true(pfx_ok(pfx_db_int(
+        store->db, &err, 0, &n,
+        "SELECT log_hash ="
+        " x'a795251b1d418ca530de881b80953e221233fa918226e528b82191ba04c5df2c' FROM user",
+        PFX_NO_PARAMS)));
     assert_int_equal(n, 1);
     pfx_store_close(store);
     char path[200];

@@ -61,6 +61,7 @@ class World:
         self.ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test issuing CA")])
         self.ca = self.certify(self.ca_key.public_key(), self.ca_name, [], ca=True)
         self.notes = []
+        self.oplog = []     # notes of pfx-agentd, as pfx-hsm has them in its log
         self.ready = True
         self.at_once = False   # orders are answered with their certificates
         self.unlisted = set()  # orders that the CA's list forgets
@@ -160,6 +161,15 @@ class World:
         if not self.ready:
             report["why_not"] = "not initialised; run pfx-agent init"
         return report
+
+    def hsm_log(self, body):
+        """As pfx-hsm: passes over the numbers that it has, and refuses the whole job for a gap."""
+        fresh = [note for note in body["notes"] if note["n"] > len(self.oplog)]
+        for n, note in enumerate(fresh, len(self.oplog) + 1):
+            if note["n"] != n:
+                raise Fail("refused", "number %d comes where %d should" % (note["n"], n), "gap")
+        self.oplog += fresh
+        return {"n": len(self.oplog)}
 
     def up_members(self, body):
         group = self.groups.get(body["group"], Fail("refused", "the group doesn't exist", "404"))
