@@ -7,6 +7,9 @@
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
+#define HEX_LONG 40
+#define HEX_SHOWN 8
+
 static const char alphabet64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char alphabet64url[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -159,6 +162,18 @@ static size_t utf8_sequence(const uint8_t *p, size_t left)
         (p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
         return 0;
     return n;
+}
+
+void pfx_hex_shorten(const char *text, struct pfx_buf *out)
+{
+    while (*text) {
+        size_t digits = strspn(text, "0123456789abcdefABCDEF"), other = digits == 0;
+        if (digits >= HEX_LONG)
+            (void)pfx_buf_addf(out, "%.*s...", HEX_SHOWN, text);
+        else
+            (void)pfx_buf_add(out, text, digits + other);
+        text += digits + other;
+    }
 }
 
 bool pfx_utf8_valid(const char *text, size_t len)

@@ -33,6 +33,9 @@ PFX_MUST_USE enum pfx_pem pfx_pem_next(struct pfx_bytes text, size_t *pos,
 /* Lower case into out, which has room for 2 * len + 1. Returns out. */
 char *pfx_hex(const void *data, size_t len, char *out);
 PFX_MUST_USE bool pfx_unhex(const char *text, size_t len, struct pfx_buf *out); /* either case */
+/* Text for a table: 40 hex digits or more in a row (hashes, thumbprints) become the first 8 of them
+ * and "..."; the rest is appended as it is. */
+void pfx_hex_shorten(const char *text, struct pfx_buf *out);
 
 PFX_MUST_USE bool pfx_utf8_valid(const char *text, size_t len); /* no surrogates, no overlong */
 PFX_MUST_USE bool pfx_ascii_printable(const char *text, size_t len); /* 0x20 to 0x7E only */

@@ -46,6 +46,10 @@ enum cli_option_id {
     CLI_FORMAT,
     CLI_REASON,
     CLI_YES,
+    CLI_LOG_DIR,
+    CLI_LINES,
+    CLI_FOLLOW,
+    CLI_NO_NAMES,
     CLI_OPTION_COUNT,
 };
 #define CLI_BIT(id) (1u << (id))
@@ -59,6 +63,8 @@ struct cli_option {
     const char *help;
 };
 extern const struct cli_option cli_options[CLI_OPTION_COUNT];
+/* The few that have a letter, too: "-n"; 0 otherwise. */
+char cli_option_letter(enum cli_option_id id);
 
 struct cli;
 /* One row for each verb. */
@@ -184,6 +190,12 @@ int cli_do_key_show(struct cli *cli);
 int cli_do_key_export(struct cli *cli);
 int cli_do_secret_set(struct cli *cli);
 int cli_do_secret_status(struct cli *cli);
+int cli_do_log_tail(struct cli *cli);
+int cli_do_log_export(struct cli *cli);
+int cli_do_log_receipt(struct cli *cli);
+int cli_do_log_status(struct cli *cli);
+int cli_do_log_rotate_key(struct cli *cli);
+int cli_do_log_reopen(struct cli *cli);
 int cli_do_config_check(struct cli *cli);
 int cli_do_config_example(struct cli *cli);
 int cli_do_help(struct cli *cli);

@@ -26,8 +26,10 @@ static const struct {
 static void option_line(unsigned id)
 {
     const struct cli_option *option = &cli_options[id];
-    char left[64];
-    (void)snprintf(left, sizeof(left), "--%s%s%s", option->name, option->arg ? " " : "",
+    char left[64], letter[8] = "", c = cli_option_letter((enum cli_option_id)id);
+    if (c)
+        (void)snprintf(letter, sizeof(letter), "-%c, ", c);
+    (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, option->name, option->arg ? " " : "",
                    option->arg ? option->arg : "");
     (void)printf("  %-*s %s\n", HELP_COLUMN, left, option->help);
 }
@@ -155,7 +157,10 @@ static void roff(const char *text)
 
 static void roff_option(unsigned id)
 {
-    (void)printf(".TP\n\\fB\\-\\-");
+    (void)printf(".TP\n\\fB");
+    if (cli_option_letter((enum cli_option_id)id))
+        (void)printf("\\-%c\\fR, \\fB", cli_option_letter((enum cli_option_id)id));
+    (void)printf("\\-\\-");
     roff(cli_options[id].name);
     (void)printf("\\fR");
     if (cli_options[id].arg)
@@ -235,6 +240,7 @@ int cli_do_man(struct cli *cli)
     (void)printf(
         ".SH ENVIRONMENT\n.TP\n\\fBPFX_AGENT_SOCKET\\fR, \\fBPFX_HSM_SOCKET\\fR\nsockets of "
         "pfx\\-agentd and pfx\\-hsm, where no option names them\n"
+        ".TP\n\\fBPFX_LOG_DIR\\fR\nfolder of the operation log, where no option names it\n"
         ".TP\n\\fBNO_COLOR\\fR\nno colours on a terminal\n"
         ".SH FILES\n.TP\n\\fI/etc/pfx\\-agent/agent.yaml\\fR, \\fIuploader.yaml\\fR, "
         "\\fIhsm\\-policy.yaml\\fR\nconfiguration; \\fBpfx\\-agent config example\\fR prints "

@@ -196,6 +196,39 @@ static pfx_result unknown_option(const char *word, size_t len, struct pfx_error 
     return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "no option --%s; see pfx-agent help", shown);
 }
 
+/* The value behind an option: what stands in its own word, or the next word; moves *at then. */
+static pfx_result take_value(int argc, char *const *argv, int *at, unsigned id, const char *value,
+                             struct cli *cli, struct pfx_error *err)
+{
+    const struct cli_option *option = &cli_options[id];
+    if (cli->given[id])
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s stands there twice", option->name);
+    if (!option->arg && value)
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s takes no value", option->name);
+    if (option->arg && !value && *at + 1 < argc)
+        value = argv[++*at];
+    if (option->arg && (!value || !*value))
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s needs a value: %s", option->name,
+                        option->arg);
+    cli->given[id] = true;
+    cli->values[id] = value;
+    return PFX_OK;
+}
+
+/* "-f", "-n 20", "-n20". */
+static pfx_result take_letter(int argc, char *const *argv, int *at, struct cli *cli,
+                              struct pfx_error *err)
+{
+    const char *word = argv[*at] + 1;
+    unsigned id = 0;
+    while (id < CLI_OPTION_COUNT && cli_option_letter((enum cli_option_id)id) != word[0])
+        id++;
+    if (id == CLI_OPTION_COUNT || (word[1] && !cli_options[id].arg))
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "",
+                        "options have two dashes and a whole word; see pfx-agent help");
+    return take_value(argc, argv, at, id, word[1] ? word + 1 : NULL, cli, err);
+}
+
 /* One long option at argv[*at]; moves *at when its value is the next word. */
 static pfx_result take_option(int argc, char *const *argv, int *at, struct cli *cli,
                               struct pfx_error *err)
@@ -209,21 +242,7 @@ static pfx_result take_option(int argc, char *const *argv, int *at, struct cli *
         id++;
     if (id == CLI_OPTION_COUNT)
         return unknown_option(word, len, err);
-    const struct cli_option *option = &cli_options[id];
-    if (cli->given[id])
-        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s stands there twice", option->name);
-    if (!option->arg && value)
-        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s takes no value", option->name);
-    if (option->arg && value)
-        value++;
-    else if (option->arg && *at + 1 < argc)
-        value = argv[++*at];
-    if (option->arg && (!value || !*value))
-        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s needs a value: %s", option->name,
-                        option->arg);
-    cli->given[id] = true;
-    cli->values[id] = value;
-    return PFX_OK;
+    return take_value(argc, argv, at, id, value ? value + 1 : NULL, cli, err);
 }
 
 pfx_result cli_parse(int argc, char *const *argv, struct cli *cli, struct pfx_error *err)
@@ -234,13 +253,10 @@ pfx_result cli_parse(int argc, char *const *argv, struct cli *cli, struct pfx_er
     for (int i = 1; i < argc; i++) {
         if (options && strcmp(argv[i], "--") == 0)
             options = false;
-        else if (options && strcmp(argv[i], "-h") == 0)
-            cli->given[CLI_HELP] = true;
         else if (options && strncmp(argv[i], "--", 2) == 0)
             PFX_TRY(take_option(argc, argv, &i, cli, err));
         else if (options && argv[i][0] == '-' && argv[i][1])
-            return pfx_fail(err, PFX_CLASS_USAGE, "", "", "",
-                            "options have two dashes and a whole word; see pfx-agent help");
+            PFX_TRY(take_letter(argc, argv, &i, cli, err));
         else
             cli->operands[cli->n_operands++] = argv[i];
     }

@@ -14,7 +14,8 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_VERSION] = {"version", NULL, "version of the program"},
     [CLI_PIN_FD] = {"pin-fd", "N",
                     "read the encryption token's PIN from this file descriptor, not the terminal"},
-    [CLI_OUT] = {"out", "PATH", "where to write: a folder for init, a file for key export-public"},
+    [CLI_OUT] = {"out", "PATH",
+                 "where to write: a folder for init, a file for key export-public and log receipt"},
     [CLI_ONCE] = {"once", NULL, "one pass over the group now"},
     [CLI_DRY_RUN] = {"dry-run", NULL, "only list what would be ordered and why; spends nothing"},
     [CLI_WAIT] = {"wait", "DURATION", "go on polling the CA that long: 90s, 5m, 2h"},
@@ -28,7 +29,29 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_FORMAT] = {"format", "FORMAT", "of a public key: pem (the default) or cng"},
     [CLI_REASON] = {"reason", "TEXT", "why; it goes to the CA and into the history"},
     [CLI_YES] = {"yes", NULL, "don't ask before it is done"},
+    [CLI_LOG_DIR] = {"log-dir", "DIR",
+                     "folder of the operation log (default log.dir of hsm-policy.yaml); also "
+                     "PFX_LOG_DIR"},
+    [CLI_LINES] = {"lines", "N", "so many entries (default 20)"},
+    [CLI_FOLLOW] = {"follow", NULL, "go on with new entries until Ctrl-C"},
+    [CLI_NO_NAMES] = {"no-names", NULL, "leave the name map out"},
 };
+
+char cli_option_letter(enum cli_option_id id)
+{
+    switch (id) {
+    case CLI_HELP:
+        return 'h';
+    case CLI_OUT:
+        return 'o';
+    case CLI_LINES:
+        return 'n';
+    case CLI_FOLLOW:
+        return 'f';
+    default:
+        return 0;
+    }
+}
 
 #define SELECT (CLI_BIT(CLI_USER) | CLI_BIT(CLI_STATE) | CLI_BIT(CLI_ALL))
 
@@ -108,6 +131,38 @@ const struct cli_verb cli_verbs[] = {
      cli_do_secret_set},
     {"secret", "status", "", 0, 0, 0, "admins", false, "which secrets are stored, and since when",
      NULL, cli_do_secret_status},
+    {"log", "tail", "", 0, 0, CLI_BIT(CLI_LINES) | CLI_BIT(CLI_FOLLOW) | CLI_BIT(CLI_LOG_DIR),
+     "auditors", false, "the newest entries of the operation log",
+     "One line an entry, times in local time; * marks those that no signed checkpoint covers yet. "
+     "With --json each entry stands as it is in the log. Needs no daemon.",
+     cli_do_log_tail},
+    {"log", "export", "DIR", 1, 1, CLI_BIT(CLI_NO_NAMES) | CLI_BIT(CLI_LOG_DIR), "auditors", false,
+     "write the log for an auditor, as tlog-tiles",
+     "Into a new or empty folder, or an earlier export of the same log, to which only what is new "
+     "is added. With it: public keys, checkpoints, the anchor, policy texts, and the name map in a "
+     "file of its own (names.jsonl: personal data) when pfx-agentd answers. Needs no daemon, and "
+     "pfx-hsm may go on writing.",
+     cli_do_log_export},
+    {"log", "receipt", "ENTRY", 1, 1, CLI_BIT(CLI_OUT) | CLI_BIT(CLI_LOG_DIR), "auditors", false,
+     "the proof that an entry stands in the log, as tlog-proof",
+     "ENTRY is its number, or the SHA-256 of a PFX: then the entry that released it. The receipt "
+     "goes to standard output, or to the file of --out. Needs no daemon.",
+     cli_do_log_receipt},
+    {"log", "status", "", 0, 0, CLI_BIT(CLI_LOG_DIR), "admins and auditors", false,
+     "size, anchor, lag, uncovered tail and reserve of the log",
+     "Asks pfx-hsm; when it doesn't answer, or --log-dir names a folder, says what the folder says "
+     "by itself. Exit code 1 when something is bad.",
+     cli_do_log_status},
+    {"log", "rotate-key", "", 0, 0, CLI_BIT(CLI_YES), "admins", false,
+     "make a new log key",
+     "An entry under the old key names the new one, and the next checkpoint has both signatures.",
+     cli_do_log_rotate_key},
+    {"log", "reopen", "", 0, 0, CLI_BIT(CLI_YES), "admins", false,
+     "begin a successor of a log that was lost or cut",
+     "The log that is here is set aside. The successor has an origin of its own, and its first "
+     "entry says what the token's anchor covered, what was here, and that root on the admin socket "
+     "alone permitted it: a weak approval, which stays in the log.",
+     cli_do_log_reopen},
     {NULL, "pause", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS), "operators", false,
      "hold new orders, or imports to Intune", NULL, cli_do_pause},
     {NULL, "resume", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS), "operators", false,

@@ -66,6 +66,10 @@ static void verbs_are_found(void **state)
     accepted("pfx-agent key show --help", "key show");
     accepted("pfx-agent secret set digicert --fd 3", "secret set");
     accepted("pfx-agent config check -- --odd-name", "config check");
+    accepted("pfx-agent log tail -f -n 5", "log tail");
+    accepted("pfx-agent log tail -n5 --follow", "log tail");
+    accepted("pfx-agent log receipt 17 -o x.tlog-proof", "log receipt");
+    accepted("pfx-agent log export dir -h", "log export");
 }
 
 static void mistakes_have_their_sentence(void **state)
@@ -83,7 +87,11 @@ static void mistakes_have_their_sentence(void **state)
     refused("pfx-agent run --once --wait", "--wait needs a value: DURATION");
     refused("pfx-agent run --once=yes", "--once takes no value");
     refused("pfx-agent run --once --once", "--once stands there twice");
-    refused("pfx-agent run -o", "two dashes");
+    refused("pfx-agent run -x", "two dashes");
+    refused("pfx-agent log tail -fn", "two dashes");
+    refused("pfx-agent log tail -n", "--lines needs a value: N");
+    refused("pfx-agent log tail -f -f", "--follow stands there twice");
+    refused("pfx-agent run -f", "run has no option --follow");
     refused("pfx-agent status now", "status takes no operand");
     refused("pfx-agent key show", "key show needs: NAME");
     refused("pfx-agent key show a b", "key show takes only: NAME");
@@ -122,6 +130,24 @@ static void durations(void **state)
         assert_int_equal(good, cases[i].seconds >= 0);
         assert_int_equal(seconds, good ? cases[i].seconds : -7);
     }
+}
+
+static void letters(void **state)
+{
+    (void)state;
+    struct cli cli;
+    struct pfx_error err;
+    static const char *const lines[] = {"pfx-agent log tail -n 5", "pfx-agent log tail -n5",
+                                        "pfx-agent log tail --lines 5", "pfx-agent log tail --lines=5"};
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        assert_true(pfx_ok(parse(lines[i], &cli, &err)));
+        assert_string_equal(cli.values[CLI_LINES], "5");
+        assert_int_equal(cli.n_operands, 0);
+        cli_done(&cli);
+    }
+    for (unsigned a = 0; a < CLI_OPTION_COUNT; a++)
+        for (unsigned b = 0; b < a; b++)
+            assert_true(!cli_option_letter(a) || cli_option_letter(a) != cli_option_letter(b));
 }
 
 static void nearest_words(void **state)
@@ -163,6 +189,7 @@ int main(void)
         cmocka_unit_test(mistakes_have_their_sentence),
         cmocka_unit_test(secrets_are_not_repeated),
         cmocka_unit_test(durations),
+        cmocka_unit_test(letters),
         cmocka_unit_test(nearest_words),
         cmocka_unit_test(the_table_is_sound),
     };
