@@ -49,6 +49,8 @@ includes pkcs11 'agent/|api/uploader/' | check "pkcs11/ includes crypto/, api/wi
 includes api 'pkcs11/|agent/' | check "api/ includes crypto/ and api/"
 includes agent 'pkcs11/|api/uploader/' | check "agent/ includes neither pkcs11/ nor the uploader"
 includes agent/cli 'agent/[^c]|agent/c[^l]' | check "the command line includes nothing of pfx-agentd"
+includes agent/audit 'api/|agent/[^a]|agent/a[^u]' |
+    check "pfx-audit includes crypto/ and nothing else"
 
 c_files crypto api agent | xargs -0 grep -nE '(->|[.])C_[A-Z][A-Za-z]+[[:space:]]*\(|pkcs11\.h' |
     check "only pkcs11/ calls Cryptoki"
@@ -60,6 +62,8 @@ needs pfx-uploader 'libp11\.|softhsm|softokn|sqlite' |
     check "pfx-uploader links neither PKCS#11 nor the store"
 needs pfx-agent 'libp11|libcurl|sqlite|softhsm|softokn' |
     check "pfx-agent links neither PKCS#11, libcurl nor the store"
+needs pfx-audit 'libp11|libcurl|sqlite|softhsm|softokn|libcjson|libyaml|libicu' |
+    check "pfx-audit links libcrypto only"
 
 # For every library in them, as their own symbols come first.
 for name in pfx-uploader pfx-hsm; do
@@ -70,14 +74,14 @@ for name in pfx-uploader pfx-hsm; do
 done | check "pfx-uploader and pfx-hsm wipe what they free"
 
 # The programs' own code opens no library and no socket that isn't theirs.
-for name in pfx-agentd pfx-uploader pfx-agent; do
+for name in pfx-agentd pfx-uploader pfx-agent pfx-audit; do
     path=$(program "$name")
     if [[ -n $path ]]; then
         nm -D --undefined-only "$path" | grep -E ' U (dlopen|dlmopen)(@|$)'
     fi
 done | check "only pfx-hsm loads modules"
 
-for name in pfx-agentd pfx-hsm pfx-uploader pfx-agent; do
+for name in pfx-agentd pfx-hsm pfx-uploader pfx-agent pfx-audit; do
     path=$(program "$name")
     [[ -n $path ]] || continue
     facts=$(readelf -hdlsW "$path")

@@ -1,0 +1,170 @@
+#include "agent/audit/match.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "agent/audit/sorter.h"
+
+/* Bytes only, so that memcmp orders it: what joins, then the place, then what it is. */
+struct item {
+    uint8_t table; /* keys, or PFX */
+    uint8_t key[32];
+    uint8_t log[4], seq[8];
+    uint8_t kind;
+    uint8_t payload[PFX_MATCH_PAYLOAD];
+};
+/* A key is made once, and at most a few times more after a crash. */
+#define PARTNERS_MOST 64
+
+struct pfx_match {
+    struct pfx_sorter *sorter;
+};
+struct group {
+    struct item partners[PARTNERS_MOST], *waiting;
+    size_t n_partners, n_waiting, room;
+    uint64_t unmatched;
+};
+
+struct pfx_match *pfx_match_new(void)
+{
+    struct pfx_match *match = pfx_alloc(sizeof(*match));
+    match->sorter = pfx_sorter_new(sizeof(struct item), 0);
+    return match;
+}
+
+void pfx_match_free(struct pfx_match *match)
+{
+    if (!match)
+        return;
+    pfx_sorter_free(match->sorter);
+    free(match);
+}
+
+static void put_number(uint8_t *at, size_t n, uint64_t value)
+{
+    for (size_t i = n; i-- > 0; value >>= 8)
+        at[i] = (uint8_t)value;
+}
+
+static uint64_t get_number(const uint8_t *at, size_t n)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < n; i++)
+        value = value << 8 | at[i];
+    return value;
+}
+
+pfx_result pfx_match_add(struct pfx_match *match, enum pfx_match_kind kind, const uint8_t key[32],
+                         uint32_t log, uint64_t seq, const uint8_t payload[PFX_MATCH_PAYLOAD],
+                         struct pfx_error *err)
+{
+    struct item item = {.table = (uint8_t)(kind / 2), .kind = (uint8_t)kind};
+    memcpy(item.key, key, sizeof(item.key));
+    put_number(item.log, sizeof(item.log), log);
+    put_number(item.seq, sizeof(item.seq), seq);
+    if (payload)
+        memcpy(item.payload, payload, sizeof(item.payload));
+    return pfx_sorter_add(match->sorter, &item, err);
+}
+
+static bool is_before(const struct item *partner, const struct item *item)
+{
+    /* Two hosts write at the same time: only within one log is there an order that is proven. */
+    return memcmp(partner->log, item->log, sizeof(item->log)) != 0 ||
+           memcmp(partner->seq, item->seq, sizeof(item->seq)) < 0;
+}
+
+static void tell(const struct item *item, bool whole, bool other, struct pfx_report *report,
+                 uint64_t *unmatched)
+{
+    if (!whole) {
+        ++*unmatched;
+        return;
+    }
+    uint32_t log = (uint32_t)get_number(item->log, sizeof(item->log));
+    uint64_t seq = get_number(item->seq, sizeof(item->seq));
+    const char *text = "upload.confirmed names a PFX that no pfx.build released before";
+    if (item->kind == PFX_MATCH_PACKED)
+        text = other ? "pfx.build took a ticket or a key id that isn't the one that this log's "
+                       "key.make gave for that key"
+                     : "pfx.build packed a key that no key.make of this log made before";
+    pfx_report_add(report, PFX_LEVEL_FINDING, PFX_FOUND_MEANING, log, seq, "%s", text);
+}
+
+static void settle_group(struct group *group, bool whole, struct pfx_report *report)
+{
+    for (size_t i = 0; i < group->n_waiting; i++) {
+        const struct item *item = &group->waiting[i];
+        bool other = false, matched = false;
+        for (size_t j = 0; !matched && j < group->n_partners; j++) {
+            if (!is_before(&group->partners[j], item))
+                continue;
+            other = true;
+            matched = memcmp(group->partners[j].payload, item->payload, PFX_MATCH_PAYLOAD) == 0;
+        }
+        if (!matched)
+            tell(item, whole, other, report, &group->unmatched);
+    }
+    group->n_partners = 0;
+    group->n_waiting = 0;
+}
+
+static void take_item(struct group *group, const struct item *item)
+{
+    if (item->kind % 2 == 0) {
+        if (group->n_partners < PARTNERS_MOST)
+            group->partners[group->n_partners++] = *item;
+        return;
+    }
+    if (group->n_waiting == group->room) {
+        group->room = group->room ? group->room * 2 : 64;
+        group->waiting = pfx_grow(group->waiting, group->room, sizeof(*group->waiting));
+    }
+    group->waiting[group->n_waiting++] = *item;
+}
+
+/* Of one key; a log that packs the same key again and again must not grow without end. */
+#define WAITING_MOST 65536
+
+pfx_result pfx_match_finish(struct pfx_match *match, bool whole, struct pfx_report *report,
+                            struct pfx_error *err)
+{
+    PFX_TRY(pfx_sorter_finish(match->sorter, err));
+    struct group group = {0};
+    uint64_t unmatched[2] = {0};
+    struct item last = {0};
+    pfx_result r;
+    for (;;) {
+        const void *record;
+        r = pfx_sorter_next(match->sorter, &record, err);
+        if (pfx_failed(r))
+            break;
+        const struct item *item = record;
+        bool same = item && memcmp(&last, item, offsetof(struct item, log)) == 0;
+        if (!same || group.n_waiting == WAITING_MOST) {
+            group.unmatched = 0;
+            size_t partners = group.n_partners;
+            settle_group(&group, whole, report);
+            unmatched[last.table] += group.unmatched;
+            if (same)
+                group.n_partners = partners;
+        }
+        if (!item)
+            break;
+        last = *item;
+        take_item(&group, item);
+    }
+    free(group.waiting);
+    PFX_TRY(r);
+    if (unmatched[0])
+        pfx_report_open(report, PFX_NO_LOG,
+                        "%" PRIu64 " PFX were packed from keys that were made before what is "
+                        "presented here",
+                        unmatched[0]);
+    if (unmatched[1])
+        pfx_report_open(report, PFX_NO_LOG,
+                        "%" PRIu64 " uploads name a PFX that was released before what is "
+                        "presented here",
+                        unmatched[1]);
+    return PFX_OK;
+}

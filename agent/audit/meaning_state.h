@@ -1,0 +1,86 @@
+/* The state of meaning.c, which the rules in meaning_state.c read and change. */
+#ifndef PFX_AUDIT_MEANING_STATE_H
+#define PFX_AUDIT_MEANING_STATE_H
+
+#include "agent/audit/events.h"
+#include "agent/audit/meaning.h"
+
+/* Intents without a result so far. A host has as many at once as it has threads and a queue: more
+ * than this is a broken log, and said so. */
+#define PFX_OPEN_BITS 13
+#define PFX_OPEN_SLOTS (1u << PFX_OPEN_BITS)
+#define PFX_OPEN_MOST (PFX_OPEN_SLOTS / 2)
+#define PFX_POLICIES_MOST 4096
+#define PFX_PINS_MOST 64
+
+struct pfx_open {
+    uint64_t seq;
+    uint32_t process; /* counts starts */
+    uint8_t event;    /* 0: the slot is free */
+    bool has_spki, has_ticket, has_id, has_cert;
+    uint8_t op[26];
+    uint8_t spki[32]; /* of the key, or of the pin */
+    uint8_t payload[PFX_MATCH_PAYLOAD];
+    int64_t generation;
+};
+struct pfx_pin {
+    int64_t generation;
+    uint8_t spki[32];
+};
+struct pfx_meaning {
+    struct pfx_report *report;
+    struct pfx_match *match;
+    uint32_t log;
+    struct pfx_open *open; /* open addressing by seq */
+    size_t n_open;
+    bool overflow;
+
+    uint32_t process; /* starts so far */
+    uint64_t from;    /* the first entry that was examined */
+    bool first;       /* the next entry is that one */
+    bool begun;       /* `from` is 0 and it was log.begin: nothing came before */
+    bool early;       /* only what may stand before an init's "before" notes came so far */
+    bool known_pins, known_policy, known_boot, known_n;
+    struct pfx_pin active, previous; /* generation 0: none */
+    uint64_t active_since;           /* seq of the entry that made it active */
+    uint64_t unsealed_proof;         /* builds whose pin isn't known */
+    uint8_t policy[32];
+    bool policy_pending; /* a start named another policy; policy.changed must follow */
+    uint64_t policy_pending_seq;
+    uint8_t boot[40];
+    size_t boot_len;
+    bool boot_expected; /* log.segment came with another boot: a start must follow */
+    uint64_t boot_seq;
+    char day[10]; /* of the last entry, and when it began */
+    int64_t day_ms;
+    int64_t last_up, last_offset;
+    bool has_time, stepped;
+    int64_t n; /* pfx-agentd's last */
+
+    struct pfx_meaning_policy *policies;
+    size_t n_policies;
+    bool policies_over;
+    uint64_t retained, last_start, unknown_members, unknown_events;
+};
+
+void pfx_meaning_tell(struct pfx_meaning *meaning, enum pfx_finding_level level, uint64_t seq,
+                      const char *fmt, ...) PFX_PRINTF(4, 5);
+
+/* Rules about state: process, boot, clock, policy, pins, pfx-agentd's numbers. */
+void pfx_meaning_process(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
+                         const struct pfx_entry *entry);
+void pfx_meaning_policy(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
+                        const struct pfx_entry *entry);
+void pfx_meaning_segment(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry);
+void pfx_meaning_agentd(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry);
+/* pins of log.segment and token.ready. */
+void pfx_meaning_pins(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry);
+/* A result of ceremony.pin, or a note of one before the log existed (intent: all zero). */
+void pfx_meaning_pinned(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
+                        const struct pfx_open *intent);
+/* A PFX was sealed: to what was active? */
+void pfx_meaning_sealed(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
+                        const struct pfx_open *intent);
+struct pfx_open *pfx_meaning_open_find(struct pfx_meaning *meaning, uint64_t seq);
+
+#endif
