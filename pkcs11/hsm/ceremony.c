@@ -5,9 +5,11 @@
  */
 #include "pkcs11/hsm/ceremony.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/conf/process.h"
@@ -220,7 +222,8 @@ static pfx_result certificate_make(struct pfx_worker *worker, struct pfx_op *op,
     PFX_TRY(pfx_client_certificate(session, key, name, now - CLOCK_SLACK_MS,
                                    now + CERTIFICATE_DAYS * DAY_MS, &pem, err));
     pfx_op_out(op, pfx_buf_bytes(&pem));
-    return pfx_file_replace(path, pem.data, pem.len, 0644, err);
+    /* Nobody else reads it before its result is under a checkpoint. */
+    return pfx_file_replace(path, pem.data, pem.len, 0600, err);
 }
 
 static pfx_result certificate_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
@@ -275,6 +278,9 @@ static pfx_result certificates(struct pfx_ceremony *ceremony, struct pfx_error *
         snprintf(op.target.name, sizeof op.target.name, "%s", ctx.standing.name);
         struct pfx_msg *reply PFX_AUTOMSG = NULL;
         PFX_TRY(pfx_op_run(ceremony->worker, &op, certificate_work, &ctx, &reply, err));
+        char *path PFX_AUTOFREE = pfx_app_certificate_path(ceremony->hsm, i - PFX_STANDING_CLIENT);
+        if (chmod(path, 0644) < 0)
+            return pfx_fail_errno(err, errno, "release certificate", path, "");
         pfx_task_emit(ceremony->task, PFX_TAKE(reply));
     }
     return PFX_OK;

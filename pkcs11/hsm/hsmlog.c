@@ -46,19 +46,39 @@ static pfx_result note_start(struct pfx_hsm *hsm, struct pfx_hsmlog *log, struct
     const struct pfx_hsm_policy *policy = hsm->policy;
     struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
     struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
-    pfx_oplog_facts(log->writer, facts);
-    bool changed = facts->has_policy &&
-                   memcmp(facts->policy_sha256, policy->sha256, sizeof policy->sha256) != 0;
-    pfx_journal_start(policy, &log->software, draft);
-    PFX_TRY(pfx_hsmlog_put(log, draft, PFX_ROOM_RESERVED, PFX_UNTIL_APPENDED, NULL, err));
+    if (!log->start_noted) {
+        pfx_oplog_facts(log->writer, facts);
+        log->policy_due = facts->has_policy &&
+                          memcmp(facts->policy_sha256, policy->sha256, sizeof policy->sha256) != 0;
+        pfx_journal_start(policy, &log->software, draft);
+        PFX_TRY(pfx_hsmlog_put(log, draft, PFX_ROOM_RESERVED, PFX_UNTIL_APPENDED, NULL, err));
+        log->start_noted = true;
+    }
     PFX_TRY(pfx_recovery_results(log, err));
-    PFX_TRY(pfx_oplog_policy(log->writer, policy->sha256, pfx_buf_bytes(&policy->text), err));
-    if (changed) {
+    /* Before its text: from the start's entry on the log has its hash, and a next start would see
+     * no difference. */
+    if (log->policy_due) {
         pfx_journal_policy_changed(policy, draft);
         PFX_TRY(pfx_hsmlog_put(log, draft, PFX_ROOM_RESERVED, PFX_UNTIL_SYNCED, NULL, err));
+        log->policy_due = false;
         pfx_log(PFX_LOG_WARN, "the policy was changed since the last start");
     }
-    return PFX_OK;
+    return pfx_oplog_policy(log->writer, policy->sha256, pfx_buf_bytes(&policy->text), err);
+}
+
+/* Nothing is done with a key by a process of which the log knows nothing. */
+static void note_start_or_wait(struct pfx_hsm *hsm, struct pfx_hsmlog *log)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    log->start_due = pfx_failed(note_start(hsm, log, &why));
+    if (log->start_due)
+        pfx_log_error(&why, "the start can't be noted in the operation log");
+}
+
+void pfx_hsmlog_start_again(struct pfx_hsm *hsm)
+{
+    if (hsm->log->start_due && pfx_hsmlog_state(hsm->log) == PFX_OPLOG_OPEN)
+        note_start_or_wait(hsm, hsm->log);
 }
 
 pfx_result pfx_hsmlog_new(struct pfx_hsm *hsm, struct pfx_hsmlog **ret_log, struct pfx_error *err)
@@ -79,8 +99,7 @@ pfx_result pfx_hsmlog_new(struct pfx_hsm *hsm, struct pfx_hsmlog **ret_log, stru
     enum pfx_oplog_state state = pfx_oplog_state(writer, &why);
     log->quiet = state != PFX_OPLOG_OPEN;
     if (state == PFX_OPLOG_OPEN) {
-        if (pfx_failed(note_start(hsm, log, &why)))
-            pfx_log_error(&why, "the start can't be noted in the operation log");
+        note_start_or_wait(hsm, log);
     } else if (state != PFX_OPLOG_NONE) {
         pfx_log_error(&why, "the operation log can't be used: nothing is done with a key");
     }
@@ -162,6 +181,11 @@ pfx_result pfx_hsmlog_takes(struct pfx_hsm *hsm, const struct pfx_op *op, struct
     case PFX_OPLOG_CLOSED:
         return pfx_hsmlog_unusable(hsm, &why, err);
     }
+    if (log->start_due)
+        return pfx_fail(
+            err, PFX_CLASS_TRANSIENT, pfx_event_name(op->event), "operation log", "",
+            "It couldn't take the entries of this start yet, and nothing is done with a "
+            "key before them: is the disk full? It is tried again by itself.");
     /* A probe's throwaway keys leave nothing behind: its entries wait for their checkpoint. */
     if (throwaway(op))
         return PFX_OK;

@@ -13,7 +13,7 @@
 #include "pkcs11/hsm/signer.h"
 
 #define PFX_EARLY_MOST 64
-#define PFX_LATE_MOST 16
+#define PFX_LATE_MOST 64
 
 struct pfx_recovery;
 struct pfx_hsmlog {
@@ -22,20 +22,24 @@ struct pfx_hsmlog {
     struct pfx_journal_software software;
     /* With hsm->lock held for writing, but signer also by whoever holds it for reading: */
     struct pfx_log_signer *signer; /* NULL: not attached */
+    bool mended_told;              /* what was found at the start stands in the log */
     bool starting;                 /* init or reopen makes the log's own keys */
+    bool start_due;                /* there was no room for the start: nothing is done before it */
+    bool start_noted, policy_due;
     /* With lock held. No Cryptoki call is made and nothing is waited for with it. */
     pthread_mutex_t lock;
     bool quiet; /* no log takes notes: they are kept in early, or dropped */
     struct pfx_draft *early[PFX_EARLY_MOST]; /* what was done before the log */
     size_t n_early;
+    uint64_t early_lost;
     int64_t clock_ms; /* wall clock less boot time, at the last entry */
     struct pfx_quota {
         int64_t since_ms; /* uptime; 0: none */
         uint64_t used, over;
-    } refused, agentd;
+    } refused[5], agentd; /* by the side that was refused; the last: users without any right */
     int64_t agentd_first; /* pfx-agentd's last number when its quota ran out */
-    /* Alone: taken while the writer makes a segment, and by the signer's thread, which appends to
-     * nothing itself, since it is what appends wait for. */
+    /* Alone: taken while the writer makes a segment, and by whoever logs in to a token: an append
+     * may wait for the committer, and that for the login. */
     pthread_mutex_t inner_lock;
     struct pfx_buf pins; /* canonical JSON, as last seen */
     struct pfx_draft *late[PFX_LATE_MOST];
@@ -47,6 +51,8 @@ struct pfx_hsmlog {
  * Whatever is wrong with the log: it is told by pfx_oplog_state, and nothing fails for it here. */
 PFX_MUST_USE pfx_result pfx_hsmlog_new(struct pfx_hsm *hsm, struct pfx_hsmlog **ret_log,
                                        struct pfx_error *err);
+/* Once more, if the start couldn't be noted. */
+void pfx_hsmlog_start_again(struct pfx_hsm *hsm);
 /* The stop's entry, the last checkpoint, the anchor; the signer is let go. Before the tokens are
  * closed. */
 void pfx_hsmlog_stop(struct pfx_hsm *hsm);
@@ -79,6 +85,9 @@ PFX_MUST_USE pfx_result pfx_hsmlog_result(struct pfx_hsm *hsm, const struct pfx_
 /* Something was refused before it became an operation. Never waits; at most so many an hour. */
 void pfx_hsmlog_refused(struct pfx_hsm *hsm, const struct pfx_actor *actor, const char *name,
                         pfx_result outcome, const struct pfx_error *why);
+/* The same of a user who may use none of our sockets: any on this host, so the quota is its own. */
+void pfx_hsmlog_stranger(struct pfx_hsm *hsm, const struct pfx_actor *actor, const char *name,
+                         pfx_result outcome, const struct pfx_error *why);
 void pfx_hsmlog_ready(struct pfx_hsm *hsm, enum pfx_role role);
 /* The pins as they stand now: for the users role's note, and for new segments. */
 void pfx_hsmlog_pins(struct pfx_hsm *hsm, const struct pfx_pins *pins);

@@ -6,18 +6,22 @@
 
 #define HOUR_MS (INT64_C(3600) * 1000)
 #define CLOCK_STEP_MS 2000
-#define REFUSED_PER_HOUR 1000
+#define REFUSED_PER_HOUR 1000 /* of each side */
+#define STRANGERS_PER_HOUR 100
+#define STRANGERS 4
 /* A build that the policy permits makes about five notes of pfx-agentd; the rest is for passes,
  * commands and what failed. */
 #define AGENTD_PER_BUILD 8
 #define AGENTD_PER_HOUR 1000
 
 static struct pfx_hsmlog *traced;
+static void tell_late(struct pfx_hsmlog *log);
 
 pfx_result pfx_hsmlog_put(struct pfx_hsmlog *log, struct pfx_draft *draft, enum pfx_room room,
                           enum pfx_until until, uint64_t *ret_seq, struct pfx_error *err)
 {
     int64_t clock_ms = pfx_now_ms() - pfx_uptime_ms();
+    tell_late(log);
     pthread_mutex_lock(&log->lock);
     int64_t step_ms = clock_ms - log->clock_ms;
     bool stepped = step_ms > CLOCK_STEP_MS || step_ms < -CLOCK_STEP_MS;
@@ -39,10 +43,14 @@ pfx_result pfx_hsmlog_put(struct pfx_hsmlog *log, struct pfx_draft *draft, enum 
 static void keep(struct pfx_hsmlog *log, struct pfx_draft *draft)
 {
     pfx_draft_bool(draft, PFX_F_BEFORE, true);
-    if (log->n_early < PFX_EARLY_MOST)
-        log->early[log->n_early++] = draft;
-    else
-        free(draft);
+    /* The oldest goes: what counts most, the keys of the log itself, is made last. */
+    if (log->n_early == PFX_EARLY_MOST) {
+        free(log->early[0]);
+        log->n_early--;
+        memmove(log->early, log->early + 1, log->n_early * sizeof *log->early);
+        log->early_lost++;
+    }
+    log->early[log->n_early++] = draft;
 }
 
 void pfx_hsmlog_early(struct pfx_hsmlog *log, struct pfx_draft *draft)
@@ -53,13 +61,14 @@ void pfx_hsmlog_early(struct pfx_hsmlog *log, struct pfx_draft *draft)
 }
 
 /* With lock held. */
-static void append(struct pfx_hsmlog *log, struct pfx_draft *draft, enum pfx_room room)
+static bool append(struct pfx_hsmlog *log, struct pfx_draft *draft, enum pfx_room room)
 {
     struct pfx_error why = PFX_ERROR_NONE;
     pfx_result noted = pfx_oplog_append(log->writer, draft, room, PFX_UNTIL_APPENDED, NULL, &why);
     /* A log that is closed or refused was told of once. */
     if (pfx_failed(noted) && pfx_hsmlog_state(log) == PFX_OPLOG_OPEN)
         pfx_log_error(&why, "a note for the operation log is lost");
+    return pfx_ok(noted);
 }
 
 void pfx_hsmlog_note(struct pfx_hsmlog *log, struct pfx_draft *draft)
@@ -68,7 +77,7 @@ void pfx_hsmlog_note(struct pfx_hsmlog *log, struct pfx_draft *draft)
     if (log->quiet) {
         keep(log, draft);
     } else {
-        append(log, draft, PFX_ROOM_ORDINARY);
+        (void)append(log, draft, PFX_ROOM_ORDINARY);
         free(draft);
     }
     pthread_mutex_unlock(&log->lock);
@@ -86,6 +95,12 @@ pfx_result pfx_hsmlog_tell_early(struct pfx_hsmlog *log, struct pfx_error *err)
     }
     log->n_early = 0;
     log->quiet = false;
+    if (log->early_lost > 0) {
+        struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
+        pfx_journal_quota("before the log", log->early_lost, draft);
+        append(log, draft, PFX_ROOM_RESERVED);
+        log->early_lost = 0;
+    }
     pthread_mutex_unlock(&log->lock);
     return result;
 }
@@ -101,10 +116,8 @@ static void login(const struct pfx_token_facts *facts, unsigned roles, CK_RV rv)
 {
     struct pfx_draft *draft = pfx_alloc(sizeof *draft);
     pfx_journal_login(facts, roles, rv, draft);
-    if (!pfx_log_signer_here()) {
-        pfx_hsmlog_note(traced, draft);
-        return;
-    }
+    /* The token's login lock is held. An append may wait for room, which the committer makes; and
+     * the committer may wait for this very lock, to sign. So it is told a little later. */
     pthread_mutex_lock(&traced->inner_lock);
     if (traced->n_late < PFX_LATE_MOST)
         traced->late[traced->n_late++] = PFX_TAKE(draft);
@@ -112,7 +125,7 @@ static void login(const struct pfx_token_facts *facts, unsigned roles, CK_RV rv)
     free(draft);
 }
 
-/* What the signer's thread saw. */
+/* The logins, in their order with what is put by others. */
 static void tell_late(struct pfx_hsmlog *log)
 {
     struct pfx_draft *late[PFX_LATE_MOST];
@@ -139,6 +152,7 @@ void pfx_hsmlog_ready(struct pfx_hsm *hsm, enum pfx_role role)
     pfx_journal_ready(role, pfx_token_facts(hsm->roles[role].token), pfx_buf_bytes(&log->pins),
                       draft);
     pthread_mutex_unlock(&log->inner_lock);
+    tell_late(log); /* its login comes before */
     pfx_hsmlog_note(log, draft);
 }
 
@@ -159,7 +173,10 @@ static void quota_end(struct pfx_hsmlog *log, struct pfx_quota *quota, const cha
     if (quota->over > 0 && !log->quiet) {
         struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
         pfx_journal_quota(what, quota->over, draft);
-        append(log, draft, PFX_ROOM_RESERVED);
+        if (!append(log, draft, PFX_ROOM_RESERVED)) {
+            quota->since_ms = pfx_uptime_ms(); /* the count isn't lost: told when there is room */
+            return;
+        }
     }
     *quota = (struct pfx_quota){0, 0, 0};
 }
@@ -188,7 +205,8 @@ void pfx_hsmlog_tick(struct pfx_hsm *hsm)
     struct pfx_hsmlog *log = hsm->log;
     tell_late(log);
     pthread_mutex_lock(&log->lock);
-    quota_step(log, &log->refused, refused_name);
+    for (size_t i = 0; i <= STRANGERS; i++)
+        quota_step(log, &log->refused[i], refused_name);
     quota_step(log, &log->agentd, agentd_name);
     pthread_mutex_unlock(&log->lock);
 }
@@ -197,27 +215,42 @@ void pfx_hsmlog_flush(struct pfx_hsmlog *log)
 {
     tell_late(log);
     pthread_mutex_lock(&log->lock);
-    quota_end(log, &log->refused, refused_name);
+    for (size_t i = 0; i <= STRANGERS; i++)
+        quota_end(log, &log->refused[i], refused_name);
     quota_end(log, &log->agentd, agentd_name);
+    pthread_mutex_unlock(&log->lock);
+}
+
+static void refused(struct pfx_hsm *hsm, size_t side, uint64_t most, const struct pfx_actor *actor,
+                    const char *name, pfx_result outcome, const struct pfx_error *why)
+{
+    struct pfx_hsmlog *log = hsm->log;
+    struct pfx_quota *quota = &log->refused[side];
+    pthread_mutex_lock(&log->lock);
+    quota_step(log, quota, refused_name);
+    if (log->quiet) {
+        /* Before there is a log nothing can be done that would be worth refusing. */
+    } else if (quota_take(quota, 1, most)) {
+        struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
+        pfx_journal_refused(actor, name, outcome, why, draft);
+        /* Without room it is one that the count tells of. */
+        quota->over += !append(log, draft, PFX_ROOM_REFUSAL);
+    } else {
+        quota->over++;
+    }
     pthread_mutex_unlock(&log->lock);
 }
 
 void pfx_hsmlog_refused(struct pfx_hsm *hsm, const struct pfx_actor *actor, const char *name,
                         pfx_result outcome, const struct pfx_error *why)
 {
-    struct pfx_hsmlog *log = hsm->log;
-    pthread_mutex_lock(&log->lock);
-    quota_step(log, &log->refused, refused_name);
-    if (log->quiet) {
-        /* Before there is a log nothing can be done that would be worth refusing. */
-    } else if (quota_take(&log->refused, 1, REFUSED_PER_HOUR)) {
-        struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
-        pfx_journal_refused(actor, name, outcome, why, draft);
-        append(log, draft, PFX_ROOM_RESERVED);
-    } else {
-        log->refused.over++;
-    }
-    pthread_mutex_unlock(&log->lock);
+    refused(hsm, actor->role, REFUSED_PER_HOUR, actor, name, outcome, why);
+}
+
+void pfx_hsmlog_stranger(struct pfx_hsm *hsm, const struct pfx_actor *actor, const char *name,
+                         pfx_result outcome, const struct pfx_error *why)
+{
+    refused(hsm, STRANGERS, STRANGERS_PER_HOUR, actor, name, outcome, why);
 }
 
 /* --- pfx-agentd --- */

@@ -93,6 +93,22 @@ static void note_recovered(struct pfx_hsmlog *log, uint64_t ahead)
             "operation log: %" PRIu64 " entries after its last anchor were found and hold", ahead);
 }
 
+static void note_mended(struct pfx_hsmlog *log, const struct pfx_oplog_facts *facts, uint64_t found)
+{
+    const struct {
+        uint64_t count;
+        const char *code;
+    } what[] = {{facts->tail, "uncovered"}, {facts->cut_bytes, "torn"}};
+    for (size_t i = 0; i < sizeof what / sizeof *what && !log->mended_told; i++) {
+        if (what[i].count == 0)
+            continue;
+        struct pfx_draft *draft = pfx_alloc(sizeof *draft);
+        pfx_journal_mended(what[i].count, found - facts->tail, what[i].code, draft);
+        pfx_hsmlog_note(log, draft);
+    }
+    log->mended_told = true;
+}
+
 pfx_result pfx_hsmlog_attach(struct pfx_hsm *hsm, struct pfx_error *err)
 {
     struct pfx_hsmlog *log = hsm->log;
@@ -121,6 +137,8 @@ pfx_result pfx_hsmlog_attach(struct pfx_hsm *hsm, struct pfx_error *err)
     log->signer = PFX_TAKE(signer);
     /* An `init` that was cut off right after entry 0 left these to the next one. */
     PFX_TRY(pfx_hsmlog_tell_early(log, err));
+    if (!facts->began)
+        note_mended(log, facts, facts->found);
     if (ahead > 0)
         note_recovered(log, ahead);
     return PFX_OK;

@@ -69,6 +69,10 @@ struct pfx_journal_begin {
 void pfx_journal_begin(const struct pfx_journal_begin *begin, struct pfx_draft *draft);
 void pfx_journal_rotate(const struct pfx_actor *actor, const struct pfx_signer *fresh,
                         struct pfx_draft *draft);
+/* Found at the start: so many entries from `first` on were under no checkpoint ("uncovered":
+ * whoever could write to the disk meanwhile could have written them), or bytes behind it were cut
+ * ("torn"). */
+void pfx_journal_mended(uint64_t count, uint64_t first, const char *code, struct pfx_draft *draft);
 void pfx_journal_recovered(uint64_t ahead, uint64_t anchor, struct pfx_draft *draft);
 
 /* --- what an earlier process left open --- */

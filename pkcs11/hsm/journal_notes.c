@@ -230,6 +230,14 @@ void pfx_journal_rotate(const struct pfx_actor *actor, const struct pfx_signer *
                   sizeof fresh->keys[0].spki_sha256);
 }
 
+void pfx_journal_mended(uint64_t tail, uint64_t first, const char *code, struct pfx_draft *draft)
+{
+    pfx_journal_own("log.recovered", PFX_OUTCOME_OK, draft);
+    pfx_draft_int(draft, PFX_F_COUNT, (int64_t)tail);
+    pfx_draft_int(draft, PFX_F_LOG_SIZE, (int64_t)first);
+    pfx_draft_str(draft, PFX_F_FAIL_CODE, code);
+}
+
 void pfx_journal_recovered(uint64_t ahead, uint64_t anchor, struct pfx_draft *draft)
 {
     pfx_journal_own("log.recovered", PFX_OUTCOME_OK, draft);

@@ -1,5 +1,7 @@
 /* log.rotate_key and log.reopen: other keys for the log, and another log after the loss of one. */
+#include <dirent.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -237,6 +239,36 @@ static void folder_of(struct change *change, struct predecessor *before)
         before->number = number_of(hsm->policy, parsed->origin, is_origin);
 }
 
+/* A reopen that was cut off has set the folder aside already: the newest one is the predecessor. */
+static void aside_of(struct change *change, struct predecessor *before)
+{
+    const char *dir = change->hsm->policy->log_dir, *slash = strrchr(dir, '/');
+    char *parent PFX_AUTOFREE = pfx_strndup(dir, slash ? (size_t)(slash - dir) + 1 : 0);
+    char *prefix PFX_AUTOFREE = pfx_asprintf("%s.%u.", slash ? slash + 1 : dir, before->number);
+    char newest[NAME_MAX + 1] = "", origin[PFX_ORIGIN_SIZE];
+    DIR *folder = opendir(parent[0] ? parent : ".");
+    for (struct dirent *e; folder && (e = readdir(folder));)
+        if (strncmp(e->d_name, prefix, strlen(prefix)) == 0 && strcmp(e->d_name, newest) > 0)
+            snprintf(newest, sizeof newest, "%s", e->d_name);
+    if (folder)
+        closedir(folder);
+    if (!newest[0])
+        return;
+    PFX_CLEANUP(pfx_logdir_closep) struct pfx_logdir *log = NULL;
+    char *path PFX_AUTOFREE = pfx_asprintf("%s%s", parent, newest);
+    const struct pfx_checkpoint *parsed = NULL;
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    if (pfx_failed(pfx_logdir_open(path, &log, &ignored)))
+        return;
+    struct pfx_bytes text = pfx_logdir_checkpoint(log, &parsed);
+    pfx_hsmlog_origin(change->hsm->policy, before->number, origin);
+    if (text.len == 0 || strcmp(parsed->origin, origin) != 0 ||
+        !pfx_buf_add(&before->checkpoint, text.data, text.len))
+        return;
+    before->size = parsed->size;
+    say(change, "note", "the predecessor's folder was set aside before: %s", path);
+}
+
 static pfx_result needed(struct change *change, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = change->hsm;
@@ -282,12 +314,23 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     PFX_TRY(pfx_role_probe(change->worker, PFX_ROLE_LOG, false, &change->task->actor, err));
     folder_of(change, &before);
     PFX_TRY(anchors_of(change, &before, err));
+    if (before.number > 0 && before.checkpoint.len == 0)
+        aside_of(change, &before);
     if (before.number == 0)
         return pfx_fail(err, PFX_CLASS_USAGE, "log reopen", hsm->policy->log_dir, "",
                         "There is no log of this host, neither in the folder nor in the token's "
                         "anchors: pfx-agent init begins the first one.");
     bool ed25519 = hsm->roles[PFX_ROLE_LOG].probe->eddsa;
+    /* The token may have come back since the role was looked at. */
+    struct pfx_error whole = PFX_ERROR_NONE;
+    if (pfx_hsmlog_state(log) == PFX_OPLOG_OPEN &&
+        pfx_ok(pfx_role_check(change->worker, PFX_ROLE_LOG, &whole))) {
+        hsm->roles[PFX_ROLE_LOG].again = true;
+        return pfx_fail(err, PFX_CLASS_USAGE, "log reopen", hsm->policy->log_dir, "",
+                        "The operation log is as it must be: there is no reason for a successor.");
+    }
     pfx_hsmlog_detach(hsm);
+    pfx_hsmlog_hush(log);
     PFX_TRY(keys(change, ed25519, err));
     if (pfx_hsmlog_state(log) != PFX_OPLOG_NONE) {
         PFX_TRY(pfx_oplog_set_aside(log->writer, &where, err));
@@ -321,7 +364,9 @@ pfx_result pfx_do_log_reopen(struct pfx_worker *worker, struct pfx_task *task,
     struct change change = {worker, task, worker->hsm};
     struct pfx_hsmlog *log = worker->hsm->log;
     PFX_TRY(needed(&change, err));
-    pfx_hsmlog_hush(log);
+    /* One that is open goes on with its notes until it is set aside. */
+    if (pfx_hsmlog_state(log) != PFX_OPLOG_OPEN)
+        pfx_hsmlog_hush(log);
     log->starting = true;
     pfx_result result = reopen(&change, err);
     log->starting = false;

@@ -126,6 +126,7 @@ pfx_result pfx_oplog_open(const struct pfx_oplog_config *config, struct pfx_oplo
                        ? GROW_MOST
                        : config->segment_entries * BYTES_PER_ENTRY;
     log->grow_by = log->grow_by < GROW_LEAST ? GROW_LEAST : log->grow_by;
+    log->clock_ms = pfx_oplog_now() - pfx_oplog_uptime();
     read_boot(log->boot, sizeof log->boot);
     log->fd = log->entries_fd = log->slots[0] = log->slots[1] = -1;
     log->tiles_end = &log->tiles;

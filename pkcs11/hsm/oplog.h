@@ -88,7 +88,8 @@ enum pfx_room {
     PFX_ROOM_ORDINARY, /* intents, notes: refused when only the reserve is left */
     PFX_ROOM_PROMISED, /* a result whose intent (its `ref`) was appended: its room was set aside
                         * then; without such an intent the same as RESERVED */
-    PFX_ROOM_RESERVED, /* refusals, stop, recovery: from the reserve */
+    PFX_ROOM_REFUSAL,  /* refusals: from the first half of the reserve */
+    PFX_ROOM_RESERVED, /* start, stop, recovery: from all of it */
 };
 enum pfx_until {
     PFX_UNTIL_APPENDED, /* has its seq; is written with the next commit */
@@ -165,6 +166,8 @@ struct pfx_oplog_facts {
     char boot[40];             /* of the last entry */
     bool stopped;              /* the last entry is a stop */
     int64_t last_ms;           /* time of the last entry */
+    bool began;                /* by this process: nothing was found */
+    uint64_t found;            /* entries at open */
     uint64_t tail;             /* found at open: whole entries behind the last checkpoint, kept */
     uint64_t cut_bytes;        /* found at open: bytes of a torn tail, cut */
     bool cut_rotation;         /* found at open: a rotation cut short was taken back */

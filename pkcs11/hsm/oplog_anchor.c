@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "crypto/encode.h"
@@ -64,6 +65,23 @@ static bool parse_label(const char *label, char ret_origin[9], struct pfx_anchor
     return strcmp(again, label) == 0;
 }
 
+/* Is it the anchor of a log that this one came after? "host/pfx-agent/3": 1 or 2. */
+static bool is_before(const char *origin, const char *digits)
+{
+    char before[PFX_ORIGIN_SIZE], theirs[9];
+    const char *slash = strrchr(origin, '/');
+    unsigned long own = slash ? strtoul(slash + 1, NULL, 10) : 0;
+    for (unsigned long n = 1; n < own && n < 10000; n++) {
+        int len = snprintf(before, sizeof before, "%.*s", (int)(slash - origin), origin);
+        if (n > 1)
+            snprintf(before + len, sizeof before - (size_t)len, "/%lu", n);
+        origin_digits(before, theirs);
+        if (strcmp(theirs, digits) == 0)
+            return true;
+    }
+    return false;
+}
+
 pfx_result pfx_oplog_anchors_read(struct pfx_oplog *log, const struct pfx_signer *signer,
                                   bool begins, bool successor, struct pfx_error *err)
 {
@@ -97,7 +115,9 @@ pfx_result pfx_oplog_anchors_read(struct pfx_oplog *log, const struct pfx_signer
                 " entries was there before, and it is lost. pfx-agent log reopen starts "
                 "its successor.",
                 seen.size);
-        if (!seen.ours && !successor)
+        /* A crash may have come before a successor wrote its own; never before its own successor's.
+         */
+        if (!seen.ours && !begins && !(successor && is_before(origin, theirs)))
             return pfx_fail(err, PFX_CLASS_INTEGRITY, "read anchor", origin, "",
                             "The anchor in the token belongs to another log (%" PRIu64
                             " entries), and this one isn't its successor.",

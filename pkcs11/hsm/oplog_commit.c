@@ -227,6 +227,8 @@ static int64_t cover_due(const struct pfx_oplog *log)
 static int64_t next_due(const struct pfx_oplog *log)
 {
     int64_t due = cover_due(log), tick = pfx_oplog_uptime() + 60000;
+    if (log->state != PFX_OPLOG_OPEN)
+        return tick; /* what was to be tried again isn't any more */
     if (log->room_retry_ms > 0 && log->room_retry_ms < due)
         due = log->room_retry_ms;
     int64_t anchor = pfx_oplog_anchor_at(log);

@@ -18,6 +18,7 @@
 #define PFX_NOTE_ROOM 24576 /* a log.segment note with its record head */
 #define PFX_TILE_LEVELS (PFX_TREE_LEVELS / PFX_TILE_HEIGHT + 1)
 #define PFX_TILE_BYTES (PFX_TILE_WIDTH * PFX_HASH_SIZE)
+#define PFX_CLOCK_AHEAD_MS (INT64_C(30) * 86400000) /* nothing is dropped by such a clock */
 #define PFX_COVER_AFTER_MS 1000 /* entries that nobody waits for are covered after so long */
 
 /* A segment being written. [0, end) is records, [end, alloc) is allocated zeros. */
@@ -125,6 +126,8 @@ struct pfx_oplog {
     uint64_t milestone_due;        /* a segment ended here: keep the checkpoint that covers it */
     int64_t chores_retry_ms;       /* (c) */
     int64_t keep_look_ms;          /* (c) */
+    int64_t clock_ms;              /* (c) wall clock less boot time, when the log was opened */
+    bool clock_odd;                /* (c) far ahead of the log's last entry then */
     struct pfx_anchor_seen anchors[2]; /* (c) */
     int64_t anchor_retry_ms;           /* (c) */
 

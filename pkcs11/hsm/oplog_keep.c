@@ -118,6 +118,13 @@ void pfx_oplog_keep(struct pfx_oplog *log)
     size_t n = 0;
     pthread_mutex_lock(&log->lock);
     log->keep_look_ms = pfx_oplog_uptime() + LOOK_EVERY_MS;
+    /* What is dropped is gone: a clock that jumped isn't believed until pfx-hsm starts again. */
+    log->clock_odd =
+        log->clock_odd || pfx_oplog_now() - pfx_oplog_uptime() - log->clock_ms > PFX_CLOCK_AHEAD_MS;
+    if (log->clock_odd) {
+        pthread_mutex_unlock(&log->lock);
+        return;
+    }
     /* Neither the segment that is written, nor one whose successor isn't covered, nor an intent
      * that waits for its result. */
     uint64_t most = log->current->first;

@@ -108,6 +108,7 @@ static pfx_result begin(struct pfx_oplog *log, struct pfx_oplog_job *job, struct
                                   "There is a log already. pfx-agent log status shows it.");
     if (pfx_ok(r))
         snprintf(log->facts.origin, sizeof log->facts.origin, "%s", in->origin);
+    log->facts.began = true;
     pthread_mutex_unlock(&log->lock);
     PFX_TRY(r);
     r = pfx_oplog_anchors_read(log, in->signer, true, successor, err);

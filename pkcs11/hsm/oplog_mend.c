@@ -84,6 +84,7 @@ pfx_result pfx_oplog_mend_tail(struct pfx_recovery *r, struct pfx_error *err)
             PFX_TRY(rewrite(log, file, file->uncovered, upto, err));
     }
     log->facts.tail = log->frontier.size - r->checkpoint->size;
+    log->facts.found = log->frontier.size;
     return PFX_OK;
 }
 
@@ -167,5 +168,8 @@ pfx_result pfx_oplog_mend_slots(struct pfx_recovery *r, struct pfx_error *err)
     int error = pfx_oplog_write_at(log, "mend slot", log->slots[other], want, sizeof want, 0);
     if (error == 0)
         error = pfx_oplog_sync(log, "sync mended slot", log->slots[other]);
+    /* The one that had it may have it in memory only, if it was its sync that failed: it is the
+     * next to be written, so that the one that is on disk for sure stays meanwhile. */
+    log->slot_next = 1 - other;
     return error == 0 ? PFX_OK : pfx_oplog_disk(error, "mend slot", names[other], err);
 }

@@ -256,6 +256,7 @@ static pfx_result recover(struct pfx_recovery *r, struct pfx_error *err)
         log->anchor_size = copy.size;
         log->anchor_ms = copy.at_ms;
     }
+    log->clock_odd = pfx_oplog_now() - log->facts.last_ms > PFX_CLOCK_AHEAD_MS;
     log->synced = log->opened_size = log->frontier.size;
     log->synced_frontier = log->frontier;
     log->uncovered_since_ms = pfx_oplog_uptime();

@@ -59,6 +59,8 @@ static bool fits_in(const struct pfx_oplog *log, const struct pfx_segment *segme
     switch (room) {
     case PFX_ROOM_ORDINARY:
         return left >= len + promised + log->reserve;
+    case PFX_ROOM_REFUSAL:
+        return left >= len + promised + log->reserve / 2;
     case PFX_ROOM_RESERVED:
         return left >= len + promised;
     case PFX_ROOM_PROMISED:

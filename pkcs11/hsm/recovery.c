@@ -5,6 +5,8 @@
 #include "pkcs11/hsm/hsmlog_put.h"
 
 struct pfx_recovery {
+    struct pfx_hsmlog *log;
+    uint64_t seq; /* of the last result */
     struct pfx_journal_open *list;
     size_t n;
 };
@@ -26,25 +28,25 @@ static pfx_result collect(void *ctx, uint64_t seq, const struct pfx_entry *inten
                           struct pfx_error *err)
 {
     struct pfx_recovery *recovery = ctx;
-    (void)err;
+    struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
     recovery->list = pfx_grow(recovery->list, recovery->n + 1, sizeof *recovery->list);
-    pfx_journal_open_read(seq, intent, &recovery->list[recovery->n++]);
+    struct pfx_journal_open *open = &recovery->list[recovery->n];
+    pfx_journal_open_read(seq, intent, open);
+    pfx_journal_unknown(open, draft);
+    PFX_TRY(pfx_hsmlog_put(recovery->log, draft, PFX_ROOM_RESERVED, PFX_UNTIL_APPENDED,
+                           &recovery->seq, err));
+    recovery->n++;
     return PFX_OK;
 }
 
 pfx_result pfx_recovery_results(struct pfx_hsmlog *log, struct pfx_error *err)
 {
     struct pfx_recovery *recovery = log->recovery;
-    struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
-    uint64_t seq = 0;
+    recovery->log = log;
     PFX_TRY(pfx_oplog_dangling(log->writer, collect, recovery, err));
     if (recovery->n == 0)
         return PFX_OK;
-    for (size_t i = 0; i < recovery->n; i++) {
-        pfx_journal_unknown(&recovery->list[i], draft);
-        PFX_TRY(pfx_hsmlog_put(log, draft, PFX_ROOM_RESERVED, PFX_UNTIL_APPENDED, &seq, err));
-    }
-    PFX_TRY(pfx_oplog_wait(log->writer, seq, PFX_UNTIL_SYNCED, err));
+    PFX_TRY(pfx_oplog_wait(log->writer, recovery->seq, PFX_UNTIL_SYNCED, err));
     pfx_log(PFX_LOG_WARN,
             "operation log: pfx-hsm ended in the middle of %zu operations; their outcome is noted "
             "as unknown",

@@ -114,8 +114,7 @@ static pfx_result probe_work(struct pfx_worker *worker, struct pfx_op *op, void 
 }
 
 /* With users.keys: wrapped, at least one key type of the policy has to come back as it was. */
-static pfx_result wrapped_check(const struct pfx_hsm *hsm, const char *token,
-                                struct pfx_error *err)
+static pfx_result wrapped_check(const struct pfx_hsm *hsm, const char *token, struct pfx_error *err)
 {
     const struct pfx_role_state *users = &hsm->roles[PFX_ROLE_USERS];
     struct pfx_probe *proven PFX_AUTOFREE = pfx_alloc(sizeof *proven);
@@ -123,8 +122,8 @@ static pfx_result wrapped_check(const struct pfx_hsm *hsm, const char *token,
         return PFX_OK;
     pfx_token_proven(users->token, proven);
     for (int type = 0; type < PFX_KEY_TYPE_COUNT; type++) {
-        CK_MECHANISM_TYPE by = pfx_key_type_is_rsa((enum pfx_key_type)type) ? proven->blob_rsa
-                                                                            : proven->blob_ec;
+        CK_MECHANISM_TYPE by =
+            pfx_key_type_is_rsa((enum pfx_key_type)type) ? proven->blob_rsa : proven->blob_ec;
         if (hsm->policy->key_types[type] && by != CK_UNAVAILABLE_INFORMATION)
             return PFX_OK;
     }
@@ -331,8 +330,8 @@ static bool is_due(struct pfx_hsm *hsm, enum pfx_role role, int64_t now_ms)
     if (!state->again)
         return false;
     /* Where the probe's finding is all that keeps it down, it has a back-off of its own. */
-    bool waits = state->phase == PFX_ROLE_LOGGED_IN && disturbed && state->lacking &&
-                 !opened_anew(state);
+    bool waits =
+        state->phase == PFX_ROLE_LOGGED_IN && disturbed && state->lacking && !opened_anew(state);
     return !waits || now_ms >= state->probe_at_ms;
 }
 
@@ -344,6 +343,7 @@ pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, str
     bool opened = false;
     (void)task;
     (void)err;
+    pfx_hsmlog_start_again(hsm);
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         if (!is_due(hsm, order[i], pfx_uptime_ms()))
             continue;

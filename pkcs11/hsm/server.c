@@ -179,7 +179,7 @@ static void refuse_line(struct pfx_server *server, const struct door *door,
     struct pfx_error why = PFX_ERROR_NONE;
     pfx_result result = pfx_fail(&why, PFX_CLASS_REFUSED, "connect", door_name(door), "permission",
                                  "This user may not use this socket.");
-    pfx_hsmlog_refused(server->hsm, &actor, door_name(door), result, &why);
+    pfx_hsmlog_stranger(server->hsm, &actor, door_name(door), result, &why);
 }
 
 static void accept_lines(struct pfx_server *server, const struct door *door)
