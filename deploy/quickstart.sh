@@ -61,7 +61,8 @@ build() {
     log=$(mktemp)
     say "Building in $folder"
     if ! { cmake -S . -B "$folder" -G Ninja -DCMAKE_BUILD_TYPE=Release &&
-        cmake --build "$folder" --target pfx-agentd pfx-hsm pfx-uploader pfx-agent token-init; } \
+        cmake --build "$folder" --target \
+            pfx-agentd pfx-hsm pfx-uploader pfx-agent pfx-audit token-init; } \
         >"$log" 2>&1; then
         grep -E 'error|FAILED|CMake Error' -A4 "$log" | head -n 40 >&2 || tail -n 20 "$log" >&2
         say "quickstart: the build failed (see above)"

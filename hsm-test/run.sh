@@ -4,8 +4,9 @@
 #
 #   hsm-test/run.sh [--long] [--only PART[,PART]] [--keep-going]
 #
-#   --long   also valgrind over the unit tests, repeated restarts, and every end-to-end test on NSS
-#   --only   some of: packages gcc clang asan checks units e2e quickstart
+#   --long   also valgrind over the unit tests, repeated restarts, every end-to-end test on NSS, and ten
+#            minutes of fuzzing
+#   --only   some of: packages gcc clang asan checks units fuzz e2e quickstart
 #
 # Nothing outside the clone and the temporary folder is touched, but for the packages. Data files that
 # aren't part of the project are looked for in PFX_SHARED, or in ../shared beside the clone; what needs
@@ -15,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 root=$PWD
 out=$root/build/test
 long=0
-only=packages,gcc,clang,asan,checks,units,e2e,quickstart
+only=packages,gcc,clang,asan,checks,units,fuzz,e2e,quickstart
 
 packages=(
     cmake ninja-build gcc libc6-dev clang pkg-config shellcheck binutils
@@ -23,6 +24,7 @@ packages=(
     libyaml-dev libicu-dev icu-devtools idn2 libcmocka-dev libclang-rt-14-dev
     softhsm2 libnss3 libnss3-tools opencryptoki gnutls-bin opensc openssl libengine-pkcs11-openssl
     python3 python3-cryptography python3-yaml nginx-light squid iproute2 procps
+    golang-go golang-golang-x-mod-dev
 )
 
 say() { printf '%s\n' "$*"; }
@@ -98,16 +100,17 @@ install_packages() {
             --no-install-recommends "${need[@]}"
 }
 
-# Prism by its lock file, into the build folder; its packages' own scripts aren't run.
-install_prism() {
-    local folder=$root/build/prism
-    if [[ -x $folder/node_modules/.bin/prism ]] &&
-        cmp -s hsm-test/prism/package-lock.json "$folder/package-lock.json"; then
+# install_node NAME: the packages of hsm-test/NAME by their lock file, into the build folder; their
+# own scripts aren't run.
+install_node() {
+    local folder=$root/build/$1 from=hsm-test/$1
+    if [[ -d $folder/node_modules ]] &&
+        cmp -s "$from/package-lock.json" "$folder/package-lock.json"; then
         return 0
     fi
     rm -rf "$folder"
     mkdir -p "$folder"
-    cp hsm-test/prism/package.json hsm-test/prism/package-lock.json "$folder/"
+    cp "$from/package.json" "$from/package-lock.json" "$folder/"
     (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund)
 }
 
@@ -176,7 +179,7 @@ memcheck() {
 # e2e BUILD PATIENCE TOKEN [OPTION...]
 e2e() {
     PFX_BUILD=$root/build/$1 PFX_BUILD_RELEASE=$root/build/gcc PFX_PATIENCE=$2 PFX_TOKEN=$3 \
-        PFX_PRISM=$root/build/prism PFX_LONG=$long \
+        PFX_PRISM=$root/build/prism PFX_INTEROP=$root/build/interop PFX_LONG=$long \
         /usr/bin/python3 hsm-test/e2e/run.py --results "$results" --jobs 3 \
         --log "$out/e2e-$3.log" "${@:4}"
 }
@@ -193,7 +196,8 @@ ok=1
 if part packages; then
     heading packages
     step "packages" install_packages || ok=0
-    step "prism" install_prism || true
+    step "prism" install_node prism || true
+    step "sigstore" install_node interop || true
 fi
 if ((ok)) && part gcc; then
     heading "build: gcc"
@@ -227,6 +231,11 @@ if ((ok)) && part units; then
         heading "unit tests, valgrind"
         memcheck
     fi
+fi
+if ((ok)) && part fuzz; then
+    heading "fuzzing"
+    unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+    step "fuzz" hsm-test/fuzz/run.sh $((long ? 600 : 20)) && grep -h ' executions' "$out/fuzz.log"
 fi
 if ((ok)) && part e2e; then
     heading "end to end, sanitizers, on SoftHSM"

@@ -88,6 +88,7 @@ struct cli_export {
     struct pfx_buf had_note;
     uint64_t first;                  /* first entry that the export presents */
     uint64_t from;                   /* first entry that this call looked at */
+    uint64_t count;                  /* entries when the head was taken, covered or not */
     uint64_t uncovered;              /* entries in "tail" */
     uint64_t damaged, first_damaged; /* bundles left out because they aren't what was signed */
     int64_t names;                   /* users in the name map; -1: none was written */

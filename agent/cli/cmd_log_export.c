@@ -4,6 +4,7 @@
  * it fits together while pfx-hsm goes on writing.
  */
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/cli/cmd_log.h"
@@ -14,6 +15,8 @@
 
 #define JSON_MAX 4096
 #define ANCHOR_HEX 25
+#define COVER_TRIES 15
+#define COVER_PAUSE_NS 100000000
 
 static void export_done(struct cli_export *export)
 {
@@ -31,10 +34,20 @@ static pfx_result take_head(struct cli_export *export, struct pfx_error *err)
 {
     const struct pfx_checkpoint *checkpoint = NULL;
     PFX_TRY(pfx_logdir_open(export->log_path, &export->dir, err));
-    /* Before the checkpoint: an anchor behind the exported size would look like a log cut off. */
-    export->has_anchor = pfx_logdir_anchor(export->dir, &export->anchor);
-    PFX_TRY(pfx_logdir_refresh(export->dir, err));
-    struct pfx_bytes note = pfx_logdir_checkpoint(export->dir, &checkpoint);
+    /* A writer that lives covers what is there within a second: then there is no tail. */
+    struct pfx_bytes note;
+    for (int tries = 0;; tries++) {
+        /* Before the checkpoint: an anchor behind the exported size would look like a log cut off.
+         */
+        export->has_anchor = pfx_logdir_anchor(export->dir, &export->anchor);
+        PFX_TRY(pfx_logdir_refresh(export->dir, err));
+        note = pfx_logdir_checkpoint(export->dir, &checkpoint);
+        PFX_TRY(pfx_logdir_count(export->dir, &export->count, err));
+        if (tries == COVER_TRIES || (checkpoint && export->count <= checkpoint->size))
+            break;
+        const struct timespec pause = {0, COVER_PAUSE_NS};
+        (void)nanosleep(&pause, NULL);
+    }
     if (note.len == 0)
         return pfx_fail(err, PFX_CLASS_TRANSIENT, "export", export->log_path, "",
                         "the log has no signed checkpoint yet: pfx-hsm has to reach the log role's "
@@ -245,12 +258,12 @@ static void anchor_json(const struct cli_export *export, struct pfx_buf *out)
     pfx_canon_close(&canon, '}');
 }
 
-/* Entries that no checkpoint covers, as records; as far as they can be read. */
+/* Entries that no checkpoint covered when the head was taken, as records; as far as they can be
+ * read. */
 static pfx_result stage_tail(struct cli_export *export, struct pfx_error *err)
 {
-    uint64_t count = 0, size = export->checkpoint.size;
+    uint64_t count = export->count, size = export->checkpoint.size;
     int fd = -1;
-    PFX_TRY(pfx_logdir_count(export->dir, &count, err));
     if (count <= size)
         return PFX_OK;
     PFX_TRY(cli_folder_stage(&export->folder, "tail", 0644, &fd, err));

@@ -26,13 +26,7 @@ KEYS = ("ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
 def cpu(world):
     """Seconds of processor time that each daemon and the simulators have used."""
-    tick = os.sysconf("SC_CLK_TCK")
-    found = {}
-    for name in (*many.DAEMONS, "sim"):
-        with open("/proc/%d/stat" % world.processes[name].pid, encoding="ascii") as stream:
-            fields = stream.read().rpartition(")")[2].split()
-        found[name] = (int(fields[11]) + int(fields[12])) / tick
-    return found
+    return {name: many.processor(world, name) for name in (*many.DAEMONS, "sim")}
 
 
 def bare_keys(world, kind, count):

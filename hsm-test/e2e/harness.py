@@ -51,7 +51,7 @@ def build_folder():
 
 def program(name):
     """A program of the build folder; SystemExit with the step that makes it."""
-    for folder in ("", "agent", "agent/cli", "pkcs11", "pkcs11/hsm", "api/uploader", "hsm-test",
+    for folder in ("", "agent", "agent/audit", "agent/cli", "pkcs11/hsm", "api/uploader", "hsm-test",
                    "bin"):
         path = os.path.join(build_folder(), folder, name)
         if os.path.isfile(path) and os.access(path, os.X_OK):
@@ -113,6 +113,7 @@ class World(Configured):
             "HOME": self.path("home"),
             "PFX_AGENT_SOCKET": self.path("run", "cli"),
             "PFX_HSM_SOCKET": self.path("hsm-run", "admin"),
+            "PFX_LOG_DIR": self.path("hsm-state", "log"),
         })
         self.environment.setdefault("LANG", "C.UTF-8")
 

@@ -59,6 +59,13 @@ def memory(pid):
     return None
 
 
+def processor(world, name):
+    """Seconds of processor time that this process has used."""
+    with open("/proc/%d/stat" % world.processes[name].pid, encoding="ascii") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Watch(threading.Thread):
     """Samples memory and the simulators' log of requests, which keeps the last 5,000 only."""
 

@@ -234,6 +234,19 @@ def prove(world):
     step("clean", "no PIN or key in any process's arguments or environment")
 
 
+def audit(world):
+    """What an auditor does, on another machine: an export, the key of the ceremony, a verdict."""
+    export, key = world.path("export"), world.path("out", "log-1.vkey")
+    check(world.cli("log", "export", export), "log export")
+    with open(os.path.join(export, "checkpoint"), encoding="utf-8") as stream:
+        size = int(stream.read().split("\n")[1])
+    step("exported", "%d entries, as tlog-tiles; the key is the one that init wrote" % size)
+    result = check(world.run(harness.program("pfx-audit"), "verify", export, "--key", key),
+                   "pfx-audit verify")
+    for line in result.out.splitlines():
+        print("  " + line)
+
+
 def demo(world, wait):
     heading("Set-up")
     start(world)
@@ -249,6 +262,8 @@ def demo(world, wait):
         print("  " + (fit(line, columns).rstrip() if width(line) > columns else line))
     heading("Proof, by other people's tools")
     prove(world)
+    heading("The operation log, as an auditor sees it")
+    audit(world)
 
 
 def main():

@@ -7,3 +7,8 @@ add_executable(bench-audit bench/audit.c)
 target_link_libraries(bench-audit PRIVATE pfx_flags PkgConfig::OPENSSL)
 add_executable(bench-oplog bench/oplog.c)
 target_link_libraries(bench-oplog PRIVATE pfx_oplog)
+# What the log costs: the same program without it.
+add_executable(pfx-hsm-unlogged ${CMAKE_SOURCE_DIR}/pkcs11/hsm/main.c bench/unlogged.c ${PFX_WIPE})
+target_link_libraries(pfx-hsm-unlogged PRIVATE pfx_hsm)
+target_link_options(pfx-hsm-unlogged PRIVATE
+    -Wl,--wrap=pfx_oplog_append,--wrap=pfx_oplog_append_all,--wrap=pfx_oplog_wait)
