@@ -1,5 +1,6 @@
 """The command line: exit codes, --json, the terminal's prompt, and secrets that leave no trace."""
 
+import base64
 import json
 import os
 import pty
@@ -135,7 +136,16 @@ class Online(WorldCase):
             self.assertIn(b"Next steps", terminal.output)
             self.assertNotIn(world.pin("encryption").encode(), terminal.output)
             names = sorted(os.listdir(world.path("out")))
-            self.assertEqual(names, ["client-main.crt", "encryption-key-1.pem"])
+            ed25519 = ["log-ed25519-1.vkey"] if "ed25519" in world.cli("key", "list").out else []
+            self.assertEqual(names, ["client-main.crt", "encryption-key-1.pem", "log-1.vkey",
+                                     *ed25519])
+            # What the auditor gets names the key in the token.
+            with open(world.path("out", "log-1.vkey"), encoding="ascii") as stream:
+                line = base64.b64decode(stream.read().split("+", 2)[2])
+            key = serialization.load_pem_public_key(
+                world.cli("key", "export-public", "log-1").out.encode())
+            self.assertEqual(b"\2" + key.public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo), line)
             # Again: nothing is made twice, and another file isn't overwritten.
             before = {n: open(world.path("out", n), "rb").read() for n in names}
             again = world.cli("init", "--out", world.path("out"), secret=world.pin("encryption"),
