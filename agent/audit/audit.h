@@ -46,9 +46,9 @@ struct pfx_audit_command {
     const char *name;
     const char *operands; /* as the help shows them */
     unsigned min_operands, max_operands;
-    const char *help;    /* one sentence */
-    const char *more;    /* a paragraph for `help COMMAND` and the man page, or NULL */
-    bool hidden;         /* for packaging; not in the help */
+    const char *help; /* one sentence */
+    const char *more; /* a paragraph for `help COMMAND` and the man page, or NULL */
+    bool hidden;      /* for packaging; not in the help */
     /* The exit code; everything has been told. */
     int (*function)(const struct pfx_audit_options *options);
 };
@@ -63,6 +63,11 @@ int pfx_audit_stats(const struct pfx_audit_options *options);   /* DIR */
 int pfx_audit_help(const struct pfx_audit_options *options);    /* [COMMAND] */
 int pfx_audit_man(const struct pfx_audit_options *options);
 int pfx_audit_completion(const struct pfx_audit_options *options);
+
+static inline const char *pfx_entries(uint64_t n)
+{
+    return n == 1 ? "entry" : "entries";
+}
 
 /* Prints one line on stderr and returns the exit code of its class. */
 int pfx_audit_fail(const struct pfx_error *err);

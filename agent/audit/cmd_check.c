@@ -186,8 +186,8 @@ static void print_table(const struct checking *c)
     if (c->json.len > 0)
         print_entry(c);
     (void)pfx_base64_encode(c->checkpoint.root.bytes, PFX_HASH_SIZE, &root);
-    (void)printf("checkpoint  %llu entries, root %s\n", (unsigned long long)c->checkpoint.size,
-                 pfx_buf_str(&root));
+    (void)printf("checkpoint  %llu %s, root %s\n", (unsigned long long)c->checkpoint.size,
+                 pfx_entries(c->checkpoint.size), pfx_buf_str(&root));
     for (size_t i = 0; i < c->keys.n; i++)
         if (c->signers >> i & 1) {
             pfx_buf_reset(&text);

@@ -55,8 +55,8 @@ static pfx_result prove(struct proving *p, const struct pfx_audit_options *optio
                         why.text);
     if (p->index >= p->checkpoint.size)
         return pfx_fail(err, PFX_CLASS_USAGE, "prove", options->operands[1], "",
-                        "the checkpoint covers %llu entries, and their numbers begin with 0",
-                        (unsigned long long)p->checkpoint.size);
+                        "the checkpoint covers %llu %s; numbers begin with 0",
+                        (unsigned long long)p->checkpoint.size, pfx_entries(p->checkpoint.size));
     if (options->n_keys > 0) {
         struct pfx_audit_keys keys PFX_CLEANUP(pfx_audit_keys_done) = {.n = 0};
         PFX_TRY(

@@ -229,7 +229,7 @@ int pfx_audit_show(const struct pfx_audit_options *options)
     }
     if (show.format == PFX_AUDIT_TABLE)
         (void)printf("%llu %s shown\n", (unsigned long long)show.n_shown,
-                     show.n_shown == 1 ? "entry" : "entries");
+                     pfx_entries(show.n_shown));
     pfx_walk_tell_gaps(&show.walk, show.format == PFX_AUDIT_CSV ? stderr : stdout);
     return PFX_AUDIT_OK;
 }

@@ -61,7 +61,6 @@ void pfx_meaning_gap(struct pfx_meaning *meaning, uint64_t upto)
     meaning->from = upto;
     meaning->first = true;
     meaning->begun = false;
-    meaning->early = false;
     meaning->known_pins = meaning->known_policy = meaning->known_boot = meaning->known_n = false;
     meaning->policy_pending = meaning->boot_expected = meaning->has_time = false;
 }
@@ -324,14 +323,14 @@ static void check_kind(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq, "%s has the outcome %s",
                          pfx_phase_name((enum pfx_phase)phase),
                          pfx_outcome_name((enum pfx_outcome)outcome));
-    if (before && !meaning->early)
+    if (before && meaning->under_way)
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
                          "says that it happened before the log existed, but doesn't stand at the "
                          "log's beginning");
     bool may = before || event == PFX_EV_LOG_BEGIN || event == PFX_EV_LOG_REOPEN ||
                event == PFX_EV_START || event == PFX_EV_POLICY_CHANGED;
     if (!may)
-        meaning->early = false;
+        meaning->under_way = true;
     if (pfx_entry_int(entry, PFX_F_WEAK))
         pfx_meaning_tell(meaning, PFX_LEVEL_WARNING, seq,
                          "weak: one person's user id alone permitted %.*s",
@@ -339,6 +338,27 @@ static void check_kind(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event
                          (const char *)pfx_entry_text(entry, PFX_F_EVENT).data);
     if (entry->n_unknown > 0)
         meaning->unknown_members++;
+}
+
+static void check_recovered(struct pfx_meaning *meaning, uint64_t seq,
+                            const struct pfx_entry *entry)
+{
+    if (!pfx_entry_is(entry, PFX_F_FAIL_CODE, "uncovered"))
+        return; /* entries that a checkpoint covered, or a torn end that was cut off */
+    int64_t count = pfx_entry_int(entry, PFX_F_COUNT), first = pfx_entry_int(entry, PFX_F_LOG_SIZE);
+    if (!pfx_entry_has(entry, PFX_F_LOG_SIZE) || count <= 0 || first < 0 ||
+        (uint64_t)first + (uint64_t)count > seq) {
+        pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
+                         "log.recovered doesn't say which entries before it were under no "
+                         "checkpoint (count, log.size)");
+        return;
+    }
+    pfx_meaning_tell(meaning, PFX_LEVEL_WARNING, seq,
+                     "%" PRId64 " %s from %" PRId64
+                     " on %s under no checkpoint when pfx-hsm started: whoever could write to that "
+                     "disk then may have written %s",
+                     count, pfx_entries((uint64_t)count), first, count == 1 ? "was" : "were",
+                     count == 1 ? "it" : "them");
 }
 
 static void check_first(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event)
@@ -349,7 +369,6 @@ static void check_first(struct pfx_meaning *meaning, uint64_t seq, enum pfx_even
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
                          "the log begins with neither log.begin nor log.reopen");
     if (seq == 0) {
-        meaning->early = true;
         meaning->begun = event == PFX_EV_LOG_BEGIN;
         meaning->known_n = meaning->begun; /* a successor goes on counting */
         meaning->known_pins = meaning->begun;
@@ -374,6 +393,8 @@ pfx_result pfx_meaning_entry(struct pfx_meaning *meaning, uint64_t seq,
         pfx_meaning_segment(meaning, seq, entry);
     if (event == PFX_EV_LOG_SEGMENT || event == PFX_EV_TOKEN_READY)
         pfx_meaning_pins(meaning, seq, entry);
+    if (event == PFX_EV_LOG_RECOVERED)
+        check_recovered(meaning, seq, entry);
     if (event == PFX_EV_LOG_RETENTION) {
         int64_t first = pfx_entry_int(entry, PFX_F_LOG_SIZE);
         if (first > 0 && (uint64_t)first > meaning->retained && (uint64_t)first <= seq)
@@ -415,18 +436,18 @@ void pfx_meaning_end(struct pfx_meaning *meaning)
                          "the host was started anew, and the log has no start");
     if (meaning->unsealed_proof)
         pfx_report_open(meaning->report, meaning->log,
-                        "%" PRIu64 " passwords were sealed before an entry that was examined says "
+                        "%" PRIu64 " password%s sealed before an entry that was examined says "
                         "which generation was active",
-                        meaning->unsealed_proof);
+                        meaning->unsealed_proof, meaning->unsealed_proof == 1 ? " was" : "s were");
     if (meaning->unknown_events)
         pfx_report_open(meaning->report, meaning->log,
-                        "%" PRIu64 " entries are of events that this version doesn't know: their "
-                        "form was checked, not their meaning",
-                        meaning->unknown_events);
+                        "the meaning of %" PRIu64 " %s of events that this version doesn't know: "
+                        "only the form was checked",
+                        meaning->unknown_events, pfx_entries(meaning->unknown_events));
     if (meaning->unknown_members)
         pfx_report_open(meaning->report, meaning->log,
-                        "%" PRIu64 " entries have members that this version doesn't know",
-                        meaning->unknown_members);
+                        "members that this version doesn't know, in %" PRIu64 " %s",
+                        meaning->unknown_members, pfx_entries(meaning->unknown_members));
 }
 
 pfx_result pfx_meaning_finish(struct pfx_meaning *meaning, bool whole, struct pfx_error *err)

@@ -175,7 +175,7 @@ void pfx_meaning_segment(struct pfx_meaning *meaning, uint64_t seq, const struct
         pfx_canon_elements(pfx_entry_text(entry, PFX_F_LOG_OPEN), open_listed, &opens, &err);
     if (pfx_failed(r) || opens.unknown > 0 || opens.n != meaning->n_open)
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
-                         "log.segment lists %zu intents without a result, and there are %zu",
+                         "intents without a result: log.segment lists %zu, and there are %zu",
                          opens.n - opens.unknown, meaning->n_open);
 }
 

@@ -2,6 +2,7 @@
 #ifndef PFX_AUDIT_MEANING_STATE_H
 #define PFX_AUDIT_MEANING_STATE_H
 
+#include "agent/audit/audit.h"
 #include "agent/audit/events.h"
 #include "agent/audit/meaning.h"
 
@@ -39,7 +40,7 @@ struct pfx_meaning {
     uint64_t from;    /* the first entry that was examined */
     bool first;       /* the next entry is that one */
     bool begun;       /* `from` is 0 and it was log.begin: nothing came before */
-    bool early;       /* only what may stand before an init's "before" notes came so far */
+    bool under_way;   /* something was read that an init's "before" notes can't follow */
     bool known_pins, known_policy, known_boot, known_n;
     struct pfx_pin active, previous; /* generation 0: none */
     uint64_t active_since;           /* seq of the entry that made it active */

@@ -34,8 +34,8 @@ static void put_verdict(const struct pfx_report *report, FILE *out)
         fprintf(out, "FINDINGS: the log is whole, and says %" PRIu64 " thing%s that must not be",
                 findings, plural(findings));
     else
-        fprintf(out, "VERIFIED: %zu log%s, %" PRIu64 " entries", report->n_logs,
-                plural(report->n_logs), entries);
+        fprintf(out, "VERIFIED: %zu log%s, %" PRIu64 " %s", report->n_logs, plural(report->n_logs),
+                entries, pfx_entries(entries));
     if (tampering > 0 && findings > 0)
         fprintf(out, ", %" PRIu64 " finding%s", findings, plural(findings));
     if (warnings > 0)
@@ -50,7 +50,8 @@ static void put_log(const struct pfx_report_log *log, FILE *out)
         pfx_time_format(log->from_ms, false, from);
     if (log->to_ms)
         pfx_time_format(log->to_ms, false, to);
-    fprintf(out, "  %s: %" PRIu64 " entries", log->origin[0] ? log->origin : log->path, log->size);
+    fprintf(out, "  %s: %" PRIu64 " %s", log->origin[0] ? log->origin : log->path, log->size,
+            pfx_entries(log->size));
     if (log->examined != log->size)
         fprintf(out, " (%" PRIu64 " examined, from number %" PRIu64 ")", log->examined, log->first);
     fprintf(out, ", %s to %s, %" PRIu64 " checkpoint%s", from, to, log->checkpoints,

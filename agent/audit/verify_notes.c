@@ -10,12 +10,10 @@
 #define NO_SIZE UINT64_MAX
 
 static void tell(struct pfx_verify_log *log, enum pfx_finding_class cls, uint64_t seq,
-                 const char *fmt, const char *what, uint64_t size, const char *more)
+                 const char *says, const char *what, uint64_t size, const char *more)
 {
-    char text[PFX_FINDING_TEXT];
-    snprintf(text, sizeof(text), "%s of size %" PRIu64 " %s%s%s", what, size, fmt,
-             *more ? ": " : "", more);
-    pfx_report_add(log->all->report, PFX_LEVEL_TAMPERING, cls, log->index, seq, "%s", text);
+    pfx_report_add(log->all->report, PFX_LEVEL_TAMPERING, cls, log->index, seq,
+                   "%s of size %" PRIu64 " %s%s%s", what, size, says, *more ? ": " : "", more);
 }
 
 static const char *what_is(enum pfx_note_kind kind)
@@ -441,7 +439,7 @@ void pfx_verify_notes_end(struct pfx_verify_log *log)
              what_is(log->odd[i].kind), log->odd[i].size, "");
     if (log->n_odd > told)
         pfx_report_add(report, PFX_LEVEL_TAMPERING, other ? PFX_FOUND_CONSISTENCY : PFX_FOUND_TREE,
-                       log->index, PFX_NO_ENTRY, "so have %" PRIu64 " further checkpoints",
+                       log->index, PFX_NO_ENTRY, "the same holds for %" PRIu64 " more",
                        log->n_odd - told);
     if (!log->newest_compared && !log->newest_odd)
         pfx_report_add(report, PFX_LEVEL_TAMPERING, PFX_FOUND_TREE, log->index, PFX_NO_ENTRY,
@@ -452,8 +450,8 @@ void pfx_verify_notes_end(struct pfx_verify_log *log)
     if (log->unsigned_notes)
         pfx_report_open(report, log->index,
                         "signatures of %" PRIu64
-                        " kept checkpoints: only entries that aren't presented name their keys",
-                        log->unsigned_notes);
+                        " kept checkpoint%s: only entries that aren't presented name their keys",
+                        log->unsigned_notes, log->unsigned_notes == 1 ? "" : "s");
     keys_done(&log->in_force);
     keys_done(&log->replaced);
 }

@@ -212,18 +212,21 @@ static void follow(struct pfx_verify *all, struct pfx_verify_log *log)
         if (log->predecessor->newest->size > log->before->size)
             pfx_report_add(report, PFX_LEVEL_WARNING, PFX_FOUND_MISSING, log->index, 0,
                            "it goes on from size %" PRIu64 ", and its predecessor has %" PRIu64
-                           " entries",
-                           log->before->size, log->predecessor->newest->size);
+                           " %s",
+                           log->before->size, log->predecessor->newest->size,
+                           pfx_entries(log->predecessor->newest->size));
     } else if (log->before) {
         pfx_report_open(report, log->index,
                         "it goes on from %s, size %" PRIu64 ", which isn't presented",
                         log->before->origin, log->before->size);
     }
-    if (log->anchored > log->restored && log->anchored >= 0)
+    int64_t lost = log->anchored - log->restored;
+    if (lost > 0 && log->anchored >= 0)
         pfx_report_add(report, PFX_LEVEL_WARNING, PFX_FOUND_MISSING, log->index, 0,
-                       "%" PRId64 " entries of the log before it were lost: anchored at %" PRId64
+                       "%" PRId64 " %s of the log before it %s lost: anchored at %" PRId64
                        ", restored up to %" PRId64,
-                       log->anchored - log->restored, log->anchored, log->restored);
+                       lost, pfx_entries((uint64_t)lost), lost == 1 ? "was" : "were", log->anchored,
+                       log->restored);
 }
 
 static pfx_result take_kept(struct pfx_verify *all, const char *option, const char *file,
@@ -277,7 +280,8 @@ static pfx_result take_period(struct pfx_verify *all, struct pfx_error *err)
                             "a size says nothing about several logs: give a checkpoint");
         if (size == 0 || size > log->newest->size)
             return pfx_fail(err, PFX_CLASS_USAGE, "--until", options->until, "",
-                            "the log has %" PRIu64 " entries", log->newest->size);
+                            "the log has %" PRIu64 " %s", log->newest->size,
+                            pfx_entries(log->newest->size));
     } else {
         PFX_TRY(take_kept(all, "--until", options->until, &log, &size, err));
     }
@@ -453,8 +457,8 @@ static void anchor_limits(struct pfx_verify_log *log)
     uint64_t behind = log->newest->size - size;
     pfx_report_open(report, log->index,
                     "that nothing was cut off behind the last %" PRIu64
-                    " entries: the anchor stands at %" PRIu64,
-                    behind, size);
+                    " %s: the anchor stands at %" PRIu64,
+                    behind, pfx_entries(behind), size);
     if (log->since > size)
         return;
     uint64_t start = log->last_start;
@@ -466,7 +470,7 @@ static void anchor_limits(struct pfx_verify_log *log)
                        size);
     else if (behind > ANCHOR_LAG)
         pfx_report_add(report, PFX_LEVEL_WARNING, PFX_FOUND_ANCHOR, log->index, PFX_NO_ENTRY,
-                       "the anchor is %" PRIu64 " entries behind", behind);
+                       "the anchor is %" PRIu64 " %s behind", behind, pfx_entries(behind));
 }
 
 void pfx_verify_limits(struct pfx_verify *all)
@@ -485,4 +489,8 @@ void pfx_verify_limits(struct pfx_verify *all)
                     "can log lies from then on");
     pfx_report_open(report, PFX_NO_LOG,
                     "uses of the keys by others who hold a PIN, and by the connector");
+    /* No entry tells where a token keeps its objects. */
+    pfx_report_open(report, PFX_NO_LOG,
+                    "rollback protection by the token: none where its objects lie on the host's "
+                    "disk, as with SoftHSM");
 }

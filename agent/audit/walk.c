@@ -207,11 +207,12 @@ void pfx_walk_head(const struct pfx_walk *walk, const char *schema, enum pfx_aud
     pfx_text_line(pfx_walk_unverified);
     if (walk->has_checkpoint) {
         pfx_text_show_str(walk->checkpoint.origin, &line);
-        (void)printf("%s, %llu entries\n", pfx_buf_str(&line), (unsigned long long)walk->size);
+        (void)printf("%s, %llu %s\n", pfx_buf_str(&line), (unsigned long long)walk->size,
+                     pfx_entries(walk->size));
     } else {
         pfx_text_show_str(walk->why, &line);
-        (void)printf("no checkpoint that can be read (%s): %llu entries by the files\n",
-                     pfx_buf_str(&line), (unsigned long long)walk->size);
+        (void)printf("no checkpoint that can be read (%s): %llu %s by the files\n",
+                     pfx_buf_str(&line), (unsigned long long)walk->size, pfx_entries(walk->size));
     }
 }
 
@@ -229,7 +230,7 @@ void pfx_walk_tell_gaps(const struct pfx_walk *walk, FILE *to)
     for (size_t i = 0; i < sizeof(gaps) / sizeof(gaps[0]); i++)
         if (gaps[i].n > 0)
             (void)fprintf(to, "%s%llu %s%s\n", gaps[i].before, (unsigned long long)gaps[i].n,
-                          gaps[i].n == 1 ? "entry" : "entries", gaps[i].after);
+                          pfx_entries(gaps[i].n), gaps[i].after);
     if (walk->tail_lost)
         (void)fprintf(to, "not read: the uncovered tail, longer than %d bytes or unreadable\n",
                       TAIL_MAX);

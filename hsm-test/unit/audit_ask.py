@@ -47,6 +47,7 @@ class Asker:
 
     def close(self):
         self.process.stdin.close()
+        self.process.stdout.close()
         if self.process.wait() != 0:
             raise AssertionError(f"audit_tool ended with {self.process.returncode}")
 

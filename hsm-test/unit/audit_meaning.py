@@ -230,8 +230,65 @@ class Lawful(Case):
         log.add("some.thing", something_new=1)
         answer = self.verify(log)
         self.clean(answer)
-        self.assertIn("1 entries are of events that this version doesn't know", str(answer.open))
-        self.assertIn("1 entries have members that this version doesn't know", str(answer.open))
+        self.assertIn("the meaning of 1 entry of events that this version doesn't know",
+                      str(answer.open))
+        self.assertIn("members that this version doesn't know, in 1 entry", str(answer.open))
+        log.add("some.thing", something_new=2)
+        answer = self.verify(log, name="two")
+        self.assertIn("the meaning of 2 entries of events", str(answer.open))
+        self.assertIn("members that this version doesn't know, in 2 entries", str(answer.open))
+
+    def test_since_a_size_within_the_beginning(self):
+        """Entries 1 to 3 tell what happened before the log existed."""
+        log = make.lawful()
+        for size in range(1, 6):
+            self.assertEqual("before" in log.entries[size], size < 4)
+        self.verify(log)
+        with audit_ask.Asker(audit_ask.key_files(self.folder, log)) as asker:
+            for size in range(1, 6):
+                with self.subTest(size):
+                    (self.folder / "kept").write_bytes(self.written.note(size))
+                    answer = asker.ask(self.folder / "log", since=self.folder / "kept")
+                    self.clean(answer)
+                    self.assertEqual(answer.answer["logs"][0]["first"], size)
+
+    def test_log_recovered(self):
+        log = make.lawful()
+        log.start()
+        log.add("log.recovered", count=4, log__anchor=12)  # found beyond the anchor, and signed
+        log.add("log.recovered", count=130, log__size=20, fail__code="torn")
+        self.clean(self.verify(log))
+        one = log.add("log.recovered", count=1, log__size=len(log.entries) - 1,
+                      fail__code="uncovered")
+        self.found(self.verify(log, name="one"), one,
+                   f"1 entry from {one['log']['size']} on was under no checkpoint when pfx-hsm "
+                   "started: whoever could write to that disk then may have written it",
+                   level="warning")
+        log.entries.remove(one)
+        many = log.add("log.recovered", count=3, log__size=20, fail__code="uncovered")
+        self.found(self.verify(log, name="many"), many,
+                   "3 entries from 20 on were under no checkpoint when pfx-hsm started: whoever "
+                   "could write to that disk then may have written them", level="warning")
+
+    def test_what_is_never_proven(self):
+        self.verify(make.lawful())
+        code, out, _ = audit_ask.run("verify", self.folder / "log", "--key",
+                                     self.folder / "host-a-0.vkey")
+        self.assertEqual(code, 0, out)
+        self.assertIn("Not proven:", out)
+        for words in ("whoever holds root and the PIN", "uses of the keys by others",
+                      "rollback protection by the token: none where its objects lie on the host's "
+                      "disk, as with SoftHSM"):
+            self.assertIn(words, out.split("Not proven:")[1])
+
+    def test_one_entry(self):
+        log = make.Log()
+        log.begin()
+        self.verify(log)
+        _, out, _ = audit_ask.run("verify", self.folder / "log", "--key",
+                                  *audit_ask.key_files(self.folder, log)[:1])
+        self.assertIn("VERIFIED: 1 log, 1 entry\n", out)
+        self.assertIn(": 1 entry, ", out)
 
     def test_seals_before_anything_says_which_generation_is_active(self):
         log = make.lawful(enrolments=3)
@@ -566,6 +623,23 @@ class Broken(Case):
         self.log.start()
         note = self.log.add("probe", before=True, target__name="users")
         self.found(self.verify(self.log), note, "doesn't stand at the log's beginning")
+
+    def test_before_in_the_middle_of_what_was_examined(self):
+        self.log.start()
+        note = self.log.add("probe", before=True, target__name="users")
+        self.verify(self.log)
+        (self.folder / "kept").write_bytes(self.written.note(2))
+        self.found(self.verify(self.log, asked={"since": self.folder / "kept"}), note,
+                   "doesn't stand at the log's beginning")
+
+    def test_recovered_without_saying_what(self):
+        for i, words in enumerate(({"count": 4}, {"count": 0, "log__size": 1}, {"log__size": 1},
+                                   {"count": 4, "log__size": len(self.log.entries)})):
+            with self.subTest(words):
+                note = self.log.add("log.recovered", fail__code="uncovered", **words)
+                self.found(self.verify(self.log, name=f"log{i}"), note,
+                           "doesn't say which entries")
+                self.log.entries.remove(note)
 
     def test_log_does_not_begin(self):
         log = make.Log()
