@@ -155,8 +155,8 @@ sanitizer_reports() {
 # units BUILD [OPTION...]. Most of their time is waiting, hence three at once.
 units() {
     local build=$root/build/$1 name=units-$1
-    (cd "$build" && ctest -j 3 "${@:2}" --timeout 300 --output-junit "$out/$name.xml" \
-        --output-on-failure >"$out/$name.log" 2>&1)
+    (cd "$build" && PFX_LONG=$long ctest -j 3 "${@:2}" --timeout 300 \
+        --output-junit "$out/$name.xml" --output-on-failure >"$out/$name.log" 2>&1)
     if [[ -s $out/$name.xml ]]; then
         /usr/bin/python3 hsm-test/tools/tally.py --junit "$name" "$out/$name.xml" >>"$results"
     else

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "crypto/encode.h"
 #include "hsm_oplog_rig.h"
 
 static struct pfx_draft draft;
@@ -313,6 +314,52 @@ static void rolled_back(void **state)
     rig_remove(where);
 }
 
+/* The label of an anchor over so many entries of that log. */
+static void anchor_label(const char *origin, unsigned size, char ret[65])
+{
+    uint8_t digest[32];
+    char hex[65];
+    assert_true(pfx_sha256(origin, strlen(origin), digest));
+    pfx_hex(digest, sizeof digest, hex);
+    snprintf(ret, 65, "pfxlog1:%.8s:%u:%s", hex, size, "000102030405060708090a0b");
+}
+
+/* The token is at the third log of this host; the folder of the second comes back. */
+static void rolled_back_to_another_log(void **state)
+{
+    (void)state;
+    struct pfx_oplog_config config = rig_config(rig_fresh());
+    ERROR(err);
+    struct pfx_signer signer = rig_signer(2);
+    struct pfx_oplog *log = rig_open(&config);
+    rig_first(&draft, "log.reopen", 2);
+    assert_ok(pfx_oplog_begin(log, RIG_SUCCESSOR, &draft, &signer, &err), &err);
+    assert_ok(rig_operation(log, NULL, &err), &err);
+    assert_ok(pfx_oplog_settle(log, &err), &err);
+    pfx_oplog_free(log);
+    /* Whoever can bring a folder back can take the copy of its anchor out of it. */
+    char path[512];
+    snprintf(path, sizeof path, "%s/anchor", config.dir);
+    static const struct {
+        const char *origin;
+        bool refused;
+    } cases[] = {
+        {RIG_ORIGIN "/3", true}, {RIG_OTHER, true}, {RIG_OTHER "/1", true}, {RIG_ORIGIN, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        anchor_label(cases[i].origin, 2, rig_token->labels[0]);
+        anchor_label(cases[i].origin, 1, rig_token->labels[1]);
+        (void)unlink(path);
+        log = rig_open(&config);
+        err = (struct pfx_error)PFX_ERROR_NONE;
+        pfx_result result = attach(log, 2, NULL, &err);
+        if (result.cls != (cases[i].refused ? PFX_CLASS_INTEGRITY : PFX_CLASS_OK))
+            fail_msg("%s: %s", cases[i].origin, pfx_class_name(result.cls));
+        assert_int_equal(pfx_oplog_state(log, NULL),
+                         cases[i].refused ? PFX_OPLOG_REFUSED : PFX_OPLOG_OPEN);
+        pfx_oplog_free(log);
+    }
+}
+
 static void another_history(void **state)
 {
     (void)state;
@@ -379,10 +426,15 @@ static void anchors_changed(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cut_at_each_length), cmocka_unit_test(flip_each_byte),
-        cmocka_unit_test(damaged_slots),      cmocka_unit_test(entries_gone),
-        cmocka_unit_test(foreign_files),      cmocka_unit_test(rolled_back),
-        cmocka_unit_test(another_history),    cmocka_unit_test(anchors_changed),
+        cmocka_unit_test(cut_at_each_length),
+        cmocka_unit_test(flip_each_byte),
+        cmocka_unit_test(damaged_slots),
+        cmocka_unit_test(entries_gone),
+        cmocka_unit_test(foreign_files),
+        cmocka_unit_test(rolled_back),
+        cmocka_unit_test(another_history),
+        cmocka_unit_test(anchors_changed),
+        cmocka_unit_test(rolled_back_to_another_log),
     };
     return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
 }

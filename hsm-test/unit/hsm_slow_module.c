@@ -1,9 +1,10 @@
 /*
- * A Cryptoki module for tests: the real one (PFX_TEST_MODULE_REAL), but its C_GenerateKeyPair doesn't
- * come back after it made a token object while a file says so. In the folder PFX_TEST_MODULE_DIR the
- * file hang-after-generate stops every pair of token objects, and hang-after-encryption only one
- * whose private half may decrypt and whose label says so; fail-wrap makes C_WrapKey fail, and
- * fail-generate C_GenerateKeyPair.
+ * A Cryptoki module for tests: the real one (PFX_TEST_MODULE_REAL), but its C_GenerateKeyPair
+ * doesn't come back after it made a token object while a file says so. In the folder
+ * PFX_TEST_MODULE_DIR the file hang-after-generate stops every pair of token objects, and
+ * hang-after-encryption only one whose private half may decrypt and whose label says so; fail-wrap
+ * makes C_WrapKey fail, and fail-generate C_GenerateKeyPair. While the file that fail-sign-after
+ * names is there, C_SignInit fails.
  *
  * It also gives NSS its parameters (PFX_TEST_MODULE_PARAMETERS) where a program has no way to:
  * pkcs11-tool and OpenSSL's engine.
@@ -98,6 +99,22 @@ static CK_RV wrap(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_
     return rv != CKR_OK ? rv : real->C_WrapKey(session, mechanism, by, key, out, len);
 }
 
+static CK_RV sign_init(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+{
+    char path[4096], there[4096] = "";
+    const char *dir = getenv("PFX_TEST_MODULE_DIR");
+    snprintf(path, sizeof path, "%s/fail-sign-after", dir ? dir : "/nowhere");
+    FILE *file = fopen(path, "r");
+    if (file) {
+        if (fscanf(file, "%4095s", there) < 1)
+            there[0] = '\0';
+        fclose(file);
+    }
+    if (there[0] && access(there, F_OK) == 0)
+        return CKR_DEVICE_ERROR;
+    return real->C_SignInit(session, mechanism, key);
+}
+
 static CK_RV get_list(CK_FUNCTION_LIST **ret_list)
 {
     *ret_list = &list;
@@ -118,6 +135,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **ret_list)
     list.C_Initialize = initialize;
     list.C_GenerateKeyPair = generate;
     list.C_WrapKey = wrap;
+    list.C_SignInit = sign_init;
     list.C_GetFunctionList = get_list;
     *ret_list = &list;
     return CKR_OK;

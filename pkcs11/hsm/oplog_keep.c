@@ -17,15 +17,14 @@ bool pfx_oplog_keep_due(struct pfx_oplog *log, int64_t now)
 
 /* The seq up to which all entries are older than the policy keeps them: the first entry of the
  * segment after them is too. */
-static pfx_result find_end(struct pfx_oplog *log, uint64_t most, uint64_t *ret_end, size_t *ret_n,
-                           struct pfx_error *err)
+static pfx_result find_end(struct pfx_oplog *log, int64_t oldest, uint64_t most, uint64_t *ret_end,
+                           size_t *ret_n, struct pfx_error *err)
 {
     struct pfx_logdir *dir PFX_CLEANUP(pfx_logdir_closep) = NULL;
     PFX_TRY(pfx_logdir_open(log->dir, &dir, err));
     char **names;
     size_t n;
     PFX_TRY(pfx_logdir_list(dir, "entries", &names, &n, err));
-    int64_t oldest = pfx_oplog_now() - log->keep_ms;
     uint64_t end = pfx_logdir_first(dir);
     size_t dropped = 0;
     bool going = true;
@@ -119,8 +118,9 @@ void pfx_oplog_keep(struct pfx_oplog *log)
     pthread_mutex_lock(&log->lock);
     log->keep_look_ms = pfx_oplog_uptime() + LOOK_EVERY_MS;
     /* What is dropped is gone: a clock that jumped isn't believed until pfx-hsm starts again. */
+    int64_t now_ms = pfx_oplog_now(); /* once: it may jump at any time */
     log->clock_odd =
-        log->clock_odd || pfx_oplog_now() - pfx_oplog_uptime() - log->clock_ms > PFX_CLOCK_AHEAD_MS;
+        log->clock_odd || now_ms - pfx_oplog_uptime() - log->clock_ms > PFX_CLOCK_AHEAD_MS;
     if (log->clock_odd) {
         pthread_mutex_unlock(&log->lock);
         return;
@@ -133,7 +133,7 @@ void pfx_oplog_keep(struct pfx_oplog *log)
     if (log->n_open > 0 && log->open[0] < most)
         most = log->open[0];
     pthread_mutex_unlock(&log->lock);
-    pfx_result r = find_end(log, most, &end, &n, &err);
+    pfx_result r = find_end(log, now_ms - log->keep_ms, most, &end, &n, &err);
     if (pfx_ok(r) && n > 0)
         r = say_so(log, end, &err);
     if (pfx_ok(r) && n > 0)

@@ -1,0 +1,236 @@
+/* The operation log against a clock that is wrong, refusals without end, and a disk that is full
+ * and broken at once. */
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hsm_oplog_rig.h"
+
+#define DAY_S (24 * 60 * 60)
+
+static struct pfx_draft draft;
+
+/* A wall clock that jumps; the linker puts this in front of the system's (hsm.cmake). */
+static time_t ahead_s;
+int __real_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
+{
+    int result = __real_clock_gettime(id, ret);
+    if (id == CLOCK_REALTIME)
+        ret->tv_sec += __atomic_load_n(&ahead_s, __ATOMIC_SEQ_CST);
+    return result;
+}
+
+static void set_ahead(time_t days)
+{
+    __atomic_store_n(&ahead_s, days * DAY_S, __ATOMIC_SEQ_CST);
+}
+
+static struct pfx_oplog *opened(const struct pfx_oplog_config *config)
+{
+    ERROR(err);
+    static struct pfx_signer signer;
+    struct pfx_oplog *log = rig_open(config);
+    signer = rig_signer(0);
+    assert_ok(pfx_oplog_attach(log, &signer, NULL, &err), &err);
+    return log;
+}
+
+/* Two more segments, so that it is looked what is old; the first entry kept then. */
+static uint64_t first_kept(struct pfx_oplog *log, bool is_dropped)
+{
+    ERROR(err);
+    struct pfx_oplog_status status;
+    rig_notes(log, 600);
+    assert_ok(pfx_oplog_settle(log, &err), &err);
+    for (int i = 0; i < (is_dropped ? 250 : 25); i++) {
+        pfx_oplog_status(log, &status);
+        if (status.first > 0)
+            break;
+        usleep(20000);
+    }
+    return status.first;
+}
+
+/* Three segments and more, written by a clock that is right. */
+static struct pfx_oplog *begun(struct pfx_oplog_config *config)
+{
+    *config = rig_config(rig_fresh());
+    config->keep_ms = INT64_C(10) * DAY_S * 1000;
+    struct pfx_oplog *log = rig_begun(config);
+    rig_notes(log, 600);
+    ERROR(err);
+    assert_ok(pfx_oplog_settle(log, &err), &err); /* what isn't covered isn't dropped */
+    return log;
+}
+
+static void ended(struct pfx_oplog *log, const char *dir)
+{
+    pfx_oplog_free(log);
+    set_ahead(0);
+    rig_check(dir);
+}
+
+/* What is dropped is gone: not by a clock that was set wrong, at the start or later. */
+static void wrong_clock_drops_nothing(void **state)
+{
+    (void)state;
+    struct pfx_oplog_config config;
+    struct pfx_oplog *log = begun(&config);
+    set_ahead(3 * 365);
+    assert_int_equal(first_kept(log, false), 0);
+    ended(log, config.dir);
+
+    pfx_oplog_free(begun(&config));
+    set_ahead(3 * 365);
+    log = opened(&config);
+    assert_int_equal(first_kept(log, false), 0);
+    ended(log, config.dir);
+
+    /* Time that went by is believed. */
+    pfx_oplog_free(begun(&config));
+    set_ahead(20);
+    log = opened(&config);
+    assert_true(first_kept(log, true) > 0);
+    ended(log, config.dir);
+}
+
+static bool disk_full, disk_broken;
+
+static int full_fallocate(void *ctx, const char *step, int fd, off_t len)
+{
+    struct stat facts;
+    /* What a file has already, it keeps. */
+    if (__atomic_load_n(&disk_full, __ATOMIC_SEQ_CST) &&
+        (fstat(fd, &facts) != 0 || facts.st_size < len)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return pfx_oplog_system.fallocate(ctx, step, fd, len);
+}
+
+static int broken_fdatasync(void *ctx, const char *step, int fd)
+{
+    if (__atomic_load_n(&disk_broken, __ATOMIC_SEQ_CST) && strcmp(step, "sync entries") == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return pfx_oplog_system.fdatasync(ctx, step, fd);
+}
+
+static void set(bool *what, bool value)
+{
+    __atomic_store_n(what, value, __ATOMIC_SEQ_CST);
+}
+
+/* Appends until there is no room; how many. */
+static unsigned fill_up(struct pfx_oplog *log, enum pfx_room room)
+{
+    for (unsigned n = 0;; n++) {
+        ERROR(err);
+        rig_note(&draft, "one of very many");
+        pfx_result result = pfx_oplog_append(log, &draft, room, PFX_UNTIL_APPENDED, NULL, &err);
+        if (pfx_failed(result)) {
+            assert_class(result, PFX_CLASS_TRANSIENT);
+            assert_string_equal(err.code, "ENOSPC");
+            return n;
+        }
+        assert_true(n < 100000);
+    }
+}
+
+/* A start, what it finds open, and a stop have room, however many requests were refused. */
+static void refusals_leave_a_reserve(void **state)
+{
+    (void)state;
+    ERROR(err);
+    struct pfx_oplog_config config = rig_config(rig_fresh());
+    struct pfx_oplog_io io = pfx_oplog_system;
+    io.fallocate = full_fallocate;
+    config.io = &io;
+    struct pfx_oplog *log = rig_begun(&config);
+    struct pfx_oplog_status status;
+    set(&disk_full, true);
+    assert_true(fill_up(log, PFX_ROOM_ORDINARY) > 0);
+    pfx_oplog_status(log, &status);
+    assert_in_range(status.reserve_left, status.reserve - 1024, status.reserve);
+    assert_true(fill_up(log, PFX_ROOM_REFUSAL) > 0);
+    pfx_oplog_status(log, &status);
+    assert_in_range(status.reserve_left, status.reserve / 2, status.reserve / 2 + 1024);
+    assert_int_equal(fill_up(log, PFX_ROOM_ORDINARY), 0);
+    pfx_oplog_free(log);
+    log = opened(&config);
+    rig_note(&draft, "start");
+    for (int i = 0; i < 30; i++)
+        assert_ok(pfx_oplog_append(log, &draft, PFX_ROOM_RESERVED, PFX_UNTIL_COVERED, NULL, &err),
+                  &err);
+    set(&disk_full, false);
+    /* Room is looked for again by itself. */
+    for (int i = 0; i < 100 && pfx_failed(rig_operation(log, NULL, &err)); i++)
+        usleep(50000);
+    err = (struct pfx_error)PFX_ERROR_NONE;
+    assert_ok(rig_operation(log, NULL, &err), &err);
+    pfx_oplog_free(log);
+    rig_check(config.dir);
+}
+
+static long wakeups(void)
+{
+    struct rusage used;
+    assert_int_equal(getrusage(RUSAGE_SELF, &used), 0);
+    return used.ru_nvcsw;
+}
+
+/* Room that was to be looked for again isn't any more once the log is closed: no busy loop. */
+static void closed_log_sleeps(void **state)
+{
+    (void)state;
+    ERROR(err);
+    struct pfx_oplog_config config = rig_config(rig_fresh());
+    struct pfx_oplog_io io = pfx_oplog_system;
+    io.fallocate = full_fallocate;
+    io.fdatasync = broken_fdatasync;
+    config.io = &io;
+    struct pfx_oplog *log = rig_begun(&config);
+    set(&disk_full, true);
+    fill_up(log, PFX_ROOM_ORDINARY);
+    set(&disk_broken, true);
+    rig_note(&draft, "the last one");
+    assert_class(pfx_oplog_append(log, &draft, PFX_ROOM_RESERVED, PFX_UNTIL_SYNCED, NULL, &err),
+                 PFX_CLASS_DEVICE);
+    assert_int_equal(pfx_oplog_state(log, NULL), PFX_OPLOG_CLOSED);
+    sleep(2); /* until all that was due later is due */
+    long before = wakeups();
+    sleep(1);
+    long woken = wakeups() - before;
+    print_message("a closed log wakes up %ld times a second\n", woken);
+    assert_true(woken < 50);
+    set(&disk_full, false);
+    set(&disk_broken, false);
+    pfx_oplog_free(log);
+    rig_check(config.dir);
+}
+
+/* One that failed leaves nothing of it to the next. */
+static int right(void **state)
+{
+    (void)state;
+    set_ahead(0);
+    set(&disk_full, false);
+    set(&disk_broken, false);
+    return 0;
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(wrong_clock_drops_nothing, right),
+        cmocka_unit_test_setup(refusals_leave_a_reserve, right),
+        cmocka_unit_test_setup(closed_log_sleeps, right),
+    };
+    return cmocka_run_group_tests(tests, rig_setup, rig_teardown);
+}
