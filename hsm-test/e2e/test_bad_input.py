@@ -213,7 +213,7 @@ class DiskFull(WorldCase):
     def test_store(self):
         members = [people.user(n) for n in range(1, 4)]
         world = self.make(members)
-        folder = self.small(world, "state", "2m")
+        folder = self.small(world, "state", "8m")
         with self.telling(world):
             world.ready()
             self.fill(folder)
@@ -230,7 +230,7 @@ class DiskFull(WorldCase):
 
     def test_pfx_hsm_state(self):
         world = self.make([people.user(1)])
-        folder = self.small(world, "hsm-state", "1m")
+        folder = self.small(world, "hsm-state", "16m")
         with self.telling(world):
             world.ready()
             self.fill(folder)
