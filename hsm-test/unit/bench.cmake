@@ -11,4 +11,5 @@ target_link_libraries(bench-oplog PRIVATE pfx_oplog)
 add_executable(pfx-hsm-unlogged ${CMAKE_SOURCE_DIR}/pkcs11/hsm/main.c bench/unlogged.c ${PFX_WIPE})
 target_link_libraries(pfx-hsm-unlogged PRIVATE pfx_hsm)
 target_link_options(pfx-hsm-unlogged PRIVATE
-    -Wl,--wrap=pfx_oplog_append,--wrap=pfx_oplog_append_all,--wrap=pfx_oplog_wait)
+    -Wl,--wrap=pfx_oplog_append,--wrap=pfx_oplog_append_all,--wrap=pfx_oplog_wait
+    -Wl,--wrap=pfx_hsmlog_agentd)
