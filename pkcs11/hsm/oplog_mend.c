@@ -141,13 +141,21 @@ pfx_result pfx_oplog_take_files(struct pfx_recovery *r, struct pfx_error *err)
     return PFX_OK;
 }
 
-/* Both slots get the newest checkpoint, that which has it already last of all to be overwritten. */
+static bool has_it(int fd, const uint8_t want[PFX_SLOT_SIZE])
+{
+    uint8_t have[PFX_SLOT_SIZE];
+    return pread(fd, have, sizeof have, 0) == (ssize_t)sizeof have &&
+           memcmp(have, want, sizeof have) == 0;
+}
+
+/* Both slots get the newest checkpoint, and first the one that has it: where its sync failed it may
+ * be there in memory only, and the disk may have none but the other slot's. Bytes that are on disk
+ * can't be torn by writing the same. */
 pfx_result pfx_oplog_mend_slots(struct pfx_recovery *r, struct pfx_error *err)
 {
     struct pfx_oplog *log = r->log;
     static const char *const names[2] = {"checkpoint.0", "checkpoint.1"};
-    uint8_t want[PFX_SLOT_SIZE], have[2][PFX_SLOT_SIZE];
-    bool same[2] = {false, false};
+    uint8_t want[PFX_SLOT_SIZE];
     pfx_slot_write(pfx_buf_bytes(&log->note_text), want);
     for (int i = 0; i < 2; i++) {
         int error = pfx_oplog_file(log, "open slot", log->fd, names[i], O_RDWR, &log->slots[i]);
@@ -158,18 +166,16 @@ pfx_result pfx_oplog_mend_slots(struct pfx_recovery *r, struct pfx_error *err)
         }
         if (error != 0)
             return pfx_oplog_disk(error, "open slot", names[i], err);
-        same[i] = pread(log->slots[i], have[i], PFX_SLOT_SIZE, 0) == PFX_SLOT_SIZE &&
-                  memcmp(have[i], want, PFX_SLOT_SIZE) == 0;
     }
-    unsigned other = same[0] ? 1 : 0;
-    log->slot_next = other;
-    if (same[other])
-        return PFX_OK;
-    int error = pfx_oplog_write_at(log, "mend slot", log->slots[other], want, sizeof want, 0);
-    if (error == 0)
-        error = pfx_oplog_sync(log, "sync mended slot", log->slots[other]);
-    /* The one that had it may have it in memory only, if it was its sync that failed: it is the
-     * next to be written, so that the one that is on disk for sure stays meanwhile. */
-    log->slot_next = 1 - other;
-    return error == 0 ? PFX_OK : pfx_oplog_disk(error, "mend slot", names[other], err);
+    unsigned first = has_it(log->slots[0], want) ? 0 : 1;
+    for (unsigned k = 0; k < 2; k++) {
+        unsigned i = k == 0 ? first : 1 - first;
+        int error = pfx_oplog_write_at(log, "mend slot", log->slots[i], want, sizeof want, 0);
+        if (error == 0)
+            error = pfx_oplog_sync(log, "sync mended slot", log->slots[i]);
+        if (error != 0)
+            return pfx_oplog_disk(error, "mend slot", names[i], err);
+    }
+    log->slot_next = 1 - first;
+    return PFX_OK;
 }
