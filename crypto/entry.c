@@ -33,6 +33,7 @@
     G(LOG_N, "log", "n", INT, 0)                                                                   \
     G(LOG_OPEN, "log", "open", RAW, 0)                                                             \
     G(LOG_ORIGIN, "log", "origin", STR, 255)                                                       \
+    G(LOG_RAN, "log", "ran", INT, 0)                                                               \
     G(LOG_RESTORED, "log", "restored", INT, 0)                                                     \
     G(LOG_ROOT, "log", "root", HASH, 0)                                                            \
     G(LOG_SIZE, "log", "size", INT, 0)                                                             \

@@ -37,6 +37,7 @@ enum pfx_field {
     PFX_F_LOG_N,         /* int: pfx-agentd's last number so far */
     PFX_F_LOG_OPEN,      /* raw array of ints: intents without a result so far */
     PFX_F_LOG_ORIGIN,    /* str */
+    PFX_F_LOG_RAN,       /* int: ms that the host was seen to run since the log began */
     PFX_F_LOG_RESTORED,  /* int: size of what was restored */
     PFX_F_LOG_ROOT,      /* hash */
     PFX_F_LOG_SIZE,      /* int */

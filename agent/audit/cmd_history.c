@@ -237,7 +237,9 @@ static void json_step(const struct history *history, const struct pfx_step *step
         pfx_json_int(&json, "result", (int64_t)step->end);
     pfx_json_bool(&json, "open", step->open);
     pfx_json_bool(&json, "covered", step->covered);
-    pfx_json_str(&json, "time", pfx_time_format(step->began, true, time));
+    pfx_json_str(&json, "time", pfx_time_format(step->logged, true, time));
+    if (step->facts.at >= 0)
+        pfx_json_str(&json, "at", pfx_time_format(step->facts.at, true, time));
     pfx_json_opt(&json, "took_ms", step->took);
     pfx_json_str(&json, "src", pfx_src_name(f->src));
     pfx_json_str(&json, "event", f->event);

@@ -67,6 +67,7 @@ void pfx_facts_of(const struct pfx_entry *entry, struct pfx_facts *ret)
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         copy(entry, texts[i].field, texts[i].to, texts[i].size);
     ret->time = pfx_entry_time(entry, PFX_F_TIME);
+    ret->at = pfx_entry_has(entry, PFX_F_AT) ? pfx_entry_time(entry, PFX_F_AT) : -1;
     ret->up = pfx_entry_int(entry, PFX_F_UP);
     ret->uid = number(entry, PFX_F_ACTOR_UID);
     ret->ref = number(entry, PFX_F_REF);

@@ -16,6 +16,7 @@ struct pfx_facts {
     enum pfx_phase phase;
     enum pfx_outcome outcome;
     int64_t time, up; /* ms: of the wall clock, since boot */
+    int64_t at;       /* ms: when pfx-agentd noted it; -1: not said */
     char event[PFX_FACT_WORD], boot[PFX_FACT_WORD], op[27];
     char role[PFX_FACT_WORD];
     int64_t uid; /* -1 where there is none; so are all below */

@@ -80,7 +80,8 @@ static pfx_result load_pem(struct pfx_bytes text, const char *file, const char *
             return PFX_OK;
         if (got == PFX_PEM_BAD || strcmp(label, "PUBLIC KEY") != 0)
             return pfx_fail(err, PFX_CLASS_USAGE, "read key", file, "",
-                            "the PEM block %s isn't a whole PUBLIC KEY", label);
+                            "the PEM block %s isn't a whole PUBLIC KEY",
+                            pfx_ascii_printable(label, strlen(label)) ? label : "(unprintable)");
         if (!origin || !origin[0])
             return pfx_fail(err, PFX_CLASS_USAGE, "read key", file, "",
                             "a PEM key has no name, and there is no log that gives it one; take "

@@ -69,6 +69,7 @@ const char *const pfx_field_meanings[PFX_FIELD_COUNT] = {
     [PFX_F_LOG_N] = "pfx-agentd's last number so far",
     [PFX_F_LOG_OPEN] = "intents without a result so far",
     [PFX_F_LOG_ORIGIN] = "name of the log",
+    [PFX_F_LOG_RAN] = "ms that the host was seen to run since the log began",
     [PFX_F_LOG_RESTORED] = "size of what was there when the log was opened anew",
     [PFX_F_LOG_ROOT] = "root of the tree at a size",
     [PFX_F_LOG_SIZE] = "size of the log; of log.recovered: the first entry under no checkpoint",

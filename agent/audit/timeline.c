@@ -94,7 +94,8 @@ void pfx_timeline_add(struct pfx_timeline *timeline, size_t group, const struct 
         .end = item->seq,
         .open = facts->phase == PFX_PHASE_INTENT,
         .covered = item->covered,
-        .began = facts->time,
+        .logged = facts->time,
+        .began = facts->src == PFX_SRC_AGENTD && facts->at >= 0 ? facts->at : facts->time,
         .took = -1,
         .outcome = facts->outcome,
         .facts = *facts,
@@ -109,8 +110,38 @@ static int in_order(const void *a, const void *b)
     return x->seq < y->seq ? -1 : x->seq > y->seq;
 }
 
+/* pfx-agentd's notes come by a queue: one may stand behind what pfx-hsm did after it, and goes back
+ * over that. Each side writes in the order of what it did, so neither's own order is touched: a
+ * clock that was set meanwhile moves nothing else. */
+static void merge(const struct pfx_step *steps, size_t n, size_t *order)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t at = i;
+        while (steps[i].facts.src == PFX_SRC_AGENTD && at > 0 &&
+               steps[order[at - 1]].facts.src != PFX_SRC_AGENTD &&
+               steps[order[at - 1]].began > steps[i].began)
+            at--;
+        memmove(&order[at + 1], &order[at], (i - at) * sizeof(*order));
+        order[at] = i;
+    }
+}
+
 void pfx_timeline_sort(struct pfx_timeline *timeline)
 {
-    if (timeline->n_steps > 1)
-        qsort(timeline->steps, timeline->n_steps, sizeof(timeline->steps[0]), in_order);
+    size_t n = timeline->n_steps;
+    struct pfx_step *steps = timeline->steps;
+    if (n < 2)
+        return;
+    qsort(steps, n, sizeof(*steps), in_order);
+    struct pfx_step *sorted = pfx_alloc_array(n, sizeof(*sorted));
+    size_t *order PFX_AUTOFREE = pfx_alloc_array(n, sizeof(*order));
+    for (size_t from = 0, to; from < n; from = to) {
+        for (to = from + 1; to < n && steps[to].group == steps[from].group;)
+            to++;
+        merge(steps + from, to - from, order);
+        for (size_t i = 0; i < to - from; i++)
+            sorted[from + i] = steps[from + order[i]];
+    }
+    free(steps);
+    timeline->steps = sorted;
 }

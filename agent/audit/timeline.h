@@ -20,7 +20,8 @@ struct pfx_step {
     uint64_t seq, end;   /* the entry, and its result's; the same for a note */
     bool open;           /* an intent whose result isn't there */
     bool covered;        /* the last of them */
-    int64_t began, took; /* ms; took -1: not known */
+    int64_t logged;      /* ms: time of the entry */
+    int64_t began, took; /* ms: when it happened, as its writer says; took -1: not known */
     enum pfx_outcome outcome;
     struct pfx_facts facts; /* of the last of them */
 };
@@ -41,7 +42,8 @@ bool pfx_timeline_group(const struct pfx_timeline *timeline, const struct pfx_fa
                         size_t *ret_group);
 void pfx_timeline_add(struct pfx_timeline *timeline, size_t group,
                       const struct pfx_walk_item *item);
-/* By group, then by entry. */
+/* By group, then by when it happened; the steps of pfx-hsm, and those of pfx-agentd, stay in the
+ * order of their entries. */
 void pfx_timeline_sort(struct pfx_timeline *timeline);
 
 #endif

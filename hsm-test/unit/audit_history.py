@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 import unittest
 
 from audit_rig import UNVERIFIED, Reading
@@ -118,6 +119,44 @@ class History(Reading):
         items = self.json("history", self.path("twice"), "0" * 8)  # alice's key
         self.assertEqual([log.users[0].hash],
                          [item["user"] for item in self.of(items, "enrolment")])
+
+    def test_queued_notes(self):
+        """pfx-agentd's notes come by a queue: what happened first stands first, whatever entry
+        says so; and the order of either side stays, however the clock was set."""
+        log = Log()
+        user = User(1, "alice@example.com")
+        log.users = [user]
+        target = {"target": {"enrolment": 1, "user": user.hash}, "key": {"id": "ab" * 20}}
+
+        def stamp(ms):
+            return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + ".%03dZ" % (
+                ms % 1000)
+
+        def queued(event, n, ms):
+            return log.note(event, src="agentd", n=n, at=stamp(ms), **target)
+        made = log.pair("key.make", intent=target)
+        before = log.time + 500
+        built = log.pair("pfx.build", intent=target, result={"tier": "direct"})
+        placed = queued("order.placed", 1, before)
+        received = queued("certificate.received", 2, before + 1)
+        uploaded = queued("upload.confirmed", 3, log.time + 5)
+        again = log.pair("pfx.build", intent=target, result={"tier": "direct"}, took=30)
+        log.time -= 3_600_000  # somebody sets the clock back
+        late = log.pair("pfx.build", intent=target, result={"tier": "direct"})
+        ended = queued("enrolment.ended", 4, log.time + 10)
+        log.export(self.path("queue"))
+        steps = self.of(self.json("history", self.path("queue"), user.upn), "step")
+        self.assertEqual([made[0], placed, received, built[0], uploaded, again[0], late[0], ended],
+                         [step["entry"] for step in steps])
+        entries = [json.loads(entry) for entry in log.entries]
+        for step in steps:
+            entry = entries[step["entry"]]
+            self.assertEqual((entry["time"], entry.get("at")), (step["time"], step.get("at")))
+        out, _ = self.run_it("history", self.path("queue"), user.upn)
+        rows = [line.split()[:3] for line in out.splitlines() if line.startswith("  20")]
+        self.assertEqual(["key.make", "order.placed", "certificate.received", "pfx.build"],
+                         [row[2] for row in rows[:4]])
+        self.assertEqual(stamp(before)[11:19], rows[1][1])
 
     def test_open_and_uncovered(self):
         log = Log()

@@ -299,7 +299,7 @@ class LogCase(unittest.TestCase):
                             "PFX_LOG_DIR": self.log_dir,
                             "PFX_AGENT_SOCKET": self.path("cli"),
                             "PFX_HSM_SOCKET": self.path("admin")}
-        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
             if name in os.environ:
                 self.environment[name] = os.environ[name]
 

@@ -9,6 +9,8 @@ import signal
 import time
 import unittest
 
+from cryptography.hazmat.primitives import serialization
+
 import hsm_rig as rig
 from hsm_log_rig import LogCase, note, root_of, sha256
 from hsm_rig import Rig, b64, unb64
@@ -27,6 +29,7 @@ class Entries(LogCase):
             self.first_entries(r, lines)
             self.enrolment_entries(self.log(r), keyed, leaf, built)
             self.other_operations(r)
+            self.init_again(r)
             self.refusals(r, keyed, leaf)
             self.agentd_notes(r)
             self.rotation(r)
@@ -124,6 +127,24 @@ class Entries(LogCase):
         text = b"".join(log.raw)
         for hidden in (b"guessable", rig.USER.encode(), b"anna@", jwt.rsplit(".")[2].encode()):
             self.assertNotIn(hidden, text)
+
+    def init_again(self, r):
+        """Without the encryption token's PIN it makes nothing, and hands out the public half."""
+        size = len(self.log(r).entries)
+        items, end = r.admin("init")
+        self.assertEqual(end["exit"], 0, end)
+        given = [i for i in items if i.get("file") == "encryption-key-1.pem"]
+        self.assertEqual(len(given), 1, items)
+        public = serialization.load_pem_public_key(given[0]["pem"].encode())
+        spki = public.public_bytes(serialization.Encoding.DER,
+                                   serialization.PublicFormat.SubjectPublicKeyInfo)
+        log = self.log(r)
+        told = [e for e in log.events(event="key.export") if e["seq"] >= size]
+        self.assertEqual([(e["phase"], e["outcome"], e["target"]["name"]) for e in told],
+                         [("intent", "pending", "encryption-1"), ("result", "ok", "encryption-1")])
+        self.assertEqual(told[1]["out"]["sha256"], sha256(spki).hex())
+        self.assertEqual(told[1]["out"]["sha256"], self.pinned)
+        self.assertLess(told[1]["seq"], log.covered)
 
     def refusals(self, r, keyed, leaf):
         # An operation that fails has its result; what never became one is a note.

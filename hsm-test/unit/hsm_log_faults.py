@@ -2,20 +2,27 @@
 can't be noted, entries added to the files of a stopped host, a reopen that fails or is cut off."""
 
 import glob
+import grp
 import hashlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 import hsm_rig as rig
 from hsm_log_rig import LogCase
 from hsm_rig import Rig
 
 NOBODY = 65534
+AGENT = os.environ.get("PFX_AGENT", "")
 # As another user: connects so often, and is sent away.
 FLOOD = """
 import socket, sys, time
@@ -95,6 +102,69 @@ class Begun(LogCase):
         self.assertIn("key.show", others)
         # The stop tells how many more there were.
         self.assertEqual([e["count"] for e in self.new(event="log.quota")], [950])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be another user")
+    def test_auditors(self):
+        """Whoever is in the auditors' group reads and exports the log, with pfx-hsm dead too, and
+        sees nothing else; nobody else reads anything."""
+        r, folder = self.r, os.path.join(self.r.state, "log")
+        os.chmod(r.dir, 0o711)
+        with open(r.policy_path, "a", encoding="utf-8") as f:
+            f.write("  auditors: games\n")  # of access; any group of any Debian
+        group = grp.getgrnam("games").gr_gid
+        r.start()
+        self.works()
+        r.stop(signal.SIGKILL)
+        try:
+            self.assertEqual(os.stat(r.state).st_mode & 0o7777, 0o711)
+            for path in [folder] + glob.glob(folder + "/**", recursive=True):
+                mode = 0o750 if os.path.isdir(path) else 0o640
+                facts = os.stat(path)
+                self.assertEqual((facts.st_gid, facts.st_mode & 0o7777), (group, mode), path)
+            self.read_as_auditor(group)
+            self.read_as_nobody()
+        finally:
+            r.start()
+            self.works()
+
+    def as_other(self, groups, *command):
+        return subprocess.run(
+            command, user=NOBODY, group=NOBODY, extra_groups=groups, capture_output=True,
+            env=dict(self.r.env, PFX_LOG_DIR=os.path.join(self.r.state, "log"),
+                     ASAN_OPTIONS="detect_leaks=0"), timeout=60, check=False, text=True)
+
+    def readable(self, groups):
+        """What of the state folder can be read, by names that root knows."""
+        script = ("import os, sys; print(*[n for n in sys.argv[2:]"
+                  " if os.access(os.path.join(sys.argv[1], n), os.R_OK)])")
+        done = self.as_other(groups, sys.executable, "-c", script, self.r.state, ".",
+                             *sorted(os.listdir(self.r.state)))
+        self.assertEqual(done.returncode, 0, done)
+        return done.stdout.split()
+
+    def place(self):
+        place = tempfile.mkdtemp(dir=self.r.dir)
+        os.chown(place, NOBODY, NOBODY)
+        return place
+
+    def read_as_auditor(self, group):
+        self.assertEqual(self.readable([group]), ["client-main.crt", "log"])
+        tail = self.as_other([group], AGENT, "log", "tail", "--json")
+        place = self.place()
+        export = self.as_other([group], AGENT, "log", "export", place)
+        self.assertEqual((tail.returncode, export.returncode), (0, 0), (tail, export))
+        self.assertIn("key.make", tail.stdout)
+        with open(place + "/checkpoint", encoding="utf-8") as f:
+            self.assertEqual(int(f.read().split("\n")[1]), self.log(self.r).covered)
+
+    def read_as_nobody(self):
+        self.assertEqual(self.readable([]), ["client-main.crt"])
+        for verb in (["tail", "--json"], ["export", self.place()]):
+            done = self.as_other([], AGENT, "log", *verb)
+            self.assertNotEqual(done.returncode, 0, done)
+            self.assertNotIn("key.make", done.stdout)
+            self.assertRegex(done.stderr, "EACCES|[Pp]ermission")
+            self.assertEqual(os.listdir(verb[1]) if verb[0] == "export" else [], [])
 
     def test_policy_that_cant_be_kept(self):
         """No key is used by a start whose entries aren't all there; the change is told once."""
@@ -227,8 +297,12 @@ class Beginning(LogCase):
         os.unlink(dumb)
         self.assertTrue(wait_for(lambda: self.init()[1]["exit"] == 0), r.logged()[-3000:])
         self.assertEqual(os.stat(certificate).st_mode & 0o7777, 0o644)
+        with open(certificate, "rb") as f:
+            made = x509.load_pem_x509_certificate(f.read())
+        self.certificate = made.fingerprint(hashes.SHA256()).hex()
         r.stop()
         self.before(self.log(r))
+        self.withheld(self.log(r))
 
     def before(self, log):
         """What is kept is the end, where the log's own keys are made, and how much isn't."""
@@ -239,6 +313,17 @@ class Beginning(LogCase):
         lost = log.entries[65]
         self.assertEqual(lost["event"], "log.quota", lost)
         self.assertGreater(lost["count"], 0)
+
+    def withheld(self, log):
+        """The certificate was made, and the log says that it wasn't handed out then."""
+        told = log.events(event="release.withheld")
+        self.assertEqual(len(told), 1, told)
+        result = log.entries[told[0]["ref"]]
+        self.assertEqual((result["event"], result["phase"], result["outcome"], result["op"]),
+                         ("ceremony.certificate", "result", "ok", told[0]["op"]))
+        self.assertEqual((told[0]["phase"], told[0]["outcome"], told[0]["fail"]["code"]),
+                         ("note", "device", "CKR_DEVICE_ERROR"))
+        self.assertEqual(result["cert"]["sha256"], self.certificate)
 
 
 if __name__ == "__main__":

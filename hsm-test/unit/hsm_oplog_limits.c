@@ -1,7 +1,9 @@
 /* The operation log against a clock that is wrong, refusals without end, and a disk that is full
  * and broken at once. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -13,21 +15,43 @@
 
 static struct pfx_draft draft;
 
-/* A wall clock that jumps; the linker puts this in front of the system's (hsm.cmake). */
-static time_t ahead_s;
+/* A wall clock that jumps, time since boot that goes by faster, and another boot; the linker puts
+ * these in front of the system's (hsm.cmake). */
+static time_t wall_s, up_s;
+static const char *boot;
+
 int __real_clock_gettime(clockid_t id, struct timespec *ret);
 int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
 int __wrap_clock_gettime(clockid_t id, struct timespec *ret)
 {
     int result = __real_clock_gettime(id, ret);
     if (id == CLOCK_REALTIME)
-        ret->tv_sec += __atomic_load_n(&ahead_s, __ATOMIC_SEQ_CST);
+        ret->tv_sec += __atomic_load_n(&wall_s, __ATOMIC_SEQ_CST);
+    if (id == CLOCK_BOOTTIME)
+        ret->tv_sec += __atomic_load_n(&up_s, __ATOMIC_SEQ_CST);
     return result;
 }
 
-static void set_ahead(time_t days)
+int __real_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...)
 {
-    __atomic_store_n(&ahead_s, days * DAY_S, __ATOMIC_SEQ_CST);
+    if (boot && strcmp(path, "/proc/sys/kernel/random/boot_id") == 0) {
+        int fd = memfd_create("boot_id", MFD_CLOEXEC);
+        assert_int_equal(pwrite(fd, boot, strlen(boot), 0), strlen(boot));
+        return fd;
+    }
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    return __real_open(path, flags, mode);
+}
+
+static void set_clocks(time_t wall_days, time_t up_days)
+{
+    __atomic_store_n(&wall_s, wall_days * DAY_S, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&up_s, up_days * DAY_S, __ATOMIC_SEQ_CST);
 }
 
 static struct pfx_oplog *opened(const struct pfx_oplog_config *config)
@@ -47,7 +71,7 @@ static uint64_t first_kept(struct pfx_oplog *log, bool is_dropped)
     struct pfx_oplog_status status;
     rig_notes(log, 600);
     assert_ok(pfx_oplog_settle(log, &err), &err);
-    for (int i = 0; i < (is_dropped ? 250 : 25); i++) {
+    for (int i = 0; i < (is_dropped ? 250 : 12); i++) {
         pfx_oplog_status(log, &status);
         if (status.first > 0)
             break;
@@ -74,29 +98,72 @@ static struct pfx_oplog *begun(struct pfx_oplog_config *config)
 static void ended(struct pfx_oplog *log, const char *dir)
 {
     pfx_oplog_free(log);
-    set_ahead(0);
+    set_clocks(0, 0);
+    boot = NULL;
     rig_check(dir);
 }
 
-/* What is dropped is gone: not by a clock that was set wrong, at the start or later. */
+/* What is dropped is gone: never by a clock that was set wrong, however often pfx-hsm starts and
+ * writes down what that clock says. */
 static void wrong_clock_drops_nothing(void **state)
 {
     (void)state;
     struct pfx_oplog_config config;
     struct pfx_oplog *log = begun(&config);
-    set_ahead(3 * 365);
+    set_clocks(3 * 365, 0);
     assert_int_equal(first_kept(log, false), 0);
-    ended(log, config.dir);
-
-    pfx_oplog_free(begun(&config));
-    set_ahead(3 * 365);
+    for (int starts = 0; starts < 3; starts++) {
+        pfx_oplog_free(log);
+        log = opened(&config);
+        assert_int_equal(first_kept(log, false), 0);
+    }
+    set_clocks(-3 * 365, 0);
+    pfx_oplog_free(log);
     log = opened(&config);
     assert_int_equal(first_kept(log, false), 0);
     ended(log, config.dir);
+}
 
-    /* Time that went by is believed. */
-    pfx_oplog_free(begun(&config));
-    set_ahead(20);
+/* Time that went by is counted while the host runs, in one process or several, and a wall clock
+ * that says otherwise holds nothing up. */
+static void time_that_went_by(void **state)
+{
+    (void)state;
+    struct pfx_oplog_config config;
+    struct pfx_oplog *log = begun(&config);
+    set_clocks(-365, 11);
+    assert_true(first_kept(log, true) > 0);
+    ended(log, config.dir);
+
+    log = begun(&config);
+    for (int days = 4; days <= 8; days += 4) {
+        pfx_oplog_free(log);
+        set_clocks(0, days);
+        log = opened(&config);
+        assert_int_equal(first_kept(log, false), 0);
+    }
+    pfx_oplog_free(log);
+    set_clocks(0, 12);
+    log = opened(&config);
+    assert_in_range(first_kept(log, true), 256, 1000); /* what the fourth day wrote stays */
+    ended(log, config.dir);
+}
+
+/* Between two boots nobody but the wall clock knows how long it was, and it isn't asked: not even
+ * where the other boot has lasted for years, as on a host to which the folder was moved. */
+static void boots(void **state)
+{
+    (void)state;
+    struct pfx_oplog_config config;
+    boot = "11111111-1111-4111-8111-111111111111\n";
+    struct pfx_oplog *log = begun(&config);
+    pfx_oplog_free(log);
+    boot = "22222222-2222-4222-8222-222222222222\n";
+    set_clocks(3 * 365, 3 * 365);
+    log = opened(&config);
+    assert_int_equal(first_kept(log, false), 0);
+    pfx_oplog_free(log);
+    set_clocks(0, 3 * 365 + 11); /* eleven days of this one */
     log = opened(&config);
     assert_true(first_kept(log, true) > 0);
     ended(log, config.dir);
@@ -222,7 +289,8 @@ static void closed_log_sleeps(void **state)
 static int right(void **state)
 {
     (void)state;
-    set_ahead(0);
+    set_clocks(0, 0);
+    boot = NULL;
     set(&disk_full, false);
     set(&disk_broken, false);
     return 0;
@@ -232,6 +300,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(wrong_clock_drops_nothing, right),
+        cmocka_unit_test_setup(time_that_went_by, right),
+        cmocka_unit_test_setup(boots, right),
         cmocka_unit_test_setup(refusals_leave_a_reserve, right),
         cmocka_unit_test_setup(closed_log_sleeps, right),
     };

@@ -32,7 +32,9 @@ struct pfx_hsmlog {
     struct pfx_draft *early[PFX_EARLY_MOST]; /* what was done before the log */
     size_t n_early;
     uint64_t early_lost;
-    int64_t clock_ms; /* wall clock less boot time, at the last entry */
+    int64_t clock_ms;     /* wall clock less boot time, at the last entry */
+    uint64_t notes_lost;  /* since that was last told ... */
+    int64_t lost_told_ms; /* ... at this time since boot; 0: never */
     struct pfx_quota {
         int64_t since_ms; /* uptime; 0: none */
         uint64_t used, over;

@@ -1,10 +1,12 @@
 /* Notes: told at once where there is a log; with a quota where someone else decides how many. */
+#include <inttypes.h>
 #include <string.h>
 
 #include "api/conf/process.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 
 #define HOUR_MS (INT64_C(3600) * 1000)
+#define LOST_EVERY_MS 60000
 #define CLOCK_STEP_MS 2000
 #define REFUSED_PER_HOUR 1000 /* of each side */
 #define STRANGERS_PER_HOUR 100
@@ -60,6 +62,21 @@ void pfx_hsmlog_early(struct pfx_hsmlog *log, struct pfx_draft *draft)
     pthread_mutex_unlock(&log->lock);
 }
 
+/* On a full disk every request is one: a line a minute, with how many there were. Lock held. */
+static void tell_lost(struct pfx_hsmlog *log, const struct pfx_error *why)
+{
+    int64_t now = pfx_uptime_ms();
+    log->notes_lost++;
+    if (log->lost_told_ms != 0 && now - log->lost_told_ms < LOST_EVERY_MS)
+        return;
+    if (log->notes_lost == 1)
+        pfx_log_error(why, "a note for the operation log is lost");
+    else
+        pfx_log_error(why, "%" PRIu64 " notes for the operation log are lost", log->notes_lost);
+    log->lost_told_ms = now;
+    log->notes_lost = 0;
+}
+
 /* With lock held. */
 static bool append(struct pfx_hsmlog *log, struct pfx_draft *draft, enum pfx_room room)
 {
@@ -67,7 +84,7 @@ static bool append(struct pfx_hsmlog *log, struct pfx_draft *draft, enum pfx_roo
     pfx_result noted = pfx_oplog_append(log->writer, draft, room, PFX_UNTIL_APPENDED, NULL, &why);
     /* A log that is closed or refused was told of once. */
     if (pfx_failed(noted) && pfx_hsmlog_state(log) == PFX_OPLOG_OPEN)
-        pfx_log_error(&why, "a note for the operation log is lost");
+        tell_lost(log, &why);
     return pfx_ok(noted);
 }
 

@@ -334,7 +334,8 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     PFX_TRY(keys(change, ed25519, err));
     if (pfx_hsmlog_state(log) != PFX_OPLOG_NONE) {
         PFX_TRY(pfx_oplog_set_aside(log->writer, &where, err));
-        say(change, "step", "the old folder is set aside as %s", where);
+        if (where) /* else an earlier try did that */
+            say(change, "step", "the old folder is set aside as %s", where);
     }
     pfx_hsmlog_origin(hsm->policy, before.number + 1, origin);
     struct pfx_journal_begin first = {.origin = origin,

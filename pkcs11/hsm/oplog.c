@@ -42,7 +42,7 @@ static void read_boot(char *buf, size_t size)
     buf[n > 0 ? n : 0] = '\0';
     buf[strspn(buf, "0123456789abcdef-")] = '\0';
     if (!buf[0])
-        snprintf(buf, size, "unknown");
+        snprintf(buf, size, PFX_BOOT_UNKNOWN);
 }
 
 pfx_result pfx_oplog_usable(const struct pfx_oplog *log, struct pfx_error *err)
@@ -126,7 +126,6 @@ pfx_result pfx_oplog_open(const struct pfx_oplog_config *config, struct pfx_oplo
                        ? GROW_MOST
                        : config->segment_entries * BYTES_PER_ENTRY;
     log->grow_by = log->grow_by < GROW_LEAST ? GROW_LEAST : log->grow_by;
-    log->clock_ms = pfx_oplog_now() - pfx_oplog_uptime();
     read_boot(log->boot, sizeof log->boot);
     log->fd = log->entries_fd = log->slots[0] = log->slots[1] = -1;
     log->tiles_end = &log->tiles;
@@ -279,6 +278,8 @@ static bool has_content(struct pfx_oplog *log)
     struct pfx_logdir *dir PFX_CLEANUP(pfx_logdir_closep) = NULL;
     char **names;
     size_t n = 0;
+    if (access(log->dir, F_OK) != 0 && errno == ENOENT)
+        return false; /* a try before set it aside, and could make no new one */
     if (pfx_failed(pfx_logdir_open_bare(log->dir, &dir, &ignored)) ||
         pfx_failed(pfx_logdir_list(dir, ".", &names, &n, &ignored)))
         return true;
@@ -288,13 +289,56 @@ static bool has_content(struct pfx_oplog *log)
     return n > 0;
 }
 
+/* Where the folder goes; the origin is read from it where nothing was learnt, as it was refused. */
+static char *place_aside(struct pfx_oplog *log)
+{
+    char origin[PFX_ORIGIN_SIZE], stamp[PFX_TIME_SIZE];
+    struct pfx_logdir *dir PFX_CLEANUP(pfx_logdir_closep) = NULL;
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    const struct pfx_checkpoint *last;
+    snprintf(origin, sizeof origin, "%s", log->facts.origin);
+    if (!origin[0] && pfx_ok(pfx_logdir_open(log->dir, &dir, &ignored)) &&
+        pfx_logdir_checkpoint(dir, &last).len > 0)
+        snprintf(origin, sizeof origin, "%s", last->origin);
+    return pfx_asprintf("%s.%s.%s", log->dir, generation(origin),
+                        pfx_time_format(pfx_oplog_now(), true, stamp));
+}
+
+/* The folder is gone from its place: state NONE, or REFUSED until it can be made anew. */
+static pfx_result make_anew(struct pfx_oplog *log, struct pfx_error *err)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    pthread_mutex_lock(&log->lock);
+    pfx_oplog_leave(log);
+    if (log->fd >= 0)
+        close(log->fd);
+    log->fd = -1;
+    log->attached_once = false;
+    pthread_mutex_unlock(&log->lock);
+    pfx_result r = pfx_oplog_enter(log, &why);
+    pthread_mutex_lock(&log->lock);
+    log->state = pfx_ok(r) ? PFX_OPLOG_NONE : PFX_OPLOG_REFUSED;
+    log->why = (struct pfx_error)PFX_ERROR_NONE;
+    if (pfx_failed(r)) {
+        pfx_result refused =
+            pfx_fail(&log->why, PFX_CLASS_INTEGRITY, why.op, why.object, why.code,
+                     "The folder of the operation log was set aside, but a new one can't be made. "
+                     "Mend that, then repeat pfx-agent log reopen.");
+        (void)refused;
+        r = pfx_fail(err, r.cls, why.op, why.object, why.code, "%s", log->why.text);
+    }
+    pthread_mutex_unlock(&log->lock);
+    return r;
+}
+
 pfx_result pfx_oplog_set_aside(struct pfx_oplog *log, char **ret_where, struct pfx_error *err)
 {
     pfx_oplog_detach(log);
     stop(log);
     pthread_mutex_lock(&log->lock);
+    enum pfx_oplog_state was = log->state;
     /* Those who wait for entries of the old log get their answer before there is a new one. */
-    if (log->state == PFX_OPLOG_OPEN) {
+    if (was == PFX_OPLOG_OPEN) {
         log->state = PFX_OPLOG_CLOSED;
         pfx_result r = pfx_fail(&log->why, PFX_CLASS_DEVICE, "operation log", log->dir, "",
                                 "The operation log is being set aside. Try again.");
@@ -303,34 +347,21 @@ pfx_result pfx_oplog_set_aside(struct pfx_oplog *log, char **ret_where, struct p
     pthread_cond_broadcast(&log->done);
     while (log->waiters > 0)
         pthread_cond_wait(&log->done, &log->lock);
-    char origin[PFX_ORIGIN_SIZE];
-    snprintf(origin, sizeof origin, "%s", log->facts.origin);
     pthread_mutex_unlock(&log->lock);
-    struct pfx_logdir *dir PFX_CLEANUP(pfx_logdir_closep) = NULL;
-    struct pfx_error ignored = PFX_ERROR_NONE;
-    const struct pfx_checkpoint *last;
-    if (!origin[0] && pfx_ok(pfx_logdir_open(log->dir, &dir, &ignored)) &&
-        pfx_logdir_checkpoint(dir, &last).len > 0) /* refused at open: nothing was learnt */
-        snprintf(origin, sizeof origin, "%s", last->origin);
-    char stamp[PFX_TIME_SIZE];
-    char *where PFX_AUTOFREE = pfx_asprintf("%s.%s.%s", log->dir, generation(origin),
-                                            pfx_time_format(pfx_oplog_now(), true, stamp));
+    char *where PFX_AUTOFREE = place_aside(log);
     pfx_result r = PFX_OK;
     bool content = has_content(log);
-    if (content && log->io->renameat(log->io->ctx, "set aside", AT_FDCWD, log->dir, where) != 0)
+    if (content && log->io->renameat(log->io->ctx, "set aside", AT_FDCWD, log->dir, where) != 0) {
         r = pfx_fail_errno(err, errno, "set aside", log->dir,
                            "Mend that, then repeat the command.");
-    if (pfx_ok(r)) {
-        pfx_oplog_leave(log);
-        if (log->fd >= 0)
-            close(log->fd);
-        log->fd = -1;
-        log->attached_once = false;
-        r = pfx_oplog_enter(log, err);
-        log->state = pfx_ok(r) ? PFX_OPLOG_NONE : PFX_OPLOG_CLOSED;
-        log->why = (struct pfx_error)PFX_ERROR_NONE;
-        if (pfx_failed(r) && err)
-            log->why = *err;
+        pthread_mutex_lock(&log->lock);
+        if (was == PFX_OPLOG_OPEN) { /* nothing happened to it */
+            log->state = was;
+            log->why = (struct pfx_error)PFX_ERROR_NONE;
+        }
+        pthread_mutex_unlock(&log->lock);
+    } else {
+        r = make_anew(log, err);
     }
     start(log);
     if (pfx_ok(r))

@@ -47,7 +47,8 @@ struct pfx_oplog_config {
     gid_t readers;            /* group of all files, (gid_t)-1: leave */
     uint64_t segment_entries; /* a multiple of 256 */
     uint64_t reserve;         /* bytes kept free for refusals, stop and recovery */
-    int64_t keep_ms;          /* entries older than this are dropped, whole segments; 0: never */
+    int64_t keep_ms;          /* whole segments are dropped after the host ran for so long since
+                               * their last entry; 0: never */
     uint64_t anchor_entries;  /* anchored again after so many ... */
     int64_t anchor_every_ms;  /* ... or so long */
     const struct pfx_oplog_io *io; /* NULL: the system's */
@@ -122,9 +123,10 @@ PFX_MUST_USE pfx_result pfx_oplog_begin(struct pfx_oplog *log, const char *origi
                                         struct pfx_draft *first, const struct pfx_signer *signer,
                                         struct pfx_error *err);
 /* Sets the folder's content aside (renamed to <dir>.<origin's last part or 1>.<time>) and leaves
- * state NONE, for a begin with a successor's origin. In any state, but NONE with an empty folder:
- * then *ret_where is NULL. The signer is detached. Entries that wait are written, if they can be.
- */
+ * state NONE, for a begin with a successor's origin. In any state; without anything in the folder
+ * *ret_where is NULL. The signer is detached. Entries that wait are written, if they can be. After
+ * a failure it can be tried again: the state is what it was, or REFUSED if the folder was set aside
+ * and no new one could be made. */
 PFX_MUST_USE pfx_result pfx_oplog_set_aside(struct pfx_oplog *log, char **ret_where,
                                             struct pfx_error *err);
 /* The token is there: the last checkpoint must be signed by the signer's keys, and the anchors must
@@ -165,7 +167,9 @@ struct pfx_oplog_facts {
     uint8_t policy_sha256[32]; /* of the last start or policy.changed */
     char boot[40];             /* of the last entry */
     bool stopped;              /* the last entry is a stop */
-    int64_t last_ms;           /* time of the last entry */
+    int64_t last_up;           /* ms since boot of the last entry */
+    int64_t ran_ms;            /* how long the host was seen to run, at the last entry: the time
+                                * between entries of one boot, whatever the wall clock said */
     bool began;                /* by this process: nothing was found */
     uint64_t found;            /* entries at open */
     uint64_t tail;             /* found at open: whole entries behind the last checkpoint, kept */

@@ -93,11 +93,34 @@ static void copy_text(char *to, size_t size, struct pfx_bytes text)
     to[len] = '\0';
 }
 
+/* What lies between two boots isn't counted: only the wall clock would know it. */
+static int64_t ran_since(const struct pfx_oplog_facts *facts, bool same_boot, int64_t up)
+{
+    bool known = strcmp(facts->boot, PFX_BOOT_UNKNOWN) != 0;
+    return same_boot && known && up > facts->last_up ? up - facts->last_up : 0;
+}
+
+static void learn_time(struct pfx_oplog_facts *facts, const struct pfx_entry *entry)
+{
+    int64_t up = pfx_entry_int(entry, PFX_F_UP);
+    facts->ran_ms += ran_since(facts, pfx_entry_is(entry, PFX_F_BOOT, facts->boot), up);
+    facts->last_up = up;
+    if (pfx_entry_is(entry, PFX_F_EVENT, "log.segment") && pfx_entry_has(entry, PFX_F_LOG_RAN))
+        facts->ran_ms = pfx_entry_int(entry, PFX_F_LOG_RAN);
+}
+
+int64_t pfx_oplog_ran(const struct pfx_oplog *log)
+{
+    const struct pfx_oplog_facts *facts = &log->facts;
+    return facts->ran_ms +
+           ran_since(facts, strcmp(facts->boot, log->boot) == 0, pfx_oplog_uptime());
+}
+
 static void learn_facts(struct pfx_oplog *log, const struct pfx_entry *entry)
 {
     struct pfx_oplog_facts *facts = &log->facts;
+    learn_time(facts, entry);
     copy_text(facts->boot, sizeof facts->boot, pfx_entry_text(entry, PFX_F_BOOT));
-    facts->last_ms = pfx_entry_time(entry, PFX_F_TIME);
     facts->stopped = false;
     if (pfx_entry_int(entry, PFX_F_SRC) == PFX_SRC_AGENTD) {
         facts->agentd_n = pfx_entry_int(entry, PFX_F_N);

@@ -18,7 +18,7 @@
 #define PFX_NOTE_ROOM 24576 /* a log.segment note with its record head */
 #define PFX_TILE_LEVELS (PFX_TREE_LEVELS / PFX_TILE_HEIGHT + 1)
 #define PFX_TILE_BYTES (PFX_TILE_WIDTH * PFX_HASH_SIZE)
-#define PFX_CLOCK_AHEAD_MS (INT64_C(30) * 86400000) /* nothing is dropped by such a clock */
+#define PFX_BOOT_UNKNOWN "unknown"
 #define PFX_COVER_AFTER_MS 1000 /* entries that nobody waits for are covered after so long */
 
 /* A segment being written. [0, end) is records, [end, alloc) is allocated zeros. */
@@ -126,8 +126,6 @@ struct pfx_oplog {
     uint64_t milestone_due;        /* a segment ended here: keep the checkpoint that covers it */
     int64_t chores_retry_ms;       /* (c) */
     int64_t keep_look_ms;          /* (c) */
-    int64_t clock_ms;              /* (c) wall clock less boot time, when the log was opened */
-    bool clock_odd;                /* (c) far ahead of the log's last entry then */
     struct pfx_anchor_seen anchors[2]; /* (c) */
     int64_t anchor_retry_ms;           /* (c) */
 
@@ -150,6 +148,10 @@ int pfx_oplog_file(struct pfx_oplog *log, const char *step, int dir, const char 
                    int *ret_fd);
 int pfx_oplog_folder(struct pfx_oplog *log, const char *path); /* below the log; with parents */
 int pfx_oplog_sync_folder(struct pfx_oplog *log, const char *step, const char *path);
+/* Gives all folders below the log their mode and group again, which a crash may have kept from
+ * them; and all files, where another group reads the log than before. As far as that may be done.
+ */
+void pfx_oplog_modes(struct pfx_oplog *log);
 bool pfx_oplog_no_space(int error); /* full disk or quota: passes by itself */
 
 /* A small file that is there whole or not at all: written under another name, synced, renamed. */
@@ -186,6 +188,8 @@ void pfx_oplog_roll(struct pfx_oplog *log);
 /* oplog_append.c; all with the lock held. put: no check of room or state. */
 void pfx_oplog_put(struct pfx_oplog *log, const struct pfx_entry *draft);
 void pfx_oplog_put_one(struct pfx_oplog *log, const struct pfx_entry *draft);
+/* How long the host was seen to run since the log began (ms). */
+int64_t pfx_oplog_ran(const struct pfx_oplog *log);
 /* An entry that is in the file: into tree, facts and the list of intents. */
 void pfx_oplog_learn(struct pfx_oplog *log, struct pfx_bytes json, const struct pfx_entry *entry);
 

@@ -1,4 +1,5 @@
 /* The log's system calls, and small files that are there whole or not at all. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,6 +8,8 @@
 #include <unistd.h>
 
 #include "pkcs11/hsm/oplog_impl.h"
+
+#define FOLDERS_DEEP 10 /* tile/<level>/x001/x234/...: fewer than this */
 
 #define SMALL(name)                                                                                \
     {                                                                                              \
@@ -180,6 +183,44 @@ static bool is_folder(int at, const char *path)
     struct stat facts;
     return fstatat(at, path, &facts, 0) == 0 && S_ISDIR(facts.st_mode) &&
            (facts.st_mode & 07777) == 0750;
+}
+
+static void give_modes(struct pfx_oplog *log, int dir, bool files, unsigned depth)
+{
+    int again = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = again < 0 ? NULL : fdopendir(again);
+    if (!list) {
+        if (again >= 0)
+            close(again);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(list));) {
+        struct stat facts;
+        if (e->d_name[0] == '.' || (e->d_type == DT_REG && !files))
+            continue;
+        int fd = openat(dir, e->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        bool known = fd >= 0 && fstat(fd, &facts) == 0;
+        if (known && S_ISDIR(facts.st_mode)) {
+            (void)set_mode(log, fd, 0750);
+            if (depth > 0)
+                give_modes(log, fd, files, depth - 1);
+        } else if (known && files && S_ISREG(facts.st_mode)) {
+            (void)set_mode(log, fd, 0640);
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(list);
+}
+
+void pfx_oplog_modes(struct pfx_oplog *log)
+{
+    struct stat facts;
+    if (fstat(log->fd, &facts) != 0)
+        return;
+    bool others = log->readers != (gid_t)-1 && facts.st_gid != log->readers;
+    give_modes(log, log->fd, others, FOLDERS_DEEP);
+    (void)set_mode(log, log->fd, 0750); /* last: if it is cut short, all of it is done again */
 }
 
 int pfx_oplog_file(struct pfx_oplog *log, const char *step, int dir, const char *name, int flags,

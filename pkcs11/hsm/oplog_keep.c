@@ -1,4 +1,11 @@
-/* Retention: whole segments go, oldest first, after the log says so under a checkpoint. */
+/*
+ * Retention: whole segments go, oldest first, after the log says so under a checkpoint.
+ *
+ * What is dropped is gone, so no clock that may be set decides it. An entry's age is the time that
+ * the host was seen to run since: each segment says in its first entry how long that was until then
+ * (log.ran). Nobody can set the time since boot, and time between two boots isn't counted, so an
+ * entry is never younger than that; one of a host that was off for long is kept for longer.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,8 +23,8 @@ bool pfx_oplog_keep_due(struct pfx_oplog *log, int64_t now)
 }
 
 /* The seq up to which all entries are older than the policy keeps them: the first entry of the
- * segment after them is too. */
-static pfx_result find_end(struct pfx_oplog *log, int64_t oldest, uint64_t most, uint64_t *ret_end,
+ * segment after them is too. ran: until when that one must have been written. */
+static pfx_result find_end(struct pfx_oplog *log, int64_t ran, uint64_t most, uint64_t *ret_end,
                            size_t *ret_n, struct pfx_error *err)
 {
     struct pfx_logdir *dir PFX_CLEANUP(pfx_logdir_closep) = NULL;
@@ -36,7 +43,7 @@ static pfx_result find_end(struct pfx_oplog *log, int64_t oldest, uint64_t most,
         if (going && pfx_segment_parse(names[i], &first) && first > end) {
             going = first <= most && pfx_ok(pfx_logdir_entry(dir, first, &json, &inner)) &&
                     pfx_ok(pfx_entry_read(json, &entry, &inner)) &&
-                    pfx_entry_time(&entry, PFX_F_TIME) < oldest;
+                    pfx_entry_int(&entry, PFX_F_LOG_RAN) < ran;
             if (going) {
                 end = first;
                 dropped++;
@@ -117,14 +124,7 @@ void pfx_oplog_keep(struct pfx_oplog *log)
     size_t n = 0;
     pthread_mutex_lock(&log->lock);
     log->keep_look_ms = pfx_oplog_uptime() + LOOK_EVERY_MS;
-    /* What is dropped is gone: a clock that jumped isn't believed until pfx-hsm starts again. */
-    int64_t now_ms = pfx_oplog_now(); /* once: it may jump at any time */
-    log->clock_odd =
-        log->clock_odd || now_ms - pfx_oplog_uptime() - log->clock_ms > PFX_CLOCK_AHEAD_MS;
-    if (log->clock_odd) {
-        pthread_mutex_unlock(&log->lock);
-        return;
-    }
+    int64_t ran = pfx_oplog_ran(log) - log->keep_ms;
     /* Neither the segment that is written, nor one whose successor isn't covered, nor an intent
      * that waits for its result. */
     uint64_t most = log->current->first;
@@ -133,7 +133,7 @@ void pfx_oplog_keep(struct pfx_oplog *log)
     if (log->n_open > 0 && log->open[0] < most)
         most = log->open[0];
     pthread_mutex_unlock(&log->lock);
-    pfx_result r = find_end(log, now_ms - log->keep_ms, most, &end, &n, &err);
+    pfx_result r = find_end(log, ran, most, &end, &n, &err);
     if (pfx_ok(r) && n > 0)
         r = say_so(log, end, &err);
     if (pfx_ok(r) && n > 0)

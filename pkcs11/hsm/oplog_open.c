@@ -256,7 +256,6 @@ static pfx_result recover(struct pfx_recovery *r, struct pfx_error *err)
         log->anchor_size = copy.size;
         log->anchor_ms = copy.at_ms;
     }
-    log->clock_odd = pfx_oplog_now() - log->facts.last_ms > PFX_CLOCK_AHEAD_MS;
     log->synced = log->opened_size = log->frontier.size;
     log->synced_frontier = log->frontier;
     log->uncovered_since_ms = pfx_oplog_uptime();
@@ -294,6 +293,7 @@ pfx_result pfx_oplog_enter(struct pfx_oplog *log, struct pfx_error *err)
         return pfx_fail(err, PFX_CLASS_DEVICE, "open log", log->dir, strerrorname_np(errno),
                         "Another process writes this operation log. Stop it, then start pfx-hsm "
                         "again.");
+    pfx_oplog_modes(log);
     return PFX_OK;
 }
 
