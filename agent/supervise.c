@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +20,8 @@
 #define BACKOFF_MAX (30 * PFX_SECOND)
 #define STEADY (60 * PFX_SECOND) /* whoever ran so long starts with the shortest back-off again */
 #define STOP_MS 5000
+#define STOP_MORE_MS 2000 /* to be killed and collected */
+#define LOOK_MS 100       /* for one that ended */
 
 struct child {
     const char *name;
@@ -28,8 +32,14 @@ struct child {
     int64_t started, start_at;
     unsigned ended; /* times in a row */
 };
-struct pfx_children {
+/* Of the watching process. */
+struct watch {
     struct child v[2];
+    int line; /* to pfx-agentd */
+};
+/* Of pfx-agentd. */
+struct pfx_children {
+    int line;
 };
 
 static pfx_result own_folder(char *out, size_t size, struct pfx_error *err)
@@ -53,6 +63,8 @@ static _Noreturn void become(const struct child *c, pid_t parent)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
     /* An arm without its pfx-agentd would be in the way of the next one's. */
     if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) != 0 || getppid() != parent)
         _exit(127);
@@ -76,37 +88,15 @@ static void start(struct child *c, int64_t uptime_ms)
     pfx_log(PFX_LOG_INFO, "%s started (pid %d)", c->name, (int)pid);
 }
 
-pfx_result pfx_children_start(const char *hsm_policy, const char *uploader_config,
-                              struct pfx_children **ret_children, struct pfx_error *err)
-{
-    char dir[PATH_MAX];
-    PFX_TRY(own_folder(dir, sizeof(dir), err));
-    static const char *const names[] = {"pfx-hsm", "pfx-uploader"};
-    static const char *const options[] = {"--policy", "--config"};
-    const char *files[] = {hsm_policy, uploader_config};
-    struct pfx_children *children = pfx_alloc(sizeof(*children));
-    for (int i = 0; i < 2; i++)
-        children->v[i] = (struct child){.name = names[i],
-                                        .path = pfx_asprintf("%s/%s", dir, names[i]),
-                                        .option = options[i],
-                                        .file = files[i] ? pfx_strdup(files[i]) : NULL};
-    for (int i = 0; i < 2; i++) {
-        if (access(children->v[i].path, X_OK) == 0)
-            continue;
-        pfx_result r =
-            pfx_fail_errno(err, errno, "--with-arms", children->v[i].path,
-                           "install pfx-hsm and pfx-uploader beside pfx-agentd, or start "
-                           "them by themselves");
-        pfx_children_stop(children);
-        return r;
-    }
-    *ret_children = children;
-    return PFX_OK;
-}
-
 static void ended(struct child *c, int status, int64_t uptime_ms)
 {
     char how[64];
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        pfx_log(PFX_LOG_ERROR,
+                "%s (pid %d) was ended by its sandbox (SIGSYS): it tried a system call that it "
+                "doesn't need. Take it for an attack: keep the logs. Its last line names the call, "
+                "or the kernel's log does (journalctl -k --grep type=1326, ausearch -m SECCOMP)",
+                c->name, (int)c->pid);
     if (WIFSIGNALED(status))
         snprintf(how, sizeof(how), "signal %d", WTERMSIG(status));
     else
@@ -120,11 +110,11 @@ static void ended(struct child *c, int status, int64_t uptime_ms)
     c->start_at = uptime_ms + wait;
 }
 
-int64_t pfx_children_step(struct pfx_children *children, int64_t uptime_ms)
+static int64_t step(struct watch *watch, int64_t uptime_ms)
 {
     int64_t wait = INT64_MAX;
     for (int i = 0; i < 2; i++) {
-        struct child *c = &children->v[i];
+        struct child *c = &watch->v[i];
         int status;
         if (c->pid && waitpid(c->pid, &status, WNOHANG) == c->pid)
             ended(c, status, uptime_ms);
@@ -136,16 +126,14 @@ int64_t pfx_children_step(struct pfx_children *children, int64_t uptime_ms)
     return wait < 0 ? 0 : wait;
 }
 
-void pfx_children_stop(struct pfx_children *children)
+static void stop(struct watch *watch)
 {
-    if (!children)
-        return;
     for (int i = 0; i < 2; i++)
-        if (children->v[i].pid)
-            kill(children->v[i].pid, SIGTERM);
+        if (watch->v[i].pid)
+            kill(watch->v[i].pid, SIGTERM);
     int64_t until = pfx_uptime_ms() + STOP_MS;
     for (int i = 0; i < 2; i++) {
-        struct child *c = &children->v[i];
+        struct child *c = &watch->v[i];
         while (c->pid && waitpid(c->pid, NULL, WNOHANG) == 0) {
             if (pfx_uptime_ms() > until) {
                 pfx_log(PFX_LOG_WARN, "%s (pid %d) doesn't end: killed", c->name, (int)c->pid);
@@ -155,8 +143,115 @@ void pfx_children_stop(struct pfx_children *children)
             }
             nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
         }
-        free(c->path);
-        free(c->file);
     }
+}
+
+/* A byte from pfx-agentd: start. The end of the line: pfx-agentd ends, or is dead. */
+static bool heard(struct watch *watch, int64_t wait_ms)
+{
+    struct pollfd line = {.fd = watch->line, .events = POLLIN};
+    char byte;
+    if (poll(&line, 1, (int)wait_ms) <= 0)
+        return true;
+    return read(watch->line, &byte, 1) == 1;
+}
+
+static _Noreturn void watch_over(struct watch *watch)
+{
+    prctl(PR_SET_NAME, "pfx-arms");
+    /* A terminal and a service manager send these to all; what counts is the line's end. */
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    char byte;
+    bool go = read(watch->line, &byte, 1) == 1;
+    while (go) {
+        int64_t wait = step(watch, pfx_uptime_ms());
+        go = heard(watch, wait < LOOK_MS ? wait : LOOK_MS);
+    }
+    stop(watch);
+    _exit(0);
+}
+
+static void watch_done(struct watch *watch)
+{
+    for (int i = 0; i < 2; i++) {
+        free(watch->v[i].path);
+        free(watch->v[i].file);
+    }
+}
+
+static pfx_result split(struct watch *watch, int *ret_line, struct pfx_error *err)
+{
+    int pair[2];
+    for (int i = 0; i < 2; i++)
+        if (access(watch->v[i].path, X_OK) != 0)
+            return pfx_fail_errno(err, errno, "--with-arms", watch->v[i].path,
+                                  "install pfx-hsm and pfx-uploader beside pfx-agentd, or start "
+                                  "them by themselves");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+        return pfx_fail_errno(err, errno, "--with-arms", "socketpair", NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(pair[0]);
+        watch->line = pair[1];
+        watch_over(watch);
+    }
+    int errnum = errno;
+    close(pair[1]);
+    if (pid < 0) {
+        close(pair[0]);
+        return pfx_fail_errno(err, errnum, "--with-arms", "fork", NULL);
+    }
+    *ret_line = pair[0];
+    return PFX_OK;
+}
+
+pfx_result pfx_children_split(const char *hsm_policy, const char *uploader_config,
+                              struct pfx_children **ret_children, struct pfx_error *err)
+{
+    char dir[PATH_MAX];
+    PFX_TRY(own_folder(dir, sizeof(dir), err));
+    static const char *const names[] = {"pfx-hsm", "pfx-uploader"};
+    static const char *const options[] = {"--policy", "--config"};
+    const char *files[] = {hsm_policy, uploader_config};
+    struct watch watch;
+    for (int i = 0; i < 2; i++)
+        watch.v[i] = (struct child){.name = names[i],
+                                    .path = pfx_asprintf("%s/%s", dir, names[i]),
+                                    .option = options[i],
+                                    .file = files[i] ? pfx_strdup(files[i]) : NULL};
+    int line = -1;
+    pfx_result r = split(&watch, &line, err);
+    watch_done(&watch);
+    if (pfx_failed(r))
+        return r;
+    struct pfx_children *children = pfx_alloc(sizeof(*children));
+    children->line = line;
+    *ret_children = children;
+    return PFX_OK;
+}
+
+void pfx_children_start(struct pfx_children *children)
+{
+    /* One that is gone already is told by its end of the line. */
+    (void)!write(children->line, "g", 1);
+}
+
+int pfx_children_fd(const struct pfx_children *children)
+{
+    return children ? children->line : -1;
+}
+
+void pfx_children_stop(struct pfx_children *children)
+{
+    if (!children)
+        return;
+    char byte;
+    struct pollfd line = {.fd = children->line, .events = POLLIN};
+    shutdown(children->line, SHUT_WR);
+    /* The watching process ends last. */
+    if (poll(&line, 1, STOP_MS + STOP_MORE_MS) > 0)
+        (void)!read(children->line, &byte, 1);
+    close(children->line);
     free(children);
 }

@@ -64,12 +64,19 @@ void pfx_process_harden(const char *name)
     }
 }
 
+static bool locked;
+
 void pfx_process_lock(void)
 {
     /* A failure costs only what swap may show. */
     struct rlimit limit;
     if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
-        (void)mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+        locked = mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0;
+}
+
+bool pfx_process_locked(void)
+{
+    return locked;
 }
 
 pfx_result pfx_process_signals(int *ret_fd, struct pfx_error *err)

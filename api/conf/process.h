@@ -14,6 +14,7 @@ void pfx_process_harden(const char *name);
 /* Locks all memory of the process, once it is used, where it may lock without a limit: for the
  * copies of secrets that libraries make. The secrets themselves are locked by their type. */
 void pfx_process_lock(void);
+bool pfx_process_locked(void); /* did it? */
 
 /* SIGTERM and SIGINT as a readable descriptor (signalfd); one for each process. */
 PFX_MUST_USE pfx_result pfx_process_signals(int *ret_fd, struct pfx_error *err);
