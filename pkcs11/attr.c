@@ -144,6 +144,22 @@ pfx_result pfx_objects_find(struct pfx_session *session, CK_ATTRIBUTE *match, si
     return PFX_OK;
 }
 
+/* A token that mixes its handles up shows another key than was asked for. */
+static pfx_result check_id(struct pfx_session *session, CK_OBJECT_HANDLE object, struct pfx_bytes id,
+                           struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf found = pfx_buf_make(256);
+    CK_RV rv = pfx_attr_read(session, object, CKA_ID, 256, &found);
+    if (rv != CKR_OK)
+        return pfx_session_fail(session, err, rv, "C_GetAttributeValue", "%s", "");
+    if (found.len == id.len && memcmp(found.data, id.data, id.len) == 0)
+        return PFX_OK;
+    pfx_session_saw(session, CKR_OBJECT_HANDLE_INVALID);
+    return pfx_fail(err, PFX_CLASS_DEVICE, "C_FindObjects", pfx_session_token(session)->facts.label,
+                    "", "The token showed an object with another CKA_ID than was looked for. It "
+                    "isn't touched; the token is opened anew and asked again.");
+}
+
 pfx_result pfx_objects_by_id(struct pfx_session *session, CK_OBJECT_CLASS cls, struct pfx_bytes id,
                              struct pfx_handles *ret_handles, struct pfx_error *err)
 {
@@ -153,7 +169,13 @@ pfx_result pfx_objects_by_id(struct pfx_session *session, CK_OBJECT_CLASS cls, s
         {.type = CKA_TOKEN, .pValue = &yes, .ulValueLen = sizeof yes},
         {.type = CKA_ID, .pValue = (void *)(uintptr_t)id.data, .ulValueLen = id.len},
     };
-    return pfx_objects_find(session, match, 3, ret_handles, err);
+    PFX_AUTOHANDLES struct pfx_handles found = {0};
+    PFX_TRY(pfx_objects_find(session, match, 3, &found, err));
+    for (size_t i = 0; i < found.n; i++)
+        PFX_TRY(check_id(session, found.list[i], id, err));
+    *ret_handles = found;
+    found = (struct pfx_handles){0};
+    return PFX_OK;
 }
 
 void pfx_temp_done(struct pfx_temp *temp)

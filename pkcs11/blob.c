@@ -46,9 +46,7 @@ pfx_result pfx_key_wrap_blob(struct pfx_session *session, struct pfx_key *wrappi
                         "OpenSSL has no random bytes.");
     CK_MECHANISM mechanism = {by, cbc ? iv : NULL, cbc ? sizeof iv : 0};
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf wrapped = pfx_buf_make(16 * 1024);
-    CK_RV rv = pfx_wrap(session, &mechanism, wrapping_handle, user_handle, &wrapped);
-    if (rv != CKR_OK)
-        return pfx_session_fail(session, err, rv, "C_WrapKey", "%s", "");
+    PFX_TRY(pfx_wrap_twice(session, &mechanism, wrapping_handle, user_handle, &wrapped, err));
     const uint8_t head[HEAD] = {'P', 'B', 1, cbc ? KIND_CBC : KIND_KWP};
     return add_all(out, head, sizeof head, iv, cbc ? sizeof iv : 0, &wrapped, err);
 }
@@ -109,7 +107,8 @@ static CK_RV unwrap(void *ctx, unsigned leave_out)
 {
     struct arrival *a = ctx;
     if (a->handle != CK_INVALID_HANDLE)
-        (void)PFX_S(a->session, C_DestroyObject, a->handle);
+        pfx_session_object_destroy(pfx_session_token(a->session), pfx_session_serial(a->session),
+                                   a->handle);
     a->handle = CK_INVALID_HANDLE;
     CK_MECHANISM_TYPE allowed[PFX_MAX_ALLOWED];
     size_t n_allowed =

@@ -24,16 +24,30 @@ static bool plausible(enum pfx_key_type type, size_t ciphertext_len, size_t bloc
            ciphertext_len > lens[type].min && ciphertext_len <= lens[type].max + block;
 }
 
+static pfx_result wrong_key(const struct pfx_key *user, struct pfx_error *err)
+{
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, "export key", user->token->facts.label, "",
+                    "The token wrapped another key than it was asked to, or under another one. "
+                    "Nothing was built. Have the HSM looked at before this enrolment is retried.");
+}
+
+/* The mechanism has no integrity of its own, and the host doesn't open what it wrapped: so it is
+ * done twice, which must give the same, and the public part must be that of the key. */
 static pfx_result direct(struct pfx_session *session, struct pfx_key *transport,
-                         CK_OBJECT_HANDLE user, const struct pfx_caps *caps,
-                         const struct pfx_kek *kek, struct pfx_buf *out, struct pfx_error *err)
+                         struct pfx_key *user, CK_OBJECT_HANDLE handle,
+                         const struct pfx_caps *caps, const struct pfx_kek *kek,
+                         struct pfx_buf *out, struct pfx_error *err)
 {
     PFX_AUTOTEMP struct pfx_temp object = {0};
     PFX_TRY(pfx_kek_in(session, transport, caps->merged.way_in, caps->kek_hash,
                        pfx_kek_type(kek->profile), kek->key, &object, err));
-    CK_RV rv = pfx_kek_wrap(session, kek, object.handle, user, out);
-    return pfx_session_fail(session, err, rv, "C_WrapKey", "The tier was direct, the profile %s.",
-                            pfx_profile_name(kek->profile));
+    uint8_t iv[sizeof kek->iv]; /* the parameter isn't const */
+    memcpy(iv, kek->iv, sizeof iv);
+    CK_MECHANISM mechanism = {pfx_kek_mechanism(kek->profile), iv, pfx_kek_block(kek->profile)};
+    PFX_TRY(pfx_wrap_twice(session, &mechanism, object.handle, handle, out, err));
+    if (!pfx_wrapped_fits(kek, pfx_buf_bytes(out), pfx_key_spki(user)))
+        return wrong_key(user, err);
+    return PFX_OK;
 }
 
 static pfx_result transit(struct pfx_session *session, struct pfx_key *transport,
@@ -60,8 +74,7 @@ static pfx_result transit(struct pfx_session *session, struct pfx_key *transport
     if (pfx_pkcs8_fits(pkcs8, pfx_key_spki(user)))
         r = pfx_p8_encrypt(kek, pkcs8, out, err);
     else
-        r = pfx_fail(err, PFX_CLASS_INTEGRITY, "export key", user->token->facts.label, "",
-                     "The token wrapped another key than it was asked to. Nothing was built.");
+        r = wrong_key(user, err);
     pfx_secret_free(PFX_TAKE(pkcs8)); /* at once, not at the end of the block */
     return r;
 }
@@ -88,7 +101,7 @@ pfx_result pfx_key_export(struct pfx_session *session, struct pfx_key *transport
     PFX_TRY(pfx_key_resolve(session, user, &handle, err));
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf out = pfx_buf_make(16 * 1024);
     if (tier == PFX_TIER_DIRECT)
-        PFX_TRY(direct(session, transport, handle, &caps, kek, &out, err));
+        PFX_TRY(direct(session, transport, user, handle, &caps, kek, &out, err));
     else
         PFX_TRY(transit(session, transport, user, handle, &caps, kek, &out, err));
     if (!plausible(user->type, out.len, pfx_kek_block(kek->profile)))

@@ -99,12 +99,23 @@ static CK_RV generate_pair(const struct plan *plan, CK_OBJECT_HANDLE *ret_privat
                  private.n, ret_public, ret_private);
 }
 
+/* Only what carries the id of this key: a token that mixes its handles up would have another key
+ * destroyed. What stays behind is found by its id at the next try. */
+static bool discard_one(struct plan *plan, CK_OBJECT_HANDLE handle)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf id = pfx_buf_make(256);
+    return handle == CK_INVALID_HANDLE ||
+           (pfx_attr_read(plan->session, handle, CKA_ID, 256, &id) == CKR_OK &&
+            id.len == sizeof plan->id->bytes && memcmp(id.data, plan->id->bytes, id.len) == 0 &&
+            PFX_S(plan->session, C_DestroyObject, handle) == CKR_OK);
+}
+
+/* The private half first, and the public one only when that is gone: a private EC key alone can't be
+ * adopted, since nobody knows which key it is. */
 static void discard(struct plan *plan)
 {
-    if (plan->handle != CK_INVALID_HANDLE)
-        (void)PFX_S(plan->session, C_DestroyObject, plan->handle);
-    if (plan->public_handle != CK_INVALID_HANDLE)
-        (void)PFX_S(plan->session, C_DestroyObject, plan->public_handle);
+    if (discard_one(plan, plan->handle))
+        (void)discard_one(plan, plan->public_handle);
     plan->handle = plan->public_handle = CK_INVALID_HANDLE;
 }
 

@@ -165,13 +165,23 @@ PFX_MUST_USE pfx_result pfx_oaep_host(struct pfx_bytes spki, enum pfx_hash hash,
 /* C_WrapKey with room enough; NSS one at a time. */
 PFX_MUST_USE CK_RV pfx_wrap(struct pfx_session *session, CK_MECHANISM *mechanism,
                             CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, struct pfx_buf *out);
+/* The same, twice, which must give the same: for what nobody opens before it is needed. TRANSIENT
+ * where it doesn't. Not for RFC 5649 that the host opens at once: that has its own integrity. */
+PFX_MUST_USE pfx_result pfx_wrap_twice(struct pfx_session *session, CK_MECHANISM *mechanism,
+                                       CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key,
+                                       struct pfx_buf *out, struct pfx_error *err);
 /* Takes usage flags away that an unwrapped key has although its template said false (NSS gives RSA
  * keys DECRYPT and more). What can't be taken away shows when the attributes are read back. */
 void pfx_usage_trim(struct pfx_session *session, CK_OBJECT_HANDLE object);
 /* RFC 5649 on the host, into locked memory, trimmed to the DER. */
 PFX_MUST_USE pfx_result pfx_kwp_host_unwrap(const struct pfx_secret *kek, struct pfx_bytes wrapped,
                                             struct pfx_secret **ret_pkcs8, struct pfx_error *err);
-/* Is it a PrivateKeyInfo of this public key? (RSA: the modulus; EC: curve and length) */
+/* fits.c: is it a PrivateKeyInfo of this public key? (RSA: the modulus; EC: the scalar makes the
+ * point) */
 bool pfx_pkcs8_fits(const struct pfx_secret *pkcs8, struct pfx_bytes spki);
+/* The same of what the token has wrapped under the kek, by the blocks that hold no secret: the key
+ * opens it, RSA's modulus is there, and EC's point where the token puts it behind the scalar. */
+bool pfx_wrapped_fits(const struct pfx_kek *kek, struct pfx_bytes ciphertext,
+                      struct pfx_bytes spki);
 
 #endif

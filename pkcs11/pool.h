@@ -22,6 +22,8 @@ struct pfx_session {
 struct pfx_caps {
     struct pfx_probe merged;
     bool probed[PFX_ROLE_COUNT];
+    bool complete[PFX_ROLE_COUNT]; /* all that the role needs is proven */
+    bool doubted[PFX_ROLE_COUNT];  /* the last probe found less, and wasn't believed */
     CK_RV tampered_rv;       /* what a changed blob answers here, where that isn't a clear code */
     enum pfx_hash kek_hash;  /* OAEP hash under which a KEK comes in */
     bool no_local;           /* its own keys have CKA_LOCAL false (NSS) */

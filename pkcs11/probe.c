@@ -178,7 +178,7 @@ static void add(struct pfx_probe *m, struct pfx_caps *caps, const struct pfx_try
 
 /* Roles that share a token see what any of them found; a later probe of a role replaces what only
  * it finds. before: as it was when the probe began, which tries its finds through the same place. */
-static void keep(struct pfx_try *t, enum pfx_role role, const struct pfx_caps *before)
+static void keep(struct pfx_try *t, enum pfx_role role, const struct pfx_caps *before, bool doubted)
 {
     struct pfx_token *token = t->token;
     const struct pfx_probe *p = t->probe;
@@ -202,7 +202,33 @@ static void keep(struct pfx_try *t, enum pfx_role role, const struct pfx_caps *b
     else if (role == PFX_ROLE_USERS)
         replace(m, &token->caps, t);
     token->caps.probed[role] = true;
+    token->caps.complete[role] = !p->missing_any || (before->complete[role] && p->passing);
+    token->caps.doubted[role] = doubted;
     pthread_mutex_unlock(&token->caps_lock);
+}
+
+/* Did an earlier probe prove more? A token seldom unlearns while it is in use: the first time that is
+ * taken for trouble, which may pass, so that one wrong answer takes no role away for good. */
+static bool found_less(const struct pfx_caps *before, enum pfx_role role, const struct pfx_probe *p)
+{
+    const struct pfx_probe *m = &before->merged;
+    if (before->complete[role] && p->missing_any)
+        return true;
+    if (role != PFX_ROLE_USERS || !before->probed[role])
+        return false;
+    bool less = (m->seal_sha256 && !p->seal_sha256) || (m->seal_sha384 && !p->seal_sha384) ||
+                (m->seal_sha512 && !p->seal_sha512) ||
+                (m->way_in != PFX_WAY_NONE && p->way_in == PFX_WAY_NONE) ||
+                (m->kwp != CK_UNAVAILABLE_INFORMATION && p->kwp == CK_UNAVAILABLE_INFORMATION) ||
+                (m->blob_rsa != CK_UNAVAILABLE_INFORMATION &&
+                 p->blob_rsa == CK_UNAVAILABLE_INFORMATION) ||
+                (m->blob_ec != CK_UNAVAILABLE_INFORMATION &&
+                 p->blob_ec == CK_UNAVAILABLE_INFORMATION);
+    for (int i = 0; i < PFX_PROFILE_COUNT; i++)
+        less = less || m->tier[i].rsa > p->tier[i].rsa || m->tier[i].ec > p->tier[i].ec;
+    for (int i = 0; i < PFX_KEY_TYPE_COUNT; i++)
+        less = less || (m->key_types[i] && !p->key_types[i]);
+    return less;
 }
 
 enum pfx_tier pfx_probe_tier(const struct pfx_probe *probe, enum pfx_profile profile,
@@ -253,6 +279,10 @@ pfx_result pfx_probe_run(struct pfx_token *token, enum pfx_role role, struct pfx
     pthread_mutex_unlock(&token->module->lock);
     for (size_t i = 0; i < probe->n_rows; i++)
         probe->passing |= probe->rows[i].passing;
+    /* What a row explains says nothing about the rest. */
+    bool doubted = probe->passing ? before.doubted[role]
+                                  : found_less(&before, role, probe) && !before.doubted[role];
+    probe->passing |= doubted;
     if (lost) {
         pthread_mutex_lock(&token->caps_lock);
         token->caps.merged = before.merged;
@@ -262,7 +292,7 @@ pfx_result pfx_probe_run(struct pfx_token *token, enum pfx_role role, struct pfx
                         "The token was lost during the probe, so its answers count for nothing. It "
                         "is opened anew at the next call.");
     }
-    keep(&t, role, &before);
+    keep(&t, role, &before, doubted);
     *ret_probe = *probe;
     return PFX_OK;
 }

@@ -23,7 +23,7 @@ struct pfx_probe {
     struct pfx_probe_row rows[64];
     size_t n_rows;
     bool missing_any;      /* lacks what its role needs */
-    bool passing;          /* some row is `passing`: a later probe may find more */
+    bool passing;          /* some row is `passing`, or the probe before found more: a later one may */
     char missing[640];     /* ... and what */
     char conflicts[12][320];
     size_t n_conflicts;

@@ -85,7 +85,8 @@ static bool direct_works(struct pfx_try *t, const struct pfx_try_keys *keys, str
     /* Does the host, who knows the key, find the right PKCS#8 in what the token wrapped? */
     bool right = pfx_ok(pfx_p8_decrypt(&kek, (struct pfx_bytes){wrapped.data, wrapped.len}, &pkcs8,
                                        &err)) &&
-                 pfx_pkcs8_fits(pkcs8, pfx_key_spki(user));
+                 pfx_pkcs8_fits(pkcs8, pfx_key_spki(user)) &&
+                 pfx_wrapped_fits(&kek, pfx_buf_bytes(&wrapped), pfx_key_spki(user));
     return pfx_try_done(row, rv, right, "the result isn't the key's PKCS#8");
 }
 

@@ -422,6 +422,20 @@ static void condemn(struct pfx_token *token, uint64_t serial)
     pthread_mutex_unlock(&token->module->lock);
 }
 
+/* A token that mixes its handles up may have answered one of a standing key where a session object
+ * was made: only what says that it is a session object is destroyed. */
+static CK_RV destroy(struct pfx_token *token, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE handle)
+{
+    CK_BBOOL kept = CK_TRUE;
+    CK_ATTRIBUTE at = {.type = CKA_TOKEN, .pValue = &kept, .ulValueLen = sizeof kept};
+    CK_FUNCTION_LIST *functions = token->module->functions;
+    CK_RV rv = PFX_C(functions, C_GetAttributeValue, session, handle, &at, 1);
+    if (rv != CKR_OK)
+        return rv;
+    return kept == CK_FALSE ? PFX_C(functions, C_DestroyObject, session, handle)
+                            : CKR_OBJECT_HANDLE_INVALID;
+}
+
 void pfx_session_object_destroy(struct pfx_token *token, uint64_t serial, CK_OBJECT_HANDLE handle)
 {
     struct pfx_module *module = token->module;
@@ -454,9 +468,9 @@ void pfx_session_object_destroy(struct pfx_token *token, uint64_t serial, CK_OBJ
     CK_SESSION_HANDLE own = CK_INVALID_HANDLE;
     CK_RV rv = CKR_SESSION_HANDLE_INVALID;
     if (use)
-        rv = PFX_C(module->functions, C_DestroyObject, use->handle, handle);
+        rv = destroy(token, use->handle, handle);
     else if (bare && pfx_session_open_raw(token, false, &own) == CKR_OK)
-        rv = PFX_C(module->functions, C_DestroyObject, own, handle);
+        rv = destroy(token, own, handle);
     close_handle(token, own);
     if (rv != CKR_OK)
         condemn(token, serial);

@@ -1,7 +1,9 @@
 /* Signatures, MACs and random bytes by the token. No signature leaves unverified. */
 #include <string.h>
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/rand.h>
 #include <openssl/x509.h>
 
 #include "crypto/mem.h"
@@ -93,8 +95,8 @@ static pfx_result sign_ec(struct pfx_session *session, struct pfx_key *key, stru
     return pfx_ecdsa_to_der((struct pfx_bytes){rs, 2 * field}, der, err);
 }
 
-pfx_result pfx_key_sign_digest(struct pfx_session *session, struct pfx_key *key, enum pfx_hash hash,
-                               struct pfx_bytes digest, struct pfx_buf *out, struct pfx_error *err)
+static pfx_result sign_digest(struct pfx_session *session, struct pfx_key *key, enum pfx_hash hash,
+                              struct pfx_bytes digest, struct pfx_buf *out, struct pfx_error *err)
 {
     if (key->use == PFX_USE_LOG_ED25519)
         return sign_ed25519(session, key, digest, out, err);
@@ -111,8 +113,37 @@ pfx_result pfx_key_sign_digest(struct pfx_session *session, struct pfx_key *key,
     return pfx_buf_add(out, der.data, der.len) ? PFX_OK : no_room(err, out);
 }
 
-pfx_result pfx_key_sign_pss(struct pfx_session *session, struct pfx_key *key, struct pfx_bytes data,
-                            struct pfx_buf *out, struct pfx_error *err)
+/* A signature that doesn't verify is asked for once more: one wrong answer of a token in trouble
+ * needs no person, a second one does. */
+static bool once_more(pfx_result first, struct pfx_buf *out, size_t start, struct pfx_error *why)
+{
+    if (first.cls != PFX_CLASS_INTEGRITY)
+        return false;
+    pfx_buf_cut(out, start);
+    *why = PFX_ERROR_NONE;
+    return true;
+}
+
+static pfx_result told(pfx_result r, const struct pfx_error *why, struct pfx_error *err)
+{
+    if (pfx_failed(r) && err && err->cls == PFX_CLASS_OK)
+        *err = *why;
+    return r;
+}
+
+pfx_result pfx_key_sign_digest(struct pfx_session *session, struct pfx_key *key, enum pfx_hash hash,
+                               struct pfx_bytes digest, struct pfx_buf *out, struct pfx_error *err)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    size_t start = out->len;
+    pfx_result r = sign_digest(session, key, hash, digest, out, &why);
+    if (once_more(r, out, start, &why))
+        r = sign_digest(session, key, hash, digest, out, &why);
+    return told(r, &why, err);
+}
+
+static pfx_result sign_pss(struct pfx_session *session, struct pfx_key *key, struct pfx_bytes data,
+                           struct pfx_buf *out, struct pfx_error *err)
 {
     const struct pfx_caps caps = pfx_token_caps(key->token);
     CK_MECHANISM_TYPE by = caps.merged.sign_pss;
@@ -143,14 +174,51 @@ pfx_result pfx_key_sign_pss(struct pfx_session *session, struct pfx_key *key, st
     return pfx_buf_add(out, signature, len) ? PFX_OK : no_room(err, out);
 }
 
+pfx_result pfx_key_sign_pss(struct pfx_session *session, struct pfx_key *key, struct pfx_bytes data,
+                            struct pfx_buf *out, struct pfx_error *err)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    size_t start = out->len;
+    pfx_result r = sign_pss(session, key, data, out, &why);
+    if (once_more(r, out, start, &why))
+        r = sign_pss(session, key, data, out, &why);
+    return told(r, &why, err);
+}
+
 pfx_result pfx_key_mac(struct pfx_session *session, struct pfx_key *key, struct pfx_bytes data,
                        uint8_t ret_mac[32], struct pfx_error *err)
 {
     CK_MECHANISM mechanism = {CKM_SHA256_HMAC, NULL, 0};
-    uint8_t mac[32];
+    uint8_t mac[32], again[32];
+    /* Nobody else can verify it, and a ticket with a wrong one would be found out only when the
+     * certificate has been bought: so the token does it twice. */
     PFX_TRY(sign_raw(session, key, &mechanism, data, sizeof mac, mac, err));
+    PFX_TRY(sign_raw(session, key, &mechanism, data, sizeof again, again, err));
+    if (CRYPTO_memcmp(mac, again, sizeof mac) != 0)
+        return pfx_fail(err, PFX_CLASS_TRANSIENT, "C_Sign", key->token->facts.label, "",
+                        "The token gave two MACs for the same data. It is tried again.");
     memcpy(ret_mac, mac, sizeof mac);
     return PFX_OK;
+}
+
+/* A token that wrote only a part, or gives the same bytes again, weakens nothing: the host's RNG is
+ * mixed in. */
+static pfx_result mix(uint8_t *bytes, size_t len, struct pfx_error *err)
+{
+    uint8_t own[64];
+    bool ok = true;
+    for (size_t at = 0; ok && at < len; at += sizeof own) {
+        size_t n = len - at < sizeof own ? len - at : sizeof own;
+        ok = RAND_bytes(own, (int)n) == 1;
+        for (size_t i = 0; ok && i < n; i++)
+            bytes[at + i] ^= own[i];
+    }
+    explicit_bzero(own, sizeof own);
+    if (ok)
+        return PFX_OK;
+    explicit_bzero(bytes, len);
+    return pfx_fail(err, PFX_CLASS_INTERNAL, "draw random bytes", "", "",
+                    "OpenSSL has no random bytes.");
 }
 
 pfx_result pfx_token_random(struct pfx_session *session, void *out, size_t len,
@@ -169,5 +237,5 @@ pfx_result pfx_token_random(struct pfx_session *session, void *out, size_t len,
     if (len >= 16 && any == 0)
         return pfx_session_fail(session, err, PFX_CKR_NONSENSE, "C_GenerateRandom",
                                 "The random bytes were all zero.");
-    return PFX_OK;
+    return mix(out, len, err);
 }

@@ -57,7 +57,8 @@ static pfx_result parse(const char *uri, const char *what, P11KitUri **ret_uri,
     if (n_attributes > 0)
         return refuse(err, what, "It names an object; it must name a token only. Take object, id "
                                  "and type out.");
-    if (p11_kit_uri_any_unrecognized(parsed))
+    /* p11-kit passes over what it doesn't know behind a '?', where a misspelt pin-value may stand. */
+    if (p11_kit_uri_any_unrecognized(parsed) || strchr(uri, '?'))
         return refuse(err, what,
                       "It has an attribute that isn't known. token, serial, manufacturer "
                       "and model are.");

@@ -30,6 +30,25 @@ CK_RV pfx_wrap(struct pfx_session *session, CK_MECHANISM *mechanism, CK_OBJECT_H
     return rv;
 }
 
+pfx_result pfx_wrap_twice(struct pfx_session *session, CK_MECHANISM *mechanism,
+                          CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, struct pfx_buf *out,
+                          struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(MAX_WRAPPED);
+    size_t start = out->len;
+    CK_RV rv = pfx_wrap(session, mechanism, wrapping, key, out);
+    if (rv == CKR_OK)
+        rv = pfx_wrap(session, mechanism, wrapping, key, &again);
+    if (rv != CKR_OK)
+        return pfx_session_fail(session, err, rv, "C_WrapKey", "%s", "");
+    if (out->len - start == again.len && memcmp(out->data + start, again.data, again.len) == 0)
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_TRANSIENT, "C_WrapKey",
+                    pfx_session_token(session)->facts.label, "",
+                    "The token wrapped the same key twice and gave two results. It is tried "
+                    "again.");
+}
+
 static const struct {
     CK_KEY_TYPE type;
     CK_MECHANISM_TYPE mechanism;
@@ -86,76 +105,4 @@ pfx_result pfx_kwp_host_unwrap(const struct pfx_secret *kek, struct pfx_bytes wr
     pfx_secret_truncate(plain, der); /* SoftHSM pads with zeros before it wraps */
     *ret_pkcs8 = PFX_TAKE(plain);
     return PFX_OK;
-}
-
-/* The next DER element at *pos: its tag, and where its content lies. */
-static bool element(const uint8_t *data, size_t end, size_t *pos, uint8_t *ret_tag,
-                    size_t *ret_start, size_t *ret_len)
-{
-    size_t at = *pos;
-    if (end - at < 2)
-        return false;
-    uint8_t tag = data[at++];
-    size_t len = data[at++];
-    if (len >= 0x80) {
-        size_t n = len & 0x7F;
-        if (n == 0 || n > 4 || end - at < n)
-            return false;
-        for (len = 0; n > 0; n--)
-            len = len << 8 | data[at++];
-    }
-    if (len > end - at)
-        return false;
-    *ret_tag = tag;
-    *ret_start = at;
-    *ret_len = len;
-    *pos = at + len;
-    return true;
-}
-
-static bool holds(struct pfx_bytes all, const uint8_t *part, size_t len)
-{
-    return len > 0 && memmem(all.data, all.len, part, len) != NULL;
-}
-
-/* Reads no further than it must, and copies nothing. */
-bool pfx_pkcs8_fits(const struct pfx_secret *pkcs8, struct pfx_bytes spki)
-{
-    const uint8_t *d = pfx_secret_bytes(pkcs8);
-    size_t end = pfx_secret_len(pkcs8), pos = 0, start, len;
-    uint8_t tag;
-    /* SEQUENCE { INTEGER 0, SEQUENCE algorithm, OCTET STRING key, ... } (RFC 5208 section 5) */
-    if (!element(d, end, &pos, &tag, &start, &len) || tag != 0x30 || pos != end)
-        return false;
-    pos = start;
-    if (!element(d, end, &pos, &tag, &start, &len) || tag != 0x02)
-        return false;
-    size_t algorithm = pos;
-    if (!element(d, end, &pos, &tag, &start, &len) || tag != 0x30)
-        return false;
-    /* The SPKI begins with the same AlgorithmIdentifier; compare what is in it. Some tokens leave
-     * the NULL parameters of RSA out, so its OID alone counts. */
-    size_t oid = start, oid_start, oid_len;
-    if (!element(d, start + len, &oid, &tag, &oid_start, &oid_len) || tag != 0x06 ||
-        !holds(spki, d + oid_start - 2, oid_len + 2))
-        return false;
-    bool rsa = oid_len == 9;
-    if (!rsa && !holds(spki, d + algorithm, pos - algorithm))
-        return false;
-    if (!element(d, end, &pos, &tag, &start, &len) || tag != 0x04)
-        return false;
-    pos = start;
-    size_t inner_end = start + len;
-    if (!element(d, inner_end, &pos, &tag, &start, &len) || tag != 0x30)
-        return false;
-    pos = start;
-    if (!element(d, inner_end, &pos, &tag, &start, &len) || tag != 0x02) /* version */
-        return false;
-    if (!element(d, inner_end, &pos, &tag, &start, &len))
-        return false;
-    if (rsa) /* modulus: in the SPKI as it stands here */
-        return tag == 0x02 && len >= 64 && holds(spki, d + start, len);
-    /* EC: the scalar as long as the field, at most one leading zero more */
-    size_t field = spki.len == 91 ? 32 : 48;
-    return tag == 0x04 && len >= 1 && len <= field + 1;
 }

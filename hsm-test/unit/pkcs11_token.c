@@ -31,6 +31,7 @@ static void uris(void **state)
         {"pkcs11:token=one;object=key", "object"},
         {"pkcs11:token=one;type=private", "object"},
         {"pkcs11:token=one;colour=red", "isn't known"},
+        {"pkcs11:token=one?pin_value=secret1", "isn't known"}, /* misspelt: p11-kit passes over it */
         {"pkcs11:manufacturer=SoftHSM%20project", "label (token=) or serial"},
         {"pkcs11:", "label (token=) or serial"},
         {"token=one", "RFC 7512"},

@@ -302,13 +302,16 @@ static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pi
     PFX_TRY(pfx_ceremony_log(ceremony, err));
     PFX_TRY(standing_keys(ceremony, err));
     PFX_TRY(certificates(ceremony, err));
-    PFX_TRY(pfx_ceremony_encryption(ceremony, err));
+    if (ceremony->encryption_open)
+        PFX_TRY(pfx_ceremony_encryption(ceremony, err));
     for (enum pfx_role role = PFX_ROLE_USERS; role < PFX_ROLE_COUNT; role++) {
         PFX_TRY(pfx_role_check(ceremony->worker, role, err));
         hsm->roles[role].phase = PFX_ROLE_READY;
         hsm->roles[role].again = false;
         pfx_hsmlog_ready(hsm, role);
     }
+    if (!ceremony->encryption_open)
+        PFX_TRY(pfx_ceremony_encryption_export(ceremony, err));
     pfx_hsmlog_settle(hsm);
     pfx_status_notes(hsm, note, ceremony);
     return PFX_OK;

@@ -36,6 +36,9 @@ PFX_MUST_USE pfx_result pfx_ceremony_log(struct pfx_ceremony *ceremony, struct p
 /* Pins and encryption key: found and compared, or made. */
 PFX_MUST_USE pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony,
                                                 struct pfx_error *err);
+/* Without the encryption token's PIN, once the other roles are ready: the pinned public half. */
+PFX_MUST_USE pfx_result pfx_ceremony_encryption_export(struct pfx_ceremony *ceremony,
+                                                       struct pfx_error *err);
 /* What would make the encryption part refuse, before anything is made. */
 PFX_MUST_USE pfx_result pfx_ceremony_encryption_precheck(struct pfx_ceremony *ceremony,
                                                          struct pfx_error *err);

@@ -194,21 +194,44 @@ static pfx_result pin_op(struct pinning *pinning, struct pfx_error *err)
     return PFX_OK;
 }
 
+/* Nothing is made, but the public half that passwords are sealed to goes out: the same as
+ * key.export_public. */
+static pfx_result export_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                              struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct pinning *pinning = ctx;
+    const struct pfx_pinned *active = pfx_pins_active(&pinning->pins);
+    (void)worker;
+    (void)err;
+    pfx_op_out(op, pfx_buf_bytes(&active->spki));
+    *ret_reply = item_of(pinning, pfx_buf_bytes(&active->spki),
+                         "pinned; its token wasn't opened, since no PIN was given");
+    return PFX_OK;
+}
+
+pfx_result pfx_ceremony_encryption_export(struct pfx_ceremony *ceremony, struct pfx_error *err)
+{
+    PFX_CLEANUP(pinning_done) struct pinning pinning = {0};
+    PFX_TRY(begin(ceremony, &pinning, err));
+    const struct pfx_pinned *active = pfx_pins_active(&pinning.pins);
+    if (!active)
+        return pfx_fail(err, PFX_CLASS_USAGE, "init", "encryption", "",
+                        "Give the PIN of the encryption token.");
+    struct pfx_op op = {.event = PFX_EVENT_KEY_EXPORT, .actor = ceremony->task->actor};
+    struct pfx_msg *reply PFX_AUTOMSG = NULL;
+    snprintf(op.target.name, sizeof op.target.name, "%s", pinning.standing.name);
+    op.out.generation = active->generation;
+    PFX_TRY(pfx_op_run(ceremony->worker, &op, export_work, &pinning, &reply, err));
+    pfx_task_emit(ceremony->task, PFX_TAKE(reply));
+    return PFX_OK;
+}
+
 pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_error *err)
 {
     const struct pfx_hsm_policy *policy = ceremony->hsm->policy;
     PFX_CLEANUP(pinning_done) struct pinning pinning = {0};
     PFX_TRY(begin(ceremony, &pinning, err));
     const struct pfx_pinned *active = pfx_pins_active(&pinning.pins);
-    if (!ceremony->encryption_open) {
-        if (!active)
-            return pfx_fail(err, PFX_CLASS_USAGE, "init", "encryption", "",
-                            "Give the PIN of the encryption token.");
-        pfx_task_emit(ceremony->task,
-                      item_of(&pinning, pfx_buf_bytes(&active->spki),
-                              "pinned; its token wasn't opened, since no PIN was given"));
-        return PFX_OK;
-    }
     if (!active && pinning.pins.n == 0) {
         pfx_pins_add(&pinning.pins, FIRST, policy->encryption_name, policy->provider_name);
         PFX_TRY(pin_op(&pinning, err));

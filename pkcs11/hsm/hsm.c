@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/hsmlog.h"
 
 #define MAX_ROOTS_FILE (1024 * 1024)
@@ -54,6 +55,12 @@ static pfx_result state_dir_open(const struct pfx_hsm_policy *policy, struct pfx
     return PFX_OK;
 }
 
+pfx_result pfx_hsm_folders(const struct pfx_hsm_policy *policy, struct pfx_error *err)
+{
+    PFX_TRY(state_dir_check(policy->state_dir, err));
+    return state_dir_open(policy, err);
+}
+
 static pfx_result roots_read(const char *path, struct pfx_certs **ret_roots, struct pfx_error *err)
 {
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_ROOTS_FILE);
@@ -67,8 +74,6 @@ pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret
     if (policy->n_apps > PFX_APPS_MAX)
         return pfx_fail(err, PFX_CLASS_USAGE, "read policy", "entra.apps", "",
                         "At most %d app registrations are possible.", PFX_APPS_MAX);
-    PFX_TRY(state_dir_check(policy->state_dir, err));
-    PFX_TRY(state_dir_open(policy, err));
     PFX_CLEANUP(pfx_hsm_freep) struct pfx_hsm *hsm = pfx_alloc(sizeof *hsm);
     hsm->policy = policy;
     hsm->started_ms = pfx_now_ms();
@@ -117,6 +122,7 @@ void pfx_hsm_free(struct pfx_hsm *hsm)
         pfx_buf_done(&hsm->standing_spki[i]);
     for (size_t i = 0; i < PFX_APPS_MAX; i++)
         free(hsm->apps[i].pem);
+    pfx_confine_release();
     pfx_hsmlog_free(hsm->log);
     pfx_pin_guard_free(hsm->guard);
     pfx_certs_free(hsm->roots);

@@ -72,9 +72,11 @@ struct pfx_worker {
     bool began; /* this task has an operation in the log: its failure isn't a refusal of its own */
 };
 
-/* policy is borrowed. Makes the state folder if it is missing (0700; 0711 when auditors may read
- * the log), and refuses one that others can write to; reads the CA roots; opens the operation log,
- * and no token. */
+/* Makes the state folder if it is missing (0700; 0711 when auditors may read the log), and refuses
+ * one that others can write to. */
+PFX_MUST_USE pfx_result pfx_hsm_folders(const struct pfx_hsm_policy *policy, struct pfx_error *err);
+/* policy is borrowed, and its folders are there. Reads the CA roots; opens the operation log, and no
+ * token. */
 PFX_MUST_USE pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret_hsm,
                                     struct pfx_error *err);
 /* Ends the operation log, then closes the tokens: log out, C_Finalize. */

@@ -54,7 +54,9 @@ static bool parse(const char *text, struct pfx_keyref *ref)
         ref->wrapped = true;
     else
         return false;
-    if (!exactly(parts[1].text, parts[1].len, ref->id.bytes, sizeof ref->id.bytes, pfx_unhex) ||
+    /* pfx_unhex takes capitals, too: a reference has one spelling. */
+    if (strspn(parts[1].text, "0123456789abcdef") != parts[1].len ||
+        !exactly(parts[1].text, parts[1].len, ref->id.bytes, sizeof ref->id.bytes, pfx_unhex) ||
         !pfx_base64url_decode(parts[2].text, parts[2].len, &ref->spki) || ref->spki.len == 0)
         return false;
     return !ref->wrapped ||

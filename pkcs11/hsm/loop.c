@@ -9,12 +9,16 @@
 #include <unistd.h>
 
 #include "api/conf/account.h"
+#include "api/conf/notify.h"
 #include "api/conf/process.h"
+#include "api/conf/sandbox.h"
 #include "api/wire/arm.h"
+#include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/server.h"
 #include "pkcs11/hsm/verbs.h"
+#include "pkcs11/hsm/watchdog.h"
 #include "pkcs11/hsm/worker.h"
 
 #define TICK_MS 1000
@@ -194,6 +198,8 @@ static bool turn(struct loop *loop, int signal_fd, int most_ms)
         int arm_ms = pfx_arm_prepare(loop->arm, &fds[2]);
         sleep_ms = arm_ms < sleep_ms ? arm_ms : sleep_ms;
     }
+    int64_t beat_ms = pfx_notify_beat(pfx_watchdog_well(), pfx_uptime_ms());
+    sleep_ms = beat_ms < sleep_ms ? (int)beat_ms : sleep_ms;
     int ready = poll(fds, n, sleep_ms);
     if (ready < 0 && errno != EINTR)
         pfx_die("poll fails");
@@ -209,6 +215,7 @@ static bool turn(struct loop *loop, int signal_fd, int most_ms)
 static void stop(struct loop *loop)
 {
     atomic_store(&loop->hsm->stopping, true);
+    pfx_notify_stopping();
     pfx_log(PFX_LOG_INFO, "stopping: %zu operations are finished first",
             pfx_queue_running(loop->queue));
     size_t dropped = pfx_queue_waiting(loop->queue);
@@ -253,6 +260,10 @@ static pfx_result start(struct loop *loop, struct pfx_error *err)
     /* Without a user in the policy: root and our own uid. */
     pfx_arm_expect(loop->arm, agent == (uid_t)-1 ? geteuid() : agent);
     loop->agentd = (struct pfx_actor){PFX_ACTOR_AGENTD, 0, agent == (uid_t)-1 ? geteuid() : agent};
+    PFX_TRY(pfx_confine_calls(policy, err));
+    char text[PFX_SANDBOX_TEXT];
+    pfx_sandbox_text(text, sizeof text);
+    pfx_arm_sandbox(loop->arm, text);
     return pfx_workers_start(loop->hsm, loop->queue, &loop->workers, err);
 }
 
@@ -264,6 +275,7 @@ pfx_result pfx_loop_run(struct pfx_hsm *hsm, int signal_fd, struct pfx_error *er
         pfx_log(PFX_LOG_INFO, "pfx-hsm " PFX_VERSION " runs: sockets in %s, %u workers",
                 hsm->policy->run_dir, hsm->policy->sessions);
         open_roles(&loop);
+        pfx_notify_ready("the sockets are open");
         while (!turn(&loop, signal_fd, TICK_MS))
             due(&loop);
         stop(&loop);

@@ -6,7 +6,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "api/conf/notify.h"
 #include "api/conf/process.h"
+#include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/hsm.h"
 #include "pkcs11/hsm/loop.h"
 #include "pkcs11/hsm/watchdog.h"
@@ -40,7 +42,9 @@ static pfx_result run(const char *policy_path, struct pfx_error *err)
     PFX_TRY(pfx_hsm_policy_load(policy_path, &policy, err));
     pfx_result result = pfx_process_signals(&signal_fd, err); /* before any thread */
     if (pfx_ok(result)) {
-        result = pfx_watchdog_start(policy->call_deadline_ms, err);
+        result = pfx_confine_files(policy, err); /* before any thread, too */
+        if (pfx_ok(result))
+            result = pfx_watchdog_start(policy->call_deadline_ms, err);
         if (pfx_ok(result)) {
             result = pfx_hsm_new(policy, &hsm, err);
             if (pfx_ok(result))
@@ -91,6 +95,7 @@ int main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
+    pfx_notify_setup();
     pfx_process_lock(); /* OpenSSL and the modules have copies of secrets, too */
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_result result = run(policy, &err);

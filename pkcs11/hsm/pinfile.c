@@ -32,8 +32,12 @@ pfx_result pfx_pin_file_read(const char *pin_file, struct pfx_secret **ret_pin,
     PFX_CLEANUP(close_fd)
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
-        return pfx_fail_errno(err, errno, "open PIN file", path,
-                              "Make it with the token's user PIN as its only line.");
+        return pfx_fail_errno(
+            err, errno, "open PIN file", path,
+            credential ? "systemd gave no such credential at the start: make it (systemd-creds "
+                         "encrypt) where LoadCredentialEncrypted= of the unit says, and restart "
+                         "the unit."
+                       : "Make it with the token's user PIN as its only line.");
     struct stat st;
     if (fstat(fd, &st) < 0)
         return pfx_fail_errno(err, errno, "look at PIN file", path, "");

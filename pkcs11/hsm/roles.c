@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/recovery.h"
 #include "pkcs11/hsm/tier.h"
@@ -350,6 +351,7 @@ pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, str
         make_ready(worker, order[i]);
         opened = true;
     }
+    pfx_confine_release(); /* the start's hold on the modules */
     if (hsm->roles[PFX_ROLE_USERS].phase == PFX_ROLE_READY)
         pfx_recovery_keys(hsm);
     if (opened && hsm->roles[PFX_ROLE_LOG].phase == PFX_ROLE_READY)

@@ -70,9 +70,11 @@ bool pfx_sealed_parse(const char *text, size_t len, struct pfx_sealed *ret_seale
         !word(&at, sealed.sealed_to, sizeof sealed.sealed_to) || strlen(sealed.sealed_to) != 64 ||
         !skip(&at, "oaep sha256\n"))
         return false;
-    char *end;
-    sealed.changed_ms = strtoll(number, &end, 10);
-    if (*end || sealed.changed_ms < 0)
+    /* As pfx_sealed_write writes it: strtoll alone takes a sign and spaces, too. */
+    char again[24];
+    sealed.changed_ms = strtoll(number, NULL, 10);
+    snprintf(again, sizeof again, "%" PRId64, sealed.changed_ms);
+    if (sealed.changed_ms < 0 || strcmp(number, again) != 0)
         return false;
     while (*at) {
         if (sealed.n_blocks == PFX_SECRET_BLOCKS || !skip(&at, "sealed ") ||

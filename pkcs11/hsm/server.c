@@ -17,6 +17,7 @@
 #define LINES_EACH 32  /* of one: neither can take the other's places */
 #define RUNNING_EACH 8 /* requests of one line at a time */
 #define MESSAGES_PER_STEP 16
+#define ROOM ((size_t)256 * 1024) /* answers that a line may leave unread and still ask */
 
 struct door {
     enum pfx_task_from from;
@@ -54,6 +55,18 @@ static pfx_result door_open(struct door *door, struct pfx_error *err)
     return pfx_sock_listen(door->path, others ? 0666 : 0600, (gid_t)-1, &door->fd, err);
 }
 
+pfx_result pfx_server_folder(const struct pfx_hsm_policy *policy, struct pfx_error *err)
+{
+    if (mkdir(policy->run_dir, 0700) == 0) {
+        if (chmod(policy->run_dir, 0755) < 0) /* past the umask */
+            return pfx_fail_errno(err, errno, "open folder", policy->run_dir, "");
+    } else if (errno != EEXIST) {
+        return pfx_fail_errno(err, errno, "make folder", policy->run_dir,
+                              "Make it yourself, for the user that pfx-hsm runs as.");
+    }
+    return PFX_OK;
+}
+
 pfx_result pfx_server_new(struct pfx_hsm *hsm, struct pfx_queue *queue,
                           struct pfx_server **ret_server, struct pfx_error *err)
 {
@@ -63,13 +76,6 @@ pfx_result pfx_server_new(struct pfx_hsm *hsm, struct pfx_queue *queue,
     PFX_TRY(pfx_account_user("the policy", "access.uploader_user", policy->uploader_user, &uploader,
                              err));
     PFX_TRY(pfx_account_group("the policy", "access.admins", policy->admins_group, &admins, err));
-    if (mkdir(policy->run_dir, 0700) == 0) {
-        if (chmod(policy->run_dir, 0755) < 0) /* past the umask */
-            return pfx_fail_errno(err, errno, "open folder", policy->run_dir, "");
-    } else if (errno != EEXIST) {
-        return pfx_fail_errno(err, errno, "make folder", policy->run_dir,
-                              "Make it yourself, for the user that pfx-hsm runs as.");
-    }
     struct pfx_server *server = pfx_alloc(sizeof *server);
     server->hsm = hsm;
     server->queue = queue;
@@ -98,6 +104,12 @@ pfx_result pfx_server_new(struct pfx_hsm *hsm, struct pfx_queue *queue,
     }
     *ret_server = server;
     return PFX_OK;
+}
+
+/* Nothing more is taken from who doesn't read: answers would pile up, line by line. */
+static bool full(const struct line *line)
+{
+    return pfx_conn_queued(line->conn) > ROOM;
 }
 
 static void line_free(struct line *line)
@@ -150,7 +162,9 @@ size_t pfx_server_prepare(struct pfx_server *server, struct pollfd *fds, bool *r
             fds[n++] = (struct pollfd){.fd = server->doors[i].fd, .events = POLLIN};
     for (struct line *line = server->lines; line && n < PFX_SERVER_POLLFDS; line = line->next) {
         short events = pfx_conn_events(line->conn);
-        if (!(events & POLLIN) && !server->quiet)
+        if (full(line))
+            events = (short)(events & ~POLLIN);
+        else if (!(events & POLLIN) && !server->quiet)
             *ret_busy = true;
         fds[n++] = (struct pollfd){.fd = pfx_conn_fd(line->conn), .events = events};
     }
@@ -277,6 +291,8 @@ static bool serve(struct pfx_server *server, struct line *line)
         struct pfx_error gone = PFX_ERROR_NONE, err = PFX_ERROR_NONE;
         struct pfx_msg *req PFX_AUTOMSG = NULL;
         pfx_result pumped = pfx_conn_pump(line->conn, &gone);
+        if (full(line))
+            return pfx_ok(pumped);
         if (pfx_failed(pfx_conn_next(line->conn, &req, &err))) {
             warn(server, "a line spoke another protocol", line->door,
                  pfx_conn_peer(line->conn)->uid);

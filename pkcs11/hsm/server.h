@@ -7,6 +7,9 @@
 #include "pkcs11/hsm/task.h"
 
 struct pfx_server;
+/* Makes the folder of the sockets if it is missing. */
+PFX_MUST_USE pfx_result pfx_server_folder(const struct pfx_hsm_policy *policy,
+                                          struct pfx_error *err);
 /* Listens on run_dir/admin and run_dir/uploader. USAGE for a user or group of the policy that
  * doesn't exist here. */
 PFX_MUST_USE pfx_result pfx_server_new(struct pfx_hsm *hsm, struct pfx_queue *queue,

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "api/conf/process.h"
+#include "api/conf/sandbox.h"
 #include "crypto/encode.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/pinned.h"
@@ -119,6 +120,9 @@ void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const c
         }
     }
     tier_notes(hsm, note, ctx);
+    if (!pfx_sandbox_landlock())
+        note(ctx, "the kernel has no Landlock: pfx-hsm reaches every file that its user may; take a "
+                  "kernel from 5.19 on, with landlock in lsm=");
     bool is_protected = true;
     const char *rollback = pfx_rollback_text(hsm, &is_protected);
     if (rollback && !is_protected)
@@ -333,6 +337,8 @@ pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struc
     say(task, "version", PFX_VERSION, "ok", NULL);
     say(task, "running since", pfx_time_format(hsm->started_ms, false, since), "ok", NULL);
     say(task, "host", policy->host_id, "ok", NULL);
+    bool shut = pfx_sandbox_text(text, sizeof text);
+    say(task, "sandbox", text, shut ? "ok" : "warn", NULL);
     say(task, "policy", pfx_hex(policy->sha256, sizeof policy->sha256, hex), "ok", NULL);
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)
         say_role(hsm, role, task);

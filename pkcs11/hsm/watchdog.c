@@ -12,7 +12,8 @@
 #include "api/conf/process.h"
 #include "pkcs11/token.h"
 
-#define MARKS 128 /* threads: at most 64 workers and a few more */
+#define MARKS 128     /* threads: at most 64 workers and a few more */
+#define LATE_MS 10000 /* it looks each second, or more often */
 
 struct mark {
     _Atomic(const char *) function; /* NULL: in no call */
@@ -27,6 +28,7 @@ static pthread_t watcher;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake;
 static bool stopping;
+static _Atomic int64_t looked_ms; /* 0: nobody watches */
 
 /* Not pfx_uptime_ms, which goes on while the host sleeps: a call that was under way then hangs no
  * longer than any other. */
@@ -73,6 +75,7 @@ static void look(void)
             function, (long long)((awake_ms() - since) / 1000));
         _exit(PFX_WATCHDOG_EXIT); /* no handlers: they would wait for the thread that hangs */
     }
+    atomic_store(&looked_ms, awake_ms());
 }
 
 static void *watch(void *ctx)
@@ -103,11 +106,18 @@ pfx_result pfx_watchdog_start(int64_t call_deadline_ms, struct pfx_error *err)
     pthread_condattr_destroy(&attr);
     deadline_ms = call_deadline_ms;
     stopping = false;
+    atomic_store(&looked_ms, awake_ms());
     int errnum = pthread_create(&watcher, NULL, watch, NULL);
     if (errnum != 0)
         return pfx_fail_errno(err, errnum, "start thread", "watchdog", "");
     pfx_cryptoki_trace = trace;
     return PFX_OK;
+}
+
+bool pfx_watchdog_well(void)
+{
+    int64_t looked = atomic_load(&looked_ms);
+    return looked > 0 && awake_ms() - looked < LATE_MS;
 }
 
 void pfx_watchdog_stop(void)
@@ -118,5 +128,6 @@ void pfx_watchdog_stop(void)
     pthread_cond_signal(&wake);
     pthread_mutex_unlock(&lock);
     pthread_join(watcher, NULL);
+    atomic_store(&looked_ms, 0);
     pthread_cond_destroy(&wake);
 }
