@@ -42,6 +42,7 @@ struct pfx_arm {
     struct pfx_arm_ops ops;
     void *ctx;
     char incarnation[PFX_GUID_SIZE];
+    char sandbox[200];
     uid_t expected; /* -1: any */
     enum line line;
     struct pfx_conn *conn;
@@ -96,6 +97,11 @@ void pfx_arm_free(struct pfx_arm *arm)
 void pfx_arm_expect(struct pfx_arm *arm, uid_t uid)
 {
     arm->expected = uid;
+}
+
+void pfx_arm_sandbox(struct pfx_arm *arm, const char *text)
+{
+    snprintf(arm->sandbox, sizeof(arm->sandbox), "%s", text);
 }
 
 const char *pfx_arm_incarnation(const struct pfx_arm *arm)
@@ -167,6 +173,8 @@ static bool send_hello(struct pfx_arm *arm)
     for (size_t i = 0; i < arm->n_kinds; i++)
         pfx_msg_add_str(hello, "kinds", arm->kinds[i]);
     pfx_msg_set_int(hello, "capacity", arm->capacity);
+    if (arm->sandbox[0])
+        pfx_msg_set_str(hello, "sandbox", arm->sandbox);
     for (unsigned i = 0; i < arm->capacity; i++) {
         if (arm->places[i].job == 0)
             continue;

@@ -33,6 +33,8 @@ struct pfx_arm *pfx_arm_new(const char *role, const char *path, const char *cons
 void pfx_arm_free(struct pfx_arm *arm);
 /* From now on speaks only with a pfx-agentd of this user, of root, or of its own (SO_PEERCRED). */
 void pfx_arm_expect(struct pfx_arm *arm, uid_t uid);
+/* What its hello says of this process's sandbox, for status. */
+void pfx_arm_sandbox(struct pfx_arm *arm, const char *text);
 /* Fills *ret_pollfd (fd -1 while not connected) and returns how long to sleep at most, in ms. */
 struct pollfd;
 int pfx_arm_prepare(struct pfx_arm *arm, struct pollfd *ret_pollfd);

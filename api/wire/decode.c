@@ -1,5 +1,6 @@
 /* JSON text to a message. cJSON only makes the tree: see json.h for what it is kept away from. */
 #include <cjson/cJSON.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/wire/json.h"
@@ -227,17 +228,30 @@ pfx_result pfx_msg_decode_any(const struct pfx_wire_schema *const *accepts, size
                   plain_name(t->valuestring) ? t->valuestring : "(unprintable)");
 }
 
-/* Bytes of the shortest text that gives this tree, or a little less (escapes count once). */
+static size_t string_size(const char *text)
+{
+    size_t size = 2;
+    for (; *text; text++)
+        size += strchr("\"\\\n\t", *text) ? 2 : 1;
+    return size;
+}
+
+/* Bytes of the text that encode.c would write for this tree: a body obeys its own ceiling, not only
+ * that of the envelope that it came in. */
 static size_t text_size(const cJSON *tree)
 {
-    size_t size = tree->string ? strlen(tree->string) + 3 : 0;
     if (cJSON_IsString(tree))
-        return size + strlen(tree->valuestring) + 2;
+        return string_size(tree->valuestring);
+    if (cJSON_IsNumber(tree)) {
+        char digits[32];
+        return (size_t)snprintf(digits, sizeof digits, "%.0f", tree->valuedouble);
+    }
     if (!cJSON_IsObject(tree) && !cJSON_IsArray(tree))
-        return size + 1;
-    size += 2;
+        return cJSON_IsFalse(tree) ? 5 : 4;
+    size_t size = 2;
     for (const cJSON *item = tree->child; item; item = item->next)
-        size += text_size(item) + (item->next ? 1 : 0);
+        size += (cJSON_IsObject(tree) ? string_size(item->string) + 1 : 0) + text_size(item) +
+                (item->next ? 1 : 0);
     return size;
 }
 

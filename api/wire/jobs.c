@@ -78,7 +78,7 @@ LOCAL_SCHEMA(hsm_log_result, "hsm.log.result", KIB,
        INT("n", 0, PFX_MAX_INT, 0, "the last number that is in the log, and on disk"));
 
 /* pfx-uploader: the directory and Intune */
-LOCAL_SCHEMA(up_members, "up.members", 16 * KIB, STR("group", 36, 36, 0, "object id of the group"), PAGE);
+LOCAL_SCHEMA(up_members, "up.members", 32 * KIB, STR("group", 36, 36, 0, "object id of the group"), PAGE);
 LOCAL_SCHEMA(pfx_s_member, "member", 256 * KIB, STR("id", 36, 36, 0, "object id, lower case"),
        STR("upn", 1, 1024, 0, "user principal name"), BOOL("enabled", 0, "account enabled"),
        STR("display", 1, 1024, OPT, "display name"), STR("given", 1, 1024, OPT, "given name"),
@@ -89,7 +89,7 @@ LOCAL_SCHEMA(pfx_s_member, "member", 256 * KIB, STR("id", 36, 36, 0, "object id,
 LOCAL_SCHEMA(up_members_result, "up.members.result", 10 * MIB,
        OBJS("users", 1000, &pfx_s_member, 0, "one page"), PAGE);
 
-LOCAL_SCHEMA(up_records, "up.records", 16 * KIB, PAGE);
+LOCAL_SCHEMA(up_records, "up.records", 32 * KIB, PAGE);
 LOCAL_SCHEMA(pfx_s_record, "record", 16 * KIB, STR("id", 1, 128, 0, "object id without dashes, -, thumbprint"),
        STR("thumbprint", 0, 128, 0, "hex SHA-1, lower case"),
        STR("purpose", 1, 32, 0, "Intune's intendedPurpose"),
@@ -122,7 +122,7 @@ LOCAL_SCHEMA(up_remove, "up.remove", 4 * KIB, STR("record_id", 1, 128, 0, "Intun
 LOCAL_SCHEMA(up_remove_result, "up.remove.result", KIB, BOOL("gone", 0, "not found by id any more"));
 
 /* Exchange: shared mailboxes, and who may open them. */
-LOCAL_SCHEMA(up_mailboxes, "up.mailboxes", 16 * KIB, PAGE);
+LOCAL_SCHEMA(up_mailboxes, "up.mailboxes", 32 * KIB, PAGE);
 LOCAL_SCHEMA(pfx_s_mailbox, "mailbox", 256 * KIB, STR("id", 1, 320, 0, "its identity at Exchange"),
        STRS("addresses", 400, 3, 320, 0, "as they stand, with SMTP: or smtp:"));
 LOCAL_SCHEMA(up_mailboxes_result, "up.mailboxes.result", 10 * MIB,
@@ -140,7 +140,7 @@ LOCAL_SCHEMA(setup_product, "setup_product", 4 * KIB, STR("rule", 1, 64, 0, "of 
        STR("product", 1, 64, 0, "name id"), INT("organization", 1, PFX_MAX_INT, OPT, "id at the CA"),
        STR("payment_method", 1, 16, OPT, "profile or balance"),
        STRS("custom_fields", 16, 1, 20, 0, "ids, decimal"));
-LOCAL_SCHEMA(up_setup_ca, "up.setup_ca", MIB,
+LOCAL_SCHEMA(up_setup_ca, "up.setup_ca", MIB + 128 * KIB,
        OBJS("products", 1000, &setup_product, 0, "of the rules"));
 LOCAL_SCHEMA(up_setup_entra, "up.setup_entra", 256 * KIB,
        STRS("groups", 1000, 36, 36, 0, "object ids of the rules' groups"),
@@ -186,7 +186,7 @@ LOCAL_SCHEMA(pfx_s_order_change, "order_change", KIB, ORDER, CERT_ID, STR("statu
 LOCAL_SCHEMA(up_order_changes_result, "up.order_changes.result", 10 * MIB,
        OBJS("orders", 60000, &pfx_s_order_change, 0, "orders of the whole account"));
 /* Every order of the account, newest first: when status changes don't reach back far enough. */
-LOCAL_SCHEMA(up_orders, "up.orders", 16 * KIB, PAGE);
+LOCAL_SCHEMA(up_orders, "up.orders", 32 * KIB, PAGE);
 LOCAL_SCHEMA(up_orders_result, "up.orders.result", 10 * MIB,
        OBJS("orders", 5000, &pfx_s_order_change, 0, "one page"), PAGE);
 LOCAL_SCHEMA(up_order_resend, "up.order_resend", KIB, ORDER);

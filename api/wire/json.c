@@ -187,7 +187,7 @@ static bool scan_object(struct scan *s)
 
 bool pfx_json_scan(const char *json, size_t len, size_t *ret_values, const char **ret_why)
 {
-    struct scan s = {json, json + len, NULL, 0};
+    struct scan s = {json, len > 0 ? json + len : json, NULL, 0};
     bool ok;
     if (len == 0 || json[0] != '{')
         ok = bad(&s, "it isn't an object");

@@ -21,13 +21,14 @@ SCHEMA(pfx_s_hello, "hello", 64 * KIB,
        INT("pid", 1, PFX_MAX_INT, 0, "process id"),
        STRS("kinds", 32, 1, 32, 0, "job kinds that it takes"),
        INT("capacity", 1, 1024, 0, "most jobs at once"),
+       STR("sandbox", 1, 199, OPT, "what holds of its sandbox"),
        OBJS("holds", 1024, &pfx_s_hold, 0, "jobs not answered or not acknowledged"));
 
 SCHEMA(pfx_s_welcome, "welcome", 512,
        STR("version", 1, 32, 0, "program version"),
        STR("incarnation", 36, 36, 0, "GUID of this pfx-agentd process"));
 
-SCHEMA(pfx_s_bye, "bye", KIB, STR("why", 1, 500, 0, "why the line is closed"));
+SCHEMA(pfx_s_bye, "bye", 2 * KIB, STR("why", 1, 500, 0, "why the line is closed"));
 
 SCHEMA(pfx_s_pull, "pull", 256,
        INT("max", 0, 1024, 0, "how many more jobs than it holds now"));

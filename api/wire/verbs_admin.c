@@ -3,7 +3,7 @@
 
 LOCAL_SCHEMA(init_args, "init", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT, "of the encryption token, for this ceremony only"));
-LOCAL_SCHEMA(init_item, "init.item", 64 * KIB,
+LOCAL_SCHEMA(init_item, "init.item", 128 * KIB,
        STR("kind", 1, 16, 0, "step, key, certificate, note"),
        STR("role", 1, 16, OPT, "encryption, users, service or log"),
        STR("name", 1, 128, OPT, "of the key"), STR("text", 1, 1000, OPT, "what was done"),
@@ -25,7 +25,7 @@ LOCAL_SCHEMA(test_item, "hsm.test.item", 16 * KIB,
        STR("text", 1, 639, OPT, "tier, conflict, note, token"));
 
 LOCAL_SCHEMA(key_args, "key", KIB, STR("name", 1, 128, OPT, "of the key: as key list prints it"));
-LOCAL_SCHEMA(key_item, "key.item", 64 * KIB, STR("role", 1, 16, 0, "encryption, users, service or log"),
+LOCAL_SCHEMA(key_item, "key.item", 256 * KIB, STR("role", 1, 16, 0, "encryption, users, service or log"),
        STR("name", 1, 128, 0, "of the key"), STR("algorithm", 1, 32, 0, "rsa-3072, aes-256, ..."),
        STR("state", 1, 16, OPT, "encryption key: active"),
        INT("generation", 1, 1000000, OPT, "encryption key"),
@@ -36,7 +36,7 @@ LOCAL_SCHEMA(key_item, "key.item", 64 * KIB, STR("role", 1, 16, 0, "encryption, 
        STR("pem", 1, 32768, OPT, "export-public: SPKI PEM"),
        STR("certificate", 1, 32768, OPT, "client key: certificate PEM"));
 
-LOCAL_SCHEMA(secret_set_args, "secret.set", 8 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
+LOCAL_SCHEMA(secret_set_args, "secret.set", 16 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
        STR("value", 1, 4096, SECRET, "sealed to the secrets key at once"));
 LOCAL_SCHEMA(secret_item, "secret.item", 2 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
        BOOL("set", 0, "stored"), INT("changed", 0, PFX_MAX_INT, OPT, "ms UTC"),
@@ -69,11 +69,11 @@ const struct pfx_wire_pair pfx_wire_admin[] = {
 };
 
 LOCAL_SCHEMA(assertion_args, "assertion", KIB, STR("app", 1, 32, 0, "app registration: a name of the policy"));
-LOCAL_SCHEMA(assertion_item, "assertion.item", 16 * KIB, STR("client_id", 36, 36, 0, "of the policy"),
+LOCAL_SCHEMA(assertion_item, "assertion.item", 32 * KIB, STR("client_id", 36, 36, 0, "of the policy"),
        STR("assertion", 1, 8192, SECRET, "signed JWT"),
        INT("expires", 0, PFX_MAX_INT, 0, "ms UTC"));
 LOCAL_SCHEMA(service_secret_args, "secret", KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"));
-LOCAL_SCHEMA(service_secret_item, "secret.item", 8 * KIB, STR("value", 1, 4096, SECRET, "opened"));
+LOCAL_SCHEMA(service_secret_item, "secret.item", 16 * KIB, STR("value", 1, 4096, SECRET, "opened"));
 
 const struct pfx_wire_pair pfx_wire_broker[] = {
     {"assertion", &assertion_args, &assertion_item},

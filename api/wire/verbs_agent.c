@@ -34,7 +34,7 @@ LOCAL_SCHEMA(status_item, "status.item", 16 * KIB,
        INT("since", 0, PFX_MAX_INT, OPT, "wait: the oldest, ms UTC"));
 
 LOCAL_SCHEMA(enrolment_args, "enrolment", 4 * KIB, SELECT);
-LOCAL_SCHEMA(enrolment_item, "enrolment.item", 256 * KIB, INT("enrolment", 1, PFX_MAX_INT, 0, "number"),
+LOCAL_SCHEMA(enrolment_item, "enrolment.item", 512 * KIB, INT("enrolment", 1, PFX_MAX_INT, 0, "number"),
        STR("user", 36, 36, 0, "object id"), STR("upn", 1, 1024, 0, "user principal name"),
        STR("name", 1, 1024, OPT, "display name"), STR("rule", 1, 64, 0, "rule that applied"),
        STR("purpose", 1, 16, 0, "signing, encryption or dual"),
@@ -72,7 +72,7 @@ LOCAL_SCHEMA(record_item, "record.item", 16 * KIB, STR("id", 1, 128, 0, "Intune'
 LOCAL_SCHEMA(pause_args, "pause", 256, BOOL("orders", OPT, "no new orders"),
        BOOL("uploads", OPT, "no imports to Intune, no removals"));
 
-LOCAL_SCHEMA(log_name_item, "log.name", 16 * KIB, STR("user", 64, 64, 0, "as log entries name them"),
+LOCAL_SCHEMA(log_name_item, "log.name", 64 * KIB, STR("user", 64, 64, 0, "as log entries name them"),
        STR("salt", 32, 32, 0, "hex; user is SHA-256(salt | object id)"),
        STR("id", 36, 36, 0, "object id"), STR("upn", 0, 1024, OPT, "user principal name"),
        STRS("addresses", 64, 3, 254, OPT, "mail addresses of their certificates"));
