@@ -317,8 +317,9 @@ pfx_result pfx_after_revoked(struct pfx_agent *agent, const struct pfx_answer *a
                        : cls == PFX_CLASS_LOST ? "the answer was lost; the CA's word on the order "
                                                  "says whether it did"
                                                : pfx_error_line(&answer->fail, line, sizeof(line));
-    /* The CA's own word is what counts: asked at once where there may be one. */
-    bool ask = cls == PFX_CLASS_LOST || (cls == PFX_CLASS_OK && !pending);
+    /* The CA's own word is what counts: asked at once where there may be one. It refuses to revoke
+     * what is revoked already, perhaps by a pfx-uploader that died before it could say so. */
+    bool ask = !pending;
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                         "UPDATE enrolment SET revoke_said = ?1,"
                         " info_at = CASE WHEN ?2 THEN ?3 ELSE info_at END WHERE id = ?4",

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include "agent/limit.h"
 #include "agent/name.h"
 #include "agent/store.h"
 #include "api/conf/agent_conf.h"
@@ -43,6 +44,8 @@ struct pfx_agent {
     unsigned pass_failures;       /* in a row */
     bool checkpoint;         /* a parcel was erased: empty the log */
     struct pfx_notes_state notes;
+    struct pfx_limit lines;  /* in the journal, about who comes and goes: pfx_agent_may_tell */
+    struct pfx_limit stale;  /* answers that nobody waits for, in the history */
     char store_trouble[800]; /* the last write that failed; "" once one went well again */
     int64_t store_changes;   /* rows changed until then */
 };
@@ -58,6 +61,9 @@ void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms);
 /* Remembers what a transaction came to: a failure is logged once, and is over when something could
  * be written again. */
 void pfx_agent_store_result(struct pfx_agent *agent, pfx_result r, const struct pfx_error *err);
+/* Before a log line about who connects, is refused or leaves: whoever knocks mustn't fill the
+ * journal. */
+bool pfx_agent_may_tell(struct pfx_agent *agent);
 uint32_t pfx_dice(void);
 /* Back-off of this configuration. */
 int64_t pfx_agent_backoff(const struct pfx_agent *agent, int64_t tries);

@@ -15,6 +15,8 @@ struct cached {
 struct pfx_db {
     sqlite3 *handle;
     char *path;
+    bool full; /* a write met a full disk, and nothing was done about it yet */
+    bool room; /* something was, and nobody has tried again since */
     struct cached cache[CACHE_SLOTS];
 };
 
@@ -27,6 +29,8 @@ static pfx_result fail(struct pfx_db *db, const char *path, int rc, const char *
     const char *said = db && db->handle ? sqlite3_errmsg(db->handle) : sqlite3_errstr(rc);
     switch (rc & 0xff) {
     case SQLITE_FULL:
+        if (db)
+            db->full = true;
         return pfx_fail(
             err, PFX_CLASS_TRANSIENT, op, object, "SQLITE_FULL",
             "the disk is full: nothing was changed, and no work is given out until there "
@@ -190,8 +194,28 @@ void pfx_db_done(sqlite3_stmt **stmt)
     *stmt = NULL;
 }
 
-pfx_result pfx_db_exec(struct pfx_db *db, struct pfx_error *err, int64_t *ret_changes,
-                       const char *sql, const struct pfx_param *params, size_t n)
+/* The write-ahead log holds up to some MB of what could stand in the store's file by now: on a
+ * small disk that is the room that is missing. Not within a transaction. */
+static void make_room(struct pfx_db *db)
+{
+    if (!db->full || !sqlite3_get_autocommit(db->handle))
+        return;
+    db->full = false;
+    db->room = sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+                                         NULL) == SQLITE_OK;
+}
+
+bool pfx_db_again(struct pfx_db *db, pfx_result r, struct pfx_error *err)
+{
+    bool again = db->room && r.cls == PFX_CLASS_TRANSIENT;
+    db->room = false;
+    if (again && err)
+        *err = (struct pfx_error)PFX_ERROR_NONE;
+    return again;
+}
+
+static pfx_result exec_once(struct pfx_db *db, struct pfx_error *err, int64_t *ret_changes,
+                            const char *sql, const struct pfx_param *params, size_t n)
 {
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
     bool row;
@@ -200,6 +224,17 @@ pfx_result pfx_db_exec(struct pfx_db *db, struct pfx_error *err, int64_t *ret_ch
     if (ret_changes)
         *ret_changes = sqlite3_changes64(db->handle);
     return PFX_OK;
+}
+
+pfx_result pfx_db_exec(struct pfx_db *db, struct pfx_error *err, int64_t *ret_changes,
+                       const char *sql, const struct pfx_param *params, size_t n)
+{
+    bool alone = sqlite3_get_autocommit(db->handle);
+    pfx_result r = exec_once(db, err, ret_changes, sql, params, n);
+    if (!alone || !db->full)
+        return r;
+    make_room(db);
+    return pfx_db_again(db, r, err) ? exec_once(db, err, ret_changes, sql, params, n) : r;
 }
 
 pfx_result pfx_db_int(struct pfx_db *db, struct pfx_error *err, int64_t fallback,
@@ -268,6 +303,7 @@ void pfx_tx_end(struct pfx_tx *tx)
         if (pfx_failed(pfx_db_exec(tx->db, &ignored, NULL, "ROLLBACK", PFX_NO_PARAMS)))
             pfx_die("a transaction could neither be committed nor rolled back");
     }
+    make_room(tx->db);
     tx->db = NULL;
 }
 

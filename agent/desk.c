@@ -87,10 +87,11 @@ static void hang_up(struct pfx_desk *desk, struct link *link, const char *why)
         desk->facts[link->role].since_ms = pfx_now_ms();
         desk->facts[link->role].since_uptime = pfx_uptime_ms();
         desk->facts[link->role].jobs = 0;
-        pfx_log(why ? PFX_LOG_WARN : PFX_LOG_INFO, "pfx-%s (pid %lld) is gone%s%s",
-                pfx_arm_role_name(link->role), (long long)desk->facts[link->role].pid,
-                why ? ": " : "", why ? why : "");
-    } else if (why) {
+        if (pfx_agent_may_tell(desk->agent))
+            pfx_log(why ? PFX_LOG_WARN : PFX_LOG_INFO, "pfx-%s (pid %lld) is gone%s%s",
+                    pfx_arm_role_name(link->role), (long long)desk->facts[link->role].pid,
+                    why ? ": " : "", why ? why : "");
+    } else if (why && pfx_agent_may_tell(desk->agent)) {
         pfx_log(PFX_LOG_WARN, "socket %s: pid %d refused: %s", pfx_arm_role_name(link->role),
                 (int)pfx_conn_peer(link->conn)->pid, why);
     }
@@ -205,9 +206,12 @@ static void on_hello(struct pfx_desk *desk, struct link *link, const struct pfx_
                                     .since_ms = now_ms,
                                     .since_uptime = pfx_uptime_ms()};
     strncpy(facts->version, pfx_msg_str(msg, "version"), sizeof(facts->version) - 1);
-    pfx_log(strcmp(facts->version, PFX_VERSION) == 0 ? PFX_LOG_INFO : PFX_LOG_WARN,
-            "pfx-%s %s (pid %lld) is connected", pfx_arm_role_name(link->role), facts->version,
-            (long long)facts->pid);
+    if (pfx_msg_has(msg, "sandbox"))
+        strncpy(facts->sandbox, pfx_msg_str(msg, "sandbox"), sizeof(facts->sandbox) - 1);
+    if (pfx_agent_may_tell(agent))
+        pfx_log(strcmp(facts->version, PFX_VERSION) == 0 ? PFX_LOG_INFO : PFX_LOG_WARN,
+                "pfx-%s %s (pid %lld) is connected", pfx_arm_role_name(link->role), facts->version,
+                (long long)facts->pid);
     pfx_conn_accepts(link->conn, after_hello, COUNT(after_hello));
     struct pfx_msg *welcome PFX_AUTOMSG = pfx_msg_new(&pfx_s_welcome);
     pfx_msg_set_str(welcome, "version", PFX_VERSION);
@@ -260,8 +264,9 @@ static void on_message(struct pfx_desk *desk, struct link *link, const struct pf
     } else if (pfx_msg_is(msg, &pfx_s_done)) {
         on_done(desk, link, msg, now_ms);
     } else {
-        pfx_log(PFX_LOG_INFO, "pfx-%s says goodbye: %s", pfx_arm_role_name(link->role),
-                pfx_msg_str(msg, "why"));
+        if (pfx_agent_may_tell(desk->agent))
+            pfx_log(PFX_LOG_INFO, "pfx-%s says goodbye: %s", pfx_arm_role_name(link->role),
+                    pfx_msg_str(msg, "why"));
         hang_up(desk, link, NULL);
     }
 }

@@ -29,6 +29,7 @@ void pfx_desk_hand_out(struct pfx_desk *desk, int64_t now_ms);
 struct pfx_arm_facts {
     bool connected;
     char version[33];
+    char sandbox[200]; /* in the arm's own words; "": it said nothing */
     int64_t pid;
     int64_t since_ms;     /* connected, or gone, since: wall clock; 0: never seen */
     int64_t since_uptime; /* the same by the clock of time-outs */

@@ -130,7 +130,8 @@ static pfx_result take_back(struct pfx_agent *agent, const struct pfx_job_row *j
         at = now_ms + pfx_settle_delay(0, agent->conf->settle_grace_ms);
     else if (!same_process && job->tries > 0) /* a job that ends its arm must not do so in a loop */
         at = now_ms + pfx_agent_backoff(agent, job->tries - 1);
-    if (job->enrolment)
+    /* 1, 2, 4, 8, ... : an arm that comes and goes without an end doesn't fill the history. */
+    if (job->enrolment && (settles || (job->tries & (job->tries + 1)) == 0))
         PFX_TRY(pfx_note(agent->store, now_ms, job->enrolment, NULL, err, "%s %s: %s", job->kind,
                          same_process ? "never arrived" : "was given to a process that is gone",
                          settles ? "looking first whether it was done" : "given out again"));

@@ -17,7 +17,9 @@
 #include "agent/supervise.h"
 #include "agent/timing.h"
 #include "api/conf/account.h"
+#include "api/conf/notify.h"
 #include "api/conf/process.h"
+#include "api/conf/sandbox.h"
 
 #define TICK_MS 100 /* while something moves */
 #define IDLE_MS 1000
@@ -154,11 +156,24 @@ struct daemon {
     int signals;
 };
 
+/* The store is open and the sockets are bound; nobody was heard yet. */
+static pfx_result confine(const struct pfx_agent_conf *conf, struct pfx_error *err)
+{
+    struct pfx_sandbox *box PFX_CLEANUP(pfx_sandbox_freep) = pfx_sandbox_new(PFX_SANDBOX_AGENTD);
+    pfx_sandbox_path(box, conf->state_dir, PFX_REACH_WRITE);
+    pfx_sandbox_path(box, conf->run_dir, PFX_REACH_WRITE);
+    pfx_sandbox_accounts(box);
+    PFX_TRY(pfx_sandbox_files(box, err));
+    return pfx_sandbox_calls(box, err);
+}
+
 static pfx_result set_up(struct daemon *d, const struct options *o, struct pfx_error *err)
 {
     struct pfx_agent *a = &d->agent;
     uid_t uids[PFX_ARM_ROLES];
     gid_t operators, auditors;
+    if (o->with_arms) /* while nothing is open that they could have */
+        PFX_TRY(pfx_children_split(o->hsm_policy, o->uploader_config, &d->children, err));
     PFX_TRY(pfx_agent_conf_load(o->config, &d->conf, err));
     a->conf = d->conf;
     a->job_deadline_ms = (int64_t)o->job_deadline_s * PFX_SECOND;
@@ -180,8 +195,9 @@ static pfx_result set_up(struct daemon *d, const struct options *o, struct pfx_e
     PFX_TRY(pfx_process_signals(&d->signals, err));
     PFX_TRY(pfx_desk_open(a, uids, &a->desk, err));
     PFX_TRY(pfx_counter_open(a, operators, auditors, &a->counter, err));
-    if (o->with_arms)
-        PFX_TRY(pfx_children_start(o->hsm_policy, o->uploader_config, &d->children, err));
+    PFX_TRY(confine(a->conf, err));
+    if (d->children)
+        pfx_children_start(d->children);
     return PFX_OK;
 }
 
@@ -218,28 +234,33 @@ static int64_t until_next(struct daemon *d, int64_t now_ms)
     return wait;
 }
 
-static void serve(struct daemon *d)
+/* True: it was told to end. */
+static bool serve(struct daemon *d)
 {
-    struct pollfd fds[1 + PFX_DESK_POLLFDS + PFX_COUNTER_POLLFDS];
+    struct pollfd fds[2 + PFX_DESK_POLLFDS + PFX_COUNTER_POLLFDS];
     int64_t tick = 0;
     while (true) {
         int64_t uptime = pfx_uptime_ms();
         bool busy;
         size_t n = 0;
         fds[n++] = (struct pollfd){.fd = d->signals, .events = POLLIN};
+        fds[n++] = (struct pollfd){.fd = pfx_children_fd(d->children), .events = POLLIN};
         n += pfx_desk_prepare(d->agent.desk, fds + n, &busy);
         n += pfx_counter_prepare(d->agent.counter, fds + n, &busy);
         int64_t wait = busy || pfx_run_busy(&d->agent) || pfx_pass_busy(&d->agent)
                            ? 0
                             : until_next(d, pfx_now_ms());
-        if (d->children) {
-            int64_t child = pfx_children_step(d->children, uptime);
-            wait = child < wait ? child : wait;
-        }
+        int64_t beat = pfx_notify_beat(true, uptime);
+        wait = beat < wait ? beat : wait;
         if (poll(fds, n, (int)wait) < 0 && errno != EINTR)
             pfx_die("poll failed");
         if (fds[0].revents)
-            return;
+            return true;
+        if (fds[1].revents) {
+            pfx_log(PFX_LOG_ERROR, "the process that watches over pfx-hsm and pfx-uploader is gone: "
+                                   "pfx-agentd ends, start it again");
+            return false;
+        }
         int64_t now_ms = pfx_now_ms();
         pfx_desk_step(d->agent.desk, now_ms);
         uptime = pfx_uptime_ms();
@@ -263,6 +284,7 @@ int main(int argc, char **argv)
     int code = read_options(argc, argv, &options);
     if (code >= 0)
         return code;
+    pfx_notify_setup();
     pfx_result r = set_up(&d, &options, &err);
     if (pfx_failed(r)) {
         pfx_log_error(&err, "pfx-agentd can't start");
@@ -272,8 +294,10 @@ int main(int argc, char **argv)
     pfx_log(PFX_LOG_INFO, "pfx-agentd %s is ready: %zu rules, state in %s", PFX_VERSION,
             d.conf->n_rules, d.conf->state_dir);
     pfx_notes_start(&d.agent, pfx_now_ms());
-    serve(&d);
+    pfx_notify_ready("the sockets are open");
+    bool told = serve(&d);
+    pfx_notify_stopping();
     pfx_log(PFX_LOG_INFO, "pfx-agentd ends");
     tear_down(&d);
-    return 0;
+    return told ? 0 : pfx_class_exit(PFX_CLASS_INTERNAL);
 }

@@ -11,6 +11,7 @@
 #include "agent/removal.h"
 #include "agent/timing.h"
 #include "agent/words.h"
+#include "api/conf/sandbox.h"
 #include "crypto/encode.h"
 
 #define MOST_REASONS 30
@@ -65,6 +66,9 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
     PFX_TRY(pfx_meta_get(agent->store, "poll_ok", &poll_ok, err));
     PFX_TRY(pfx_orders_today(agent->store, now_ms, &today, err));
     fact(asker, "version", "ok", "%s", PFX_VERSION);
+    char text[PFX_SANDBOX_TEXT];
+    bool shut = pfx_sandbox_text(text, sizeof(text));
+    fact(asker, "sandbox", shut ? "ok" : "warn", "%s", text);
     fact(asker, "orders", agent->no_orders ? "warn" : "ok", "%s",
          agent->no_orders ? "paused: pfx-agent resume --orders" : "on");
     fact(asker, "uploads", agent->no_uploads ? "warn" : "ok", "%s",
@@ -89,12 +93,13 @@ static void arms(struct pfx_agent *agent, struct pfx_asker *asker)
 {
     for (unsigned i = 0; i < PFX_ARM_ROLES; i++) {
         struct pfx_arm_facts f;
-        char when[PFX_TIME_SIZE], value[200];
+        char when[PFX_TIME_SIZE], value[440];
         enum pfx_arm_role role = (enum pfx_arm_role)i;
         pfx_desk_facts(agent->desk, role, &f);
         if (f.connected)
-            snprintf(value, sizeof(value), "%s, pid %lld, since %s, %zu jobs", f.version,
-                     (long long)f.pid, at(f.since_ms, when), f.jobs);
+            snprintf(value, sizeof(value), "%s, pid %lld, since %s, %zu jobs; sandbox: %s", f.version,
+                     (long long)f.pid, at(f.since_ms, when), f.jobs,
+                     f.sandbox[0] ? f.sandbox : "NO word of it");
         else if (f.since_ms)
             snprintf(value, sizeof(value), "not connected since %s", at(f.since_ms, when));
         else
@@ -103,7 +108,9 @@ static void arms(struct pfx_agent *agent, struct pfx_asker *asker)
         pfx_msg_set_str(body, "kind", "arm");
         pfx_msg_set_str(body, "name", pfx_arm_role_name(role));
         pfx_msg_set_str(body, "value", value);
-        pfx_msg_set_str(body, "level", f.connected ? "ok" : "bad");
+        /* As pfx_sandbox_text writes what is missing. */
+        const char *shut = strstr(f.sandbox, "NO ") || !f.sandbox[0] ? "warn" : "ok";
+        pfx_msg_set_str(body, "level", f.connected ? shut : "bad");
         pfx_asker_item(asker, body);
     }
 }

@@ -11,6 +11,7 @@
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/removal.h"
+#include "agent/stale.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
 #include "api/conf/product.h"
@@ -418,31 +419,6 @@ static pfx_result read_answer(const struct pfx_msg *done, const struct pfx_job_r
     return PFX_OK;
 }
 
-/* Not the answer to anything that is out: kept for the auditors, not applied. */
-static pfx_result note_stale(struct pfx_agent *agent, const struct pfx_job_row *job,
-                             const struct pfx_msg *done, const char *why, int64_t now_ms,
-                             struct pfx_error *err)
-{
-    return pfx_note(agent->store, now_ms, job->enrolment, NULL, err,
-                    "stale answer not applied: job %lld lease %lld class %s: %s",
-                    (long long)pfx_msg_int(done, "job"), (long long)pfx_msg_int(done, "lease"),
-                    pfx_msg_str(done, "class"), why);
-}
-
-static const char *stale_because(const struct pfx_job_row *job, const char *role,
-                                 const char *incarnation, const struct pfx_msg *done)
-{
-    if (job->id == 0)
-        return "there is no such job any more";
-    if (strcmp(job->arm, role) != 0)
-        return "it isn't a job of this arm";
-    if (job->sent_at == 0 || job->lease != pfx_msg_int(done, "lease"))
-        return "it isn't the lease that is out";
-    if (!job->incarnation || strcmp(job->incarnation, incarnation) != 0)
-        return "it was given to another process";
-    return NULL;
-}
-
 /* Kinds that belong neither to the flow nor to a pass. */
 static const struct {
     const char *kind;
@@ -464,7 +440,7 @@ static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,
         PFX_TRY(pfx_enrolment_load(agent->store, job->enrolment, &e, err));
         if (e.id == 0 || e.ver != job->ver || (row && row->state != e.at)) {
             *ret_stale = true;
-            PFX_TRY(note_stale(agent, job, done, "the enrolment has moved on", now_ms, err));
+            PFX_TRY(pfx_stale_note(agent, job, done, "the enrolment has moved on", now_ms, err));
             return pfx_outbox_drop(agent->store, job->id, err);
         }
     }
@@ -481,19 +457,29 @@ static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,
     return pfx_pass_answer(agent, &answer, err);
 }
 
-pfx_result pfx_steps_apply(struct pfx_agent *agent, const char *role, const char *incarnation,
-                           const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
-                           struct pfx_error *err)
+static pfx_result apply_once(struct pfx_agent *agent, const char *role, const char *incarnation,
+                             const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
+                             struct pfx_error *err)
 {
     struct pfx_tx tx PFX_AUTOTX = {0};
     struct pfx_job_row job PFX_AUTOJOB = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
     PFX_TRY(pfx_outbox_load(agent->store, pfx_msg_int(done, "job"), &job, err));
-    const char *why = stale_because(&job, role, incarnation, done);
+    const char *why = pfx_stale_because(&job, role, incarnation, done);
     *ret_stale = why != NULL;
     if (why)
-        PFX_TRY(note_stale(agent, &job, done, why, now_ms, err));
+        PFX_TRY(pfx_stale_note(agent, &job, done, why, now_ms, err));
     else
         PFX_TRY(apply(agent, &job, done, now_ms, ret_stale, err));
     return pfx_tx_commit(&tx, err);
+}
+
+pfx_result pfx_steps_apply(struct pfx_agent *agent, const char *role, const char *incarnation,
+                           const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
+                           struct pfx_error *err)
+{
+    pfx_result r = apply_once(agent, role, incarnation, done, now_ms, ret_stale, err);
+    if (pfx_db_again(agent->store->db, r, err))
+        r = apply_once(agent, role, incarnation, done, now_ms, ret_stale, err);
+    return r;
 }

@@ -126,8 +126,15 @@ pfx_result pfx_counter_answer(struct pfx_agent *agent, const struct pfx_answer *
     /* The answer is freed with its message: the findings are told in their own time. */
     const struct pfx_wire_schema *schema = pfx_msg_schema(answer->body);
     struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(schema->ceiling);
-    PFX_TRY(pfx_msg_encode(answer->body, false, &text, err));
-    PFX_TRY(pfx_msg_decode(schema, pfx_buf_str(&text), text.len, &asker->answer, err));
+    struct pfx_error bad = PFX_ERROR_NONE;
+    pfx_result r = pfx_msg_encode(answer->body, false, &text, &bad);
+    if (pfx_ok(r))
+        r = pfx_msg_decode(schema, pfx_buf_str(&text), text.len, &asker->answer, &bad);
+    if (pfx_failed(r)) { /* with every escape it is longer than what came */
+        bad.cls = PFX_CLASS_INTEGRITY;
+        pfx_asker_fail(asker, &bad);
+        return PFX_OK;
+    }
     asker->step = tell;
     return PFX_OK;
 }
