@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/conf/sandbox.h"
 #include "api/conf/table.h"
 #include "crypto/encode.h"
 
@@ -12,6 +13,7 @@
 
 #define AT(field) offsetof(struct pfx_hsm_policy, field)
 #define IN_APP(field) offsetof(struct pfx_app_conf, field)
+#define IN_FOLDER(field) offsetof(struct pfx_folder_conf, field)
 #define ROLE(name, role, token_sample)                                                             \
     {.path = "tokens." name ".module", .type = PFX_O_PATH, .offset = AT(roles[role].module),       \
      .max = 1000, .required = true, .sample = "/usr/lib/softhsm/libsofthsm2.so",                   \
@@ -122,13 +124,32 @@ static const struct pfx_option rows[] = {
      .max = 1048576, .def = "1024",
      .help = "KiB kept free on disk for refusals, shutdown and recovery"},
     {.path = "log.keep", .type = PFX_O_DAYS, .offset = AT(log_keep_days), .min = 0, .max = 36500,
-     .def = "0d", .help = "entries that are older are dropped; 0d: never, else at least 730d"},
+     .def = "0d",
+     .help = "entries go after so many days that the host ran; 0d: never, else at least 730d"},
     {.path = "log.anchor_entries", .type = PFX_O_COUNT, .offset = AT(log_anchor_entries),
      .min = 100, .max = 10000000, .def = "10000",
      .help = "the log's head is written to the token after so many entries"},
     {.path = "log.anchor_every", .type = PFX_O_DURATION, .offset = AT(log_anchor_every_ms),
      .min = PFX_SECONDS(60), .max = PFX_HOURS(24), .def = "1h",
      .help = "... and after so long, when there are new entries"},
+
+    {.path = "sandbox.profile", .type = PFX_O_FLAG, .offset = AT(network_hsm),
+     .choices = "local|network-hsm", .def = "local",
+     .help = "network-hsm: the PKCS#11 library reaches its HSM by TCP or UDP; local: pfx-hsm has no "
+             "socket but Unix ones"},
+    {.path = "sandbox.folders", .type = PFX_O_LIST, .offset = AT(folders),
+     .count_offset = AT(n_folders), .size = sizeof(struct pfx_folder_conf), .min = 1, .max = 32,
+     .help = "what the PKCS#11 library needs besides /usr, /opt and its own folder: its "
+             "configuration, token files, devices (default: none; SoftHSM, NSS and opencryptoki are "
+             "known)"},
+    {.path = "sandbox.folders[].path", .type = PFX_O_PATH, .offset = IN_FOLDER(path), .max = 1000,
+     .required = true, .sample = "/etc/vendor-hsm", .help = "file or folder; it must be there at the start"},
+    {.path = "sandbox.folders[].access", .type = PFX_O_ENUM, .offset = IN_FOLDER(reach),
+     .min = PFX_REACH_READ, .choices = "read|write|device", .def = "read",
+     .help = "device: write, and ioctl on devices"},
+    {.path = "sandbox.late_libraries", .type = PFX_O_FLAG, .offset = AT(late_libraries),
+     .choices = "refused|allowed", .def = "refused",
+     .help = "may the PKCS#11 library load others after C_Initialize at the start"},
 
     {.path = "access.agent_user", .type = PFX_O_ACCOUNT, .offset = AT(agent_user),
      .sample = "pfx-agent", .help = "user of pfx-agentd (default: root or the own user)"},

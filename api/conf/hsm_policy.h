@@ -25,6 +25,10 @@ struct pfx_app_conf { /* entra.apps[] */
     char *name;       /* entra.apps[].name: default "main" */
     char *client_id;  /* entra.apps[].client_id: GUID */
 };
+struct pfx_folder_conf { /* sandbox.folders[] */
+    char *path;
+    int reach; /* sandbox.folders[].access: enum pfx_reach */
+};
 struct pfx_hsm_policy {
     char *host_id;     /* host_id: names this host in the operation log; default the host name */
     char *state_dir;   /* /var/lib/pfx-hsm */
@@ -60,6 +64,10 @@ struct pfx_hsm_policy {
     int64_t log_keep_days;        /* log.keep: 0 (for ever) or at least 730d */
     unsigned log_anchor_entries;  /* log.anchor_entries: 10000 */
     int64_t log_anchor_every_ms;  /* log.anchor_every: 1h */
+    bool network_hsm;     /* sandbox.profile: local (default) or network-hsm */
+    bool late_libraries;  /* sandbox.late_libraries: refused (default) or allowed */
+    struct pfx_folder_conf *folders; /* sandbox.folders */
+    size_t n_folders;
     char *agent_user;     /* access.agent_user: owner of the socket that it connects to must be this */
     char *uploader_user;  /* access.uploader_user */
     char *admins_group;   /* access.admins: may use the admin socket; NULL: root and own uid */

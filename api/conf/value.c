@@ -221,6 +221,8 @@ static bool is_token(const char *text, const char **ret_why)
             token = true;
         p += n;
     }
+    if (!*ret_why && strchr(text, '?'))
+        *ret_why = "nothing is taken behind a \"?\", where a PIN would stand";
     if (!*ret_why && !token)
         *ret_why = "neither serial nor token is in it";
     return !*ret_why;

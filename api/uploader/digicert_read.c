@@ -85,6 +85,14 @@ struct download {
 };
 static void next_format(struct pfx_task *task);
 
+/* PEM or DER, whatever is in it. Other content was mostly spoiled on the way. */
+static bool is_bundle(struct pfx_bytes body)
+{
+    static const char mark[] = "-----BEGIN ";
+    return body.len == 0 || body.data[0] == 0x30 ||
+           memmem(body.data, body.len, mark, sizeof mark - 1) != NULL;
+}
+
 static void on_bundle(struct pfx_task *task, const struct pfx_answer *answer)
 {
     struct download *state = pfx_task_get(task);
@@ -93,6 +101,10 @@ static void on_bundle(struct pfx_task *task, const struct pfx_answer *answer)
             next_format(task);
         else
             pfx_task_fail_status(task, answer);
+        return;
+    }
+    if (!is_bundle(answer->body)) {
+        pfx_task_spoiled(task, answer, "it holds no certificate");
         return;
     }
     PFX_AUTOMSG struct pfx_msg *result = pfx_task_result(task);

@@ -47,6 +47,18 @@ void pfx_graph_call(struct pfx_task *task, const char *op, const char *method, c
     pfx_task_call(task, &call, then);
 }
 
+/* Servers disagree on "%2F" and ".." in a path, and the credential can do more than records. */
+bool pfx_graph_record_fits(struct pfx_task *task, const char *op)
+{
+    const char *id = pfx_msg_str(pfx_task_body(task), "record_id");
+    if (pfx_url_is_part(id))
+        return true;
+    char shown[160];
+    pfx_task_fail_as(task, PFX_CLASS_REFUSED, op, pfx_text_clean_str(shown, sizeof shown, id), "",
+                     "This isn't the id of a record: it would lead elsewhere. Nothing was asked.");
+    return false;
+}
+
 char *pfx_graph_record_url(struct pfx_task *task)
 {
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf id = pfx_buf_make(1024);
@@ -158,6 +170,8 @@ static void on_readback(struct pfx_task *task, const struct pfx_answer *answer)
 
 static void readback(struct pfx_task *task)
 {
+    if (!pfx_graph_record_fits(task, "read record"))
+        return;
     pfx_graph_call(task, "read record", "GET", pfx_graph_record_url(task), NULL, PFX_EXPECT_JSON,
                    PFX_WANT_404, on_readback);
 }

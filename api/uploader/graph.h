@@ -19,6 +19,8 @@ void pfx_graph_explain(const struct pfx_answer *answer, struct pfx_told *told);
 /* A call to Graph: url is whole and taken over; body (may be NULL) too. */
 void pfx_graph_call(struct pfx_task *task, const char *op, const char *method, char *url,
                     struct pfx_buf *body, enum pfx_expect expect, unsigned want, pfx_then_fn then);
+/* Can the job's record id be part of a path? If not, the task has ended. */
+bool pfx_graph_record_fits(struct pfx_task *task, const char *op);
 /* {graph}{collection}/{record id of the job}; free() it. */
 char *pfx_graph_record_url(struct pfx_task *task);
 /* Notes in doc whether it is another record than the job's. */

@@ -120,6 +120,8 @@ static void on_posted(struct pfx_task *task, const struct pfx_answer *answer)
 
 void pfx_graph_import(struct pfx_task *task)
 {
+    if (!pfx_graph_record_fits(task, "import"))
+        return;
     pfx_task_state(task, sizeof(struct import), NULL);
     look(task);
 }

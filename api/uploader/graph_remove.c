@@ -44,6 +44,8 @@ static void on_deleted(struct pfx_task *task, const struct pfx_answer *answer)
 
 void pfx_graph_remove(struct pfx_task *task)
 {
+    if (!pfx_graph_record_fits(task, "remove"))
+        return;
     pfx_graph_call(task, "remove", "DELETE", pfx_graph_record_url(task), NULL, PFX_EXPECT_NOTHING,
                    PFX_WANT_404, on_deleted);
 }

@@ -147,6 +147,7 @@ static bool unpark(struct pfx_flight *flight, int64_t now)
         return true;
     }
     flight->proxy_ticket = pass.ticket;
+    pass.fresh = pass.fresh || flight->transfer.alone;
     if (!pfx_route_set_login(flight->transfer.easy, http->conf, &pass))
         err->cls = pfx_fail(err, PFX_CLASS_INTERNAL, "send request", "libcurl", "",
                             "libcurl doesn't take the proxy's password; the request wasn't "

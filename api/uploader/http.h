@@ -8,7 +8,10 @@
  * once.
  *
  * One request at a time on each connection, with HTTP/2 too: a lost connection takes one change
- * with it whose fate has to be looked up, never several.
+ * with it whose fate has to be looked up, never several. By HTTP/1.1 an answer belongs to a request
+ * by its place alone: a server, or what stands before it, that answers twice makes each later
+ * request on the connection get the answer of an earlier one. So a request may want a connection to
+ * itself, and where a service repeats our client-request-id, another one ends the connection.
  *
  * Behind a proxy with a name, a request waits here for the proxy's password. The proxy gets CONNECT
  * with that name and password, and no header of the request.
@@ -36,7 +39,9 @@ struct pfx_flight; /* a request on its way */
 struct pfx_answer { /* borrowed for the call of done */
     int curl_code;   /* CURLcode; 0: status, headers and body are whole */
     char curl_text[CURL_ERROR_SIZE];
+    bool begun;      /* there was a connection, and the request began on it */
     bool sent;       /* a byte of the request's body may have left; meaningless without a body */
+    bool foreign;    /* cut off: it repeats another request's client-request-id */
     const struct pfx_error *unsent; /* it couldn't even be begun, and why; NULL: it was */
     bool proxied;    /* it was to go through the proxy */
     long connect_status; /* of the proxy; 0: it wasn't asked, or said nothing */
@@ -47,6 +52,7 @@ struct pfx_answer { /* borrowed for the call of done */
     const char *url; /* of the request */
     char content_type[96]; /* media type in lower case without parameters; "" if absent */
     char retry_after[64], retry_after_ms[32];
+    char date[64];         /* the server's clock */
     char location[160];    /* of a redirect that wasn't followed, without query */
     char challenge[320];   /* WWW-Authenticate */
     char request_id[64];   /* Graph's or Entra's */
@@ -66,10 +72,12 @@ struct pfx_http_request {
                                 * in Authorization may: nghttp2 puts other headers, DigiCert's
                                 * X-DC-DEVKEY too, into a table that lives with the connection */
     bool client_request_id;    /* send a fresh GUID as client-request-id */
+    bool echoed;               /* the service repeats it: an answer with another one isn't ours */
     const char *const *headers; /* further header lines, ends with NULL; NULL: none */
     bool identity;             /* for a managed identity's token: HTTP without TLS and without a
                                 * proxy, and only to one of its two addresses (identity.h) */
     bool secret;               /* the answer holds a secret: wiped when done */
+    bool alone;                /* nothing before it and nothing after it on its connection */
     pfx_http_done_fn done;     /* called once, from pfx_http_step, unless cancelled */
     void *ctx;
 };

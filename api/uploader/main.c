@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "api/conf/account.h"
+#include "api/conf/notify.h"
 #include "api/conf/process.h"
+#include "api/conf/sandbox.h"
 #include "api/conf/uploader_conf.h"
 #include "api/uploader/alloc.h"
 #include "api/uploader/ca.h"
@@ -165,6 +167,38 @@ static void make_arm(struct uploader *u)
                             u->conf->in_flight * JOBS_PER_FLIGHT, &ops, u);
 }
 
+/* Nothing was read yet but the configuration. There is no file that it could write, and no library
+ * that it could still load. */
+static pfx_result confine(const struct pfx_uploader_conf *conf, const char *path,
+                          struct pfx_error *err)
+{
+    const char *urls[] = {conf->proxy,     conf->digicert_url, conf->cmp_url,
+                          conf->login_url, conf->graph_url,    conf->exchange_url};
+    struct pfx_sandbox *box PFX_CLEANUP(pfx_sandbox_freep) =
+        pfx_sandbox_new(PFX_SANDBOX_UPLOADER);
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
+        pfx_sandbox_url(box, urls[i]);
+    pfx_sandbox_url(box, "tcp://name-server:53"); /* an answer that is too long for a datagram */
+    if (conf->sign_in != PFX_SIGN_IN_ASSERTION)
+        pfx_sandbox_url(box, conf->sign_in == PFX_SIGN_IN_AZURE_ARC ? PFX_IDENTITY_ARC
+                                                                   : PFX_IDENTITY_VM);
+    if (conf->sign_in == PFX_SIGN_IN_AZURE_ARC)
+        pfx_sandbox_path(box, PFX_IDENTITY_KEYS, PFX_REACH_READ);
+    pfx_sandbox_folder_of(box, path, PFX_REACH_READ);
+    if (conf->ca_bundle) {
+        pfx_sandbox_folder_of(box, conf->ca_bundle, PFX_REACH_READ);
+    } else {
+        /* Links to where the authorities are. */
+        pfx_sandbox_path(box, "/etc/ssl/certs", PFX_REACH_READ);
+        pfx_sandbox_path(box, "/usr/share/ca-certificates", PFX_REACH_READ);
+        pfx_sandbox_path(box, "/usr/local/share/ca-certificates", PFX_REACH_READ);
+    }
+    pfx_sandbox_path(box, "/etc/ssl/openssl.cnf", PFX_REACH_READ);
+    pfx_sandbox_resolver(box);
+    PFX_TRY(pfx_sandbox_files(box, err));
+    return pfx_sandbox_calls(box, err);
+}
+
 static pfx_result start(struct uploader *u, const char *path, struct pfx_error *err)
 {
     PFX_TRY(pfx_uploader_conf_load(path, &u->conf, err));
@@ -190,6 +224,10 @@ static pfx_result start(struct uploader *u, const char *path, struct pfx_error *
     collect_kinds(u);
     make_arm(u);
     pfx_arm_expect(u->up.arm, agent == (uid_t)-1 ? geteuid() : agent);
+    PFX_TRY(confine(u->conf, path, err));
+    char text[PFX_SANDBOX_TEXT];
+    pfx_sandbox_text(text, sizeof text);
+    pfx_arm_sandbox(u->up.arm, text);
     return PFX_OK;
 }
 
@@ -241,6 +279,7 @@ static void sleep_on(struct uploader *u)
         sleep = shorter(sleep, ask);
     add_fd(fds, &n, &line);
     add_fd(fds, &n, &(struct pollfd){.fd = u->signals, .events = POLLIN});
+    sleep = shorter(sleep, pfx_notify_beat(true, pfx_uptime_ms()));
     int64_t next = pfx_up_next(&u->up);
     if (next < INT64_MAX)
         sleep = shorter(sleep, next - pfx_uptime_ms());
@@ -299,13 +338,16 @@ int main(int argc, char **argv)
                 argv[optind]);
         return 2;
     }
+    pfx_notify_setup();
     struct uploader u = {.signals = -1};
     struct pfx_error err = PFX_ERROR_NONE;
     pfx_result r = start(&u, config, &err);
     if (pfx_ok(r)) {
         pfx_log(PFX_LOG_INFO, "pfx-uploader %s starts, incarnation %s", PFX_VERSION,
                 pfx_arm_incarnation(u.up.arm));
+        pfx_notify_ready("serving pfx-agentd");
         run(&u);
+        pfx_notify_stopping();
     } else {
         pfx_log_error(&err, "pfx-uploader can't start");
     }

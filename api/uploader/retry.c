@@ -6,8 +6,12 @@
 
 #include <curl/curl.h>
 
-static enum pfx_class curl_class(const struct pfx_exchange *x)
+/* libcurl's complaints about what we asked it to do. It has the same codes for what a server says:
+ * HTTP/0.9 is a protocol that isn't supported. */
+static enum pfx_class own_fault(const struct pfx_exchange *x)
 {
+    if (x->begun || x->sent)
+        return PFX_CLASS_OK;
     switch (x->curl_code) {
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT:
@@ -17,12 +21,17 @@ static enum pfx_class curl_class(const struct pfx_exchange *x)
     case CURLE_BAD_FUNCTION_ARGUMENT:
     case CURLE_UNKNOWN_OPTION:
     case CURLE_NOT_BUILT_IN:
-        if (!x->sent)
-            return PFX_CLASS_INTERNAL;
-        break;
+        return PFX_CLASS_INTERNAL;
     default:
-        break;
+        return PFX_CLASS_OK;
     }
+}
+
+static enum pfx_class curl_class(const struct pfx_exchange *x)
+{
+    enum pfx_class own = own_fault(x);
+    if (own != PFX_CLASS_OK)
+        return own;
     /* Whatever the code: one of connecting may be of libcurl's second connection, after the first
      * had taken the body. */
     if (!x->read)
@@ -67,9 +76,16 @@ static enum pfx_class status_class(const struct pfx_exchange *x)
 
 struct pfx_verdict pfx_retry_judge(const struct pfx_exchange *x, int64_t now_ms)
 {
+    /* A date to come back at is of the server's clock, which may be hours from ours. */
+    int64_t theirs = pfx_retry_date(x->date);
     struct pfx_verdict verdict = {
-        .wait_ms = pfx_retry_after(x->retry_after, x->retry_after_ms, now_ms),
+        .wait_ms = pfx_retry_after(x->retry_after, x->retry_after_ms, theirs < 0 ? now_ms : theirs),
     };
+    if (x->foreign) { /* what it says isn't about this request */
+        verdict = (struct pfx_verdict){.wait_ms = -1};
+        verdict.cls = x->read || !x->sent ? PFX_CLASS_TRANSIENT : PFX_CLASS_LOST;
+        return verdict;
+    }
     if (x->curl_code != CURLE_OK || x->too_big) {
         verdict.cls = curl_class(x);
         /* A 429 that was cut off is a 429 all the same. */
@@ -109,6 +125,15 @@ static bool read_number(const char *text, double *ret)
     return true;
 }
 
+/* curl_getdate takes many things for a date; one of HTTP's starts with the day's name. */
+int64_t pfx_retry_date(const char *text)
+{
+    if (!text || strlen(text) < 24 || strlen(text) >= 64 || !strchr("MTWFS", text[0]))
+        return -1;
+    time_t when = curl_getdate(text, NULL);
+    return when > 0 ? (int64_t)when * 1000 : -1;
+}
+
 int64_t pfx_retry_after(const char *retry_after, const char *retry_after_ms, int64_t now_ms)
 {
     double number;
@@ -116,14 +141,8 @@ int64_t pfx_retry_after(const char *retry_after, const char *retry_after_ms, int
         return cap(number);
     if (read_number(retry_after, &number))
         return cap(number * 1000);
-    /* curl_getdate takes many things for a date; one of HTTP's starts with the day's name. */
-    if (retry_after && strlen(retry_after) >= 24 && strlen(retry_after) < 64 &&
-        strchr("MTWFS", retry_after[0])) {
-        time_t when = curl_getdate(retry_after, NULL);
-        if (when > 0)
-            return cap((double)when * 1000 - (double)now_ms);
-    }
-    return -1;
+    int64_t when = pfx_retry_date(retry_after);
+    return when < 0 ? -1 : cap((double)when - (double)now_ms);
 }
 
 int64_t pfx_retry_pause(enum pfx_service_id service, unsigned nth, uint32_t random)

@@ -19,11 +19,14 @@ struct pfx_exchange {
     enum pfx_service_id service;
     bool read;      /* GET, or a token request: sending it again does no harm */
     int curl_code;  /* CURLcode */
+    bool begun;     /* there was a connection: whatever the code, it is the server's doing */
     bool sent;      /* some byte of the body may have left */
     bool too_big;   /* the answer was cut off at our ceiling */
+    bool foreign;   /* it was another request's, and cut off */
     long status;    /* 0: none came */
     const char *retry_after;    /* header value; NULL or "": absent */
     const char *retry_after_ms; /* x-ms-retry-after-ms */
+    const char *date;           /* the server's clock; NULL or "": unknown */
 };
 struct pfx_verdict {
     enum pfx_class cls; /* OK for 2xx: the answer may be read */
@@ -34,8 +37,11 @@ struct pfx_verdict {
 struct pfx_verdict pfx_retry_judge(const struct pfx_exchange *exchange, int64_t now_ms);
 
 #define PFX_RETRY_MAX_WAIT_MS (3600 * 1000)
+/* The time of an HTTP date (RFC 9110 section 5.6.7); -1 if it isn't one. */
+int64_t pfx_retry_date(const char *text);
 /* Milliseconds that the headers ask for (seconds, also fractional; an HTTP date, against now_ms of
- * the wall clock; x-ms-retry-after-ms), at most an hour; -1 when they say nothing readable. */
+ * the server's wall clock; x-ms-retry-after-ms), at most an hour; -1 when they say nothing
+ * readable. */
 int64_t pfx_retry_after(const char *retry_after, const char *retry_after_ms, int64_t now_ms);
 /* How long to wait after the nth 429 in a row (1, 2, ...) of a service that doesn't say; random is
  * any number, for jitter. */

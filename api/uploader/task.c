@@ -180,13 +180,17 @@ void pfx_task_fail_content(struct pfx_task *task, const struct pfx_answer *answe
     fail_content(task, answer, PFX_CLASS_INTEGRITY, why);
 }
 
+void pfx_task_spoiled(struct pfx_task *task, const struct pfx_answer *answer, const char *why)
+{
+    fail_content(task, answer, PFX_CLASS_TRANSIENT, why);
+}
+
 bool pfx_task_json(struct pfx_task *task, const struct pfx_answer *answer, struct pfx_doc *ret_doc)
 {
     char why[160];
     if (pfx_doc_parse(answer->body, ret_doc, why))
         return true;
-    /* Reading it again costs nothing: what isn't even JSON was mostly spoiled on the way. */
-    fail_content(task, answer, PFX_CLASS_TRANSIENT, why);
+    pfx_task_spoiled(task, answer, why); /* reading it again costs nothing */
     return false;
 }
 
@@ -291,6 +295,15 @@ static void on_answer(void *ctx, const struct pfx_answer *answer)
                          "The job came to no end; report this as a defect.");
 }
 
+/* Graph's answers say whose they are, and so do CMP's messages, whose servers may want all of a
+ * transaction on one connection. Graph's pages are many, and the rest is little. */
+static bool wants_alone(const struct pfx_service *service, const struct pfx_call *call)
+{
+    if (call->expect == PFX_EXPECT_CMP)
+        return false;
+    return service->id != PFX_SERVICE_GRAPH || !is_read(call);
+}
+
 static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_t now)
 {
     struct pfx_service *service = service_of(task);
@@ -313,6 +326,8 @@ static void start(struct pfx_task *task, const struct pfx_secret *secret, int64_
         .http2 = service->id != PFX_SERVICE_CA,
         .client_request_id = service->client_request_id,
         .headers = call->headers,
+        .alone = wants_alone(service, call),
+        .echoed = service->id == PFX_SERVICE_GRAPH,
         .done = on_answer,
         .ctx = task,
     };
@@ -336,7 +351,8 @@ static void fail_late(struct pfx_task *task)
     pfx_url_show(url, object, sizeof object);
     pfx_task_fail_as(task, PFX_CLASS_TRANSIENT, task->call.op, object, "",
                      "Not sent within limits.job_timeout (%lld s). %s",
-                     (long long)task->up->conf->job_timeout_ms / 1000, task->waits);
+                     (long long)task->up->conf->job_timeout_ms / 1000,
+                     task->waits[0] ? task->waits : "The requests before it took that long.");
 }
 
 /* One look at a waiting task: sends, goes on waiting, or ends it. */

@@ -72,6 +72,9 @@ void pfx_task_fail_as(struct pfx_task *task, enum pfx_class cls, const char *op,
 /* The answer of the last call isn't what it must be: ends the task. Bad content of a read is
  * INTEGRITY; of a change it is LOST, because the change was made. */
 void pfx_task_fail_content(struct pfx_task *task, const struct pfx_answer *answer, const char *why);
+/* The same for content of another form than expected: a read is TRANSIENT, since it was mostly
+ * spoiled on the way. */
+void pfx_task_spoiled(struct pfx_task *task, const struct pfx_answer *answer, const char *why);
 /* The answer says no: ends the task as if then hadn't wanted that status. */
 void pfx_task_fail_status(struct pfx_task *task, const struct pfx_answer *answer);
 /* The error that pfx_task_fail_status would end it with. */

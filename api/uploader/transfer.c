@@ -24,7 +24,8 @@ static int on_start(void *ctx, char *peer, char *own, int peer_port, int own_por
     (void)own;
     (void)peer_port;
     (void)own_port;
-    const struct pfx_transfer *t = ctx;
+    struct pfx_transfer *t = ctx;
+    t->answer.begun = true;
     return t->answer.sent ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
@@ -53,7 +54,7 @@ static size_t on_write(char *data, size_t size, size_t n, void *ctx)
     return size * n;
 }
 
-/* Copies the value of header name into dest, cleaned; later ones win, as the last answer counts. */
+/* Copies the value of header name into dest, cleaned; of several the last one counts. */
 static void header_value(const char *line, size_t len, const char *name, char *dest, size_t size)
 {
     size_t n = strlen(name);
@@ -69,6 +70,21 @@ static void media_type(struct pfx_answer *answer)
         *s = (char)tolower((unsigned char)*s);
 }
 
+/* Of an answer before the last one: 1xx. */
+static void forget_headers(struct pfx_answer *a)
+{
+    a->content_type[0] = a->retry_after[0] = a->retry_after_ms[0] = a->date[0] = '\0';
+    a->location[0] = a->challenge[0] = a->request_id[0] = '\0';
+}
+
+/* Graph repeats what we sent; what stands between may drop it. */
+static bool is_foreign(const struct pfx_answer *a, const char *line, size_t len)
+{
+    char id[PFX_GUID_SIZE + 8] = "";
+    header_value(line, len, "client-request-id", id, sizeof id);
+    return id[0] && a->client_request_id[0] && strcasecmp(id, a->client_request_id) != 0;
+}
+
 static size_t on_header(char *data, size_t size, size_t n, void *ctx)
 {
     struct pfx_transfer *t = ctx;
@@ -79,9 +95,22 @@ static size_t on_header(char *data, size_t size, size_t n, void *ctx)
         a->too_big = true;
         return 0;
     }
+    if (len > 5 && memcmp(data, "HTTP/", 5) == 0) {
+        forget_headers(a);
+        t->head_done = false;
+    }
+    if (data[0] == '\n' || data[0] == '\r')
+        t->head_done = true;
+    if (t->in.len > 0) /* a trailer (RFC 9110 section 6.5) doesn't say how to read the body */
+        return len;
+    if (t->echoed && is_foreign(a, data, len)) {
+        a->foreign = true;
+        return 0;
+    }
     header_value(data, len, "Content-Type", a->content_type, sizeof a->content_type);
     header_value(data, len, "Retry-After", a->retry_after, sizeof a->retry_after);
     header_value(data, len, "x-ms-retry-after-ms", a->retry_after_ms, sizeof a->retry_after_ms);
+    header_value(data, len, "Date", a->date, sizeof a->date);
     header_value(data, len, "WWW-Authenticate", a->challenge, sizeof a->challenge);
     header_value(data, len, "request-id", a->request_id, sizeof a->request_id);
     header_value(data, len, "x-ms-request-id", a->request_id, sizeof a->request_id);
@@ -176,8 +205,11 @@ static bool set_request(struct pfx_transfer *t, const struct pfx_uploader_conf *
     SET(CURLOPT_CUSTOMREQUEST, request->method);
     SET(CURLOPT_PREREQFUNCTION, on_start);
     SET(CURLOPT_PREREQDATA, t);
-    if (request->secret)
-        SET(CURLOPT_FORBID_REUSE, 1L);
+    SET(CURLOPT_FRESH_CONNECT, t->alone ? 1L : 0L);
+    SET(CURLOPT_FORBID_REUSE, t->alone || request->secret ? 1L : 0L);
+    /* A resolver that hangs, for half a minute and more, would stop everything at the time-out of
+     * the request: libcurl waits there for its thread. */
+    SET(CURLOPT_QUICK_EXIT, 1L);
     SET(CURLOPT_FOLLOWLOCATION, 0L);
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     SET(CURLOPT_HTTP09_ALLOWED, 0L);
@@ -203,6 +235,8 @@ bool pfx_transfer_init(struct pfx_transfer *t, const struct pfx_uploader_conf *c
     t->url = pfx_strdup(request->url);
     t->in = pfx_buf_make(request->secret ? MAX_TOKEN_ANSWER : (size_t)conf->max_body);
     t->in.wipe = request->secret;
+    t->alone = request->alone;
+    t->echoed = request->echoed;
     t->route = route_of(conf, request);
     t->answer.proxied = t->route.proxy;
     if (request->body)
@@ -213,10 +247,16 @@ bool pfx_transfer_init(struct pfx_transfer *t, const struct pfx_uploader_conf *c
 void pfx_transfer_end(struct pfx_transfer *t, CURLcode code)
 {
     struct pfx_answer *a = &t->answer;
+    /* Headers that break off with the connection are an answer without a body to libcurl. */
+    if (code == CURLE_OK && !t->head_done) {
+        code = CURLE_RECV_ERROR;
+        snprintf(a->curl_text, sizeof a->curl_text, "The answer ends inside its headers");
+    }
     a->url = t->url;
     a->body = pfx_buf_bytes(&t->in);
     a->curl_code = (int)code;
-    if (code == CURLE_FILESIZE_EXCEEDED)
+    /* A header line of more than 100 KB has no code of its own in libcurl, and we have memory. */
+    if (code == CURLE_FILESIZE_EXCEEDED || (code == CURLE_OUT_OF_MEMORY && a->begun))
         a->too_big = true;
     if (code != CURLE_OK && a->curl_text[0] == '\0')
         snprintf(a->curl_text, sizeof a->curl_text, "%s", curl_easy_strerror(code));

@@ -15,6 +15,8 @@ struct pfx_transfer {
     size_t out_at;
     struct pfx_buf in;
     size_t header_bytes;
+    bool alone, echoed;
+    bool head_done; /* the empty line behind the headers has come */
     struct pfx_route route;
     struct pfx_answer answer;
 };

@@ -47,11 +47,14 @@ struct pfx_verdict pfx_trouble_judge(enum pfx_service_id service, bool read,
         .service = service,
         .read = read,
         .curl_code = answer->curl_code,
+        .begun = answer->begun,
         .sent = answer->sent,
         .too_big = answer->too_big,
+        .foreign = answer->foreign,
         .status = answer->status,
         .retry_after = answer->retry_after,
         .retry_after_ms = answer->retry_after_ms,
+        .date = answer->date,
     };
     struct pfx_verdict verdict = pfx_retry_judge(&exchange, now_ms);
     if (verdict.cls == PFX_CLASS_REFUSED && answer->curl_code == 0 && !answer->too_big &&
@@ -88,6 +91,8 @@ static void write_ids(const struct pfx_answer *answer, const struct pfx_told *to
 
 static const char *curl_next_step(const struct pfx_answer *answer)
 {
+    static const char between[] = "If it stays, look at what stands between this host and the "
+                                  "service: proxy, firewall, load balancer.";
     switch (answer->curl_code) {
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_PROXY:
@@ -99,10 +104,12 @@ static const char *curl_next_step(const struct pfx_answer *answer)
                "uploader.yaml).";
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
+        return "The server's certificate isn't trusted, isn't valid now, or is for another host: "
+               "check the URL and tls.ca_bundle in uploader.yaml, and this host's clock; a proxy "
+               "that opens TLS has to have its CA in that bundle.";
     case CURLE_SSL_CONNECT_ERROR:
-        return "The server's certificate isn't trusted or is for another host: check the URL and "
-               "tls.ca_bundle in uploader.yaml; a proxy that opens TLS has to have its CA in that "
-               "bundle.";
+        return "No TLS 1.2 or 1.3 came about with what answers there: check the URL, and proxy and "
+               "firewall on the way (proxy.url in uploader.yaml).";
     case CURLE_SSL_CACERT_BADFILE:
         return "Check tls.ca_bundle in uploader.yaml.";
     case CURLE_OPERATION_TIMEDOUT:
@@ -113,7 +120,7 @@ static const char *curl_next_step(const struct pfx_answer *answer)
         return strstr(answer->curl_text, "CONNECT tunnel failed")
                    ? "The proxy doesn't let it through: it has to allow CONNECT to this host and "
                      "port (proxy.url in uploader.yaml)."
-                   : "";
+                   : between;
     }
 }
 
@@ -162,6 +169,12 @@ static pfx_result write_transport(const struct pfx_trouble *t, const struct pfx_
                         "uploader.yaml.%s%s", t->service, (long long)t->conf->max_body,
                         lost_hint(t, cls), ids);
     }
+    if (answer->foreign)
+        return pfx_fail(err, cls, t->op, object, "",
+                        "The answer belongs to another request (its client-request-id isn't ours) "
+                        "and wasn't taken; the connection was closed. If it stays, a proxy or load "
+                        "balancer between this host and %s mixes up answers.%s%s",
+                        t->service, lost_hint(t, cls), ids);
     if (answer->curl_code == CURLE_SSL_PINNEDPUBKEYNOTMATCH)
         return write_pin(t, answer, cls, object, err);
     char text[200];
@@ -239,6 +252,9 @@ pfx_result pfx_trouble_write(const struct pfx_trouble *t, const struct pfx_answe
                         "%s limits the number of requests (HTTP 429): retry after %lld s. %s%s",
                         t->service,
                         (long long)(wait_ms + 999) / 1000, told.message, ids);
+    if (cls == PFX_CLASS_TRANSIENT && told.next[0] == '\0')
+        snprintf(told.next, sizeof told.next, "If it stays, look at the status page of %s.",
+                 t->service);
     char message[FIT_SIZE];
     const char *hint = lost_hint(t, cls);
     return pfx_fail(err, cls, t->op, object, told.code, "%s answers HTTP %ld%s%s%s%s", t->service,

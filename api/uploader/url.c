@@ -8,10 +8,17 @@
 #include "api/conf/pins.h"
 #include "api/uploader/text.h"
 
+static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                            "0123456789-._~";
+
+bool pfx_url_is_part(const char *text)
+{
+    size_t len = strlen(text);
+    return len > 0 && strspn(text, plain) == len && strspn(text, ".") < len;
+}
+
 void pfx_url_encode(struct pfx_buf *out, const char *text)
 {
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                "0123456789-._~";
     for (; *text; text++) {
         if (strchr(plain, *text))
             pfx_buf_add(out, text, 1);

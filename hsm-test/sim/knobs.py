@@ -5,6 +5,8 @@ import json
 import re
 import threading
 
+import tls_faults
+import wire
 from web import Outcome, Response, parse_json
 
 MAX_SLEEP = 600
@@ -48,11 +50,15 @@ DEFAULTS = {
     "graph_any_limits": [[1000, 20]],
     "fronts": [],                   # "host:port" of proxies in front, right in aud and scope too
     "next_link_authority": "",      # host:port of nextLinks, instead of the request's Host
+    "tls": {},                      # {service: kind of tls_faults.KINDS}
 }
 
 ACTIONS = {
     "delay": {"seconds"},
     "late": {"seconds"},
+    "break_off": {"bytes", "reset"},
+    "stale": {"after"},
+    "swap": set(),
     "drop": {"reset"},
     "lose": {"reset"},
     "status": {"code", "body", "headers", "after"},
@@ -64,6 +70,7 @@ ACTIONS = {
     "wrong_type": {"member", "value"},
     "certificate": {"what"},
 }
+ACTIONS.update({name: members for name, (_, members) in wire.SHAPES.items()})
 COMMON = {"service", "method", "path_regex", "body_regex", "email", "times", "skip", "action"}
 SERVICES = {"digicert", "entra", "graph", "exchange", "imds", "arc"}
 
@@ -82,6 +89,30 @@ class KnobError(Exception):
 def _need(condition, text):
     if not condition:
         raise KnobError(text)
+
+
+class Meeting:
+    """Two requests that get each other's answers."""
+
+    SECONDS = 2
+
+    def __init__(self):
+        self._condition = threading.Condition()
+        self._waiting = None
+
+    def swap(self, response):
+        """The other one's response; one's own where no other comes in time."""
+        with self._condition:
+            if self._waiting is not None:
+                other, self._waiting[1] = self._waiting[0], response
+                self._waiting = None
+                self._condition.notify_all()
+                return other
+            mine = self._waiting = [response, None]
+            self._condition.wait_for(lambda: mine[1] is not None, self.SECONDS)
+            if self._waiting is mine:
+                self._waiting = None
+            return mine[1] or response
 
 
 class Rule:
@@ -116,6 +147,10 @@ class Rule:
             seconds = entry.get("seconds")
             _need(isinstance(seconds, (int, float)) and 0 <= seconds <= MAX_SLEEP,
                   "seconds is 0 to %d" % MAX_SLEEP)
+        if action in wire.SHAPES:
+            why = wire.wrong(action, entry)
+            _need(why is None, why)
+        self.meeting = Meeting()
         if action == "status":
             code = entry.get("code")
             _need(type(code) is int and 200 <= code <= 599, "code is 200 to 599")
@@ -150,6 +185,8 @@ class Knobs:
         self._initial = (settings, rules)
         self._stop = stop
         self._next = 1
+        self._last = {}  # (service, method): the last answer that was a good one
+        self.on_tls = lambda: None
         self.reset()
 
     def reset(self):
@@ -170,6 +207,10 @@ class Knobs:
         for key, value in settings.items():
             _need(key in DEFAULTS, "unknown setting %s" % key)
             _need(self._fits(key, value), "setting %s has the wrong type" % key)
+        tls = settings.get("tls", {})
+        _need(set(tls) <= SERVICES and set(tls.values()) <= set(tls_faults.KINDS),
+              "tls names services and kinds of tls_faults.py")
+        before = dict(getattr(self, "_settings", {}).get("tls", {}))
         with self._lock:
             rules = []
             for entry in wanted.get("rules", []):
@@ -181,6 +222,8 @@ class Knobs:
                 self._settings.update(self._initial[0])
             self._settings.update(settings)
             self._rules += rules
+        if before != self._settings["tls"]:
+            self.on_tls()
         return [rule.number for rule in rules]
 
     @staticmethod
@@ -201,11 +244,20 @@ class Knobs:
         with self._lock:
             return {"settings": dict(self._settings), "rules": [r.view() for r in self._rules]}
 
-    def take(self, service, request, emails):
+    def early(self, app, request):
+        """What a rule says of a request whose body isn't to be read."""
+        rule = self.take(app.name, request, list, True)
+        if rule is None:
+            return None
+        return {"bytes": rule.entry.get("bytes", 0), "reset": bool(rule.entry.get("reset"))}
+
+    def take(self, service, request, emails, early=False):
         """The first rule that fires for this request, or None; counts matches and hits."""
         with self._lock:
             for rule in self._rules:
                 if rule.times != -1 and rule.hits >= rule.times:
+                    continue
+                if (rule.action == "break_off") != early:
                     continue
                 if not rule.wants(service, request, emails):
                     continue
@@ -220,7 +272,12 @@ class Knobs:
         """Let app answer request, spoiled by the rule that fires."""
         rule = self.take(app.name, request, lambda: app.emails_of(request))
         if rule is None:
-            return Outcome(app.handle(request))
+            response = app.handle(request)
+            if 200 <= response.status <= 299:
+                self._last[app.name, request.method] = response
+            return Outcome(response)
+        if rule.action in wire.SHAPES:
+            return Outcome(app.handle(request), shape=(rule.action, rule.entry))
         return getattr(self, "_do_" + rule.action)(rule.entry, app, request, rule)
 
     def _do_delay(self, entry, app, request, rule):
@@ -231,6 +288,16 @@ class Knobs:
         response = app.handle(request)
         self._stop.wait(entry["seconds"])
         return Outcome(response)
+
+    def _do_stale(self, entry, app, request, rule):
+        response = self._last.get((app.name, request.method))
+        if entry.get("after") or response is None:
+            own = app.handle(request)
+            response = response or own
+        return Outcome(response)
+
+    def _do_swap(self, entry, app, request, rule):
+        return Outcome(rule.meeting.swap(app.handle(request)))
 
     def _do_drop(self, entry, app, request, rule):
         return Outcome(None, reset=bool(entry.get("reset")))

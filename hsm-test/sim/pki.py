@@ -92,6 +92,10 @@ def make_authority(common_name, key, issuer=None, days=3650, path_length=None):
 
 def make_tls(folder):
     """Write tls-ca.pem and the servers' key with certificate; return the path of the latter."""
+    return make_tls_and_root(folder)[0]
+
+
+def make_tls_and_root(folder):
     root = make_authority("pfx-sim TLS root", ec.generate_private_key(ec.SECP256R1()))
     key = ec.generate_private_key(ec.SECP256R1())
     start = utc_now() - datetime.timedelta(days=1)
@@ -117,7 +121,7 @@ def make_tls(folder):
                                 serialization.NoEncryption())
     path = os.path.join(folder, "tls-server.pem")
     write_file(path, private + pem(certificate), 0o600)
-    return path
+    return path, root
 
 
 def make_smime(folder):

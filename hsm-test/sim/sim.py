@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 
 import control  # noqa: E402  (the line above must come first)
 import pki  # noqa: E402
+import tls_faults  # noqa: E402
 import web  # noqa: E402
 from digicert import DigiCert  # noqa: E402
 from entra import Entra  # noqa: E402
@@ -41,7 +42,9 @@ class Simulators:
         self.log = deque(maxlen=LOG_LENGTH)
         self.knobs = Knobs(tenant.settings, tenant.rules, self.stop)
         self.smime = pki.make_smime(folder)
-        context = web.tls_context(pki.make_tls(folder))
+        certificate, root = pki.make_tls_and_root(folder)
+        context = web.tls_context(certificate)
+        faults = tls_faults.Faults(folder, root)
         self.digicert = DigiCert(self)
         self.entra = Entra(self)
         self.graph = Graph(self)
@@ -59,7 +62,18 @@ class Simulators:
             for app, (host, port) in ((Imds(self), VM), (Arc(self), ARC)):
                 self.listeners[app.name] = web.Listener(app, port, None, self.safe_dispatch,
                                                         self.recorder(app.name), host)
+        for name, listener in self.listeners.items():
+            if name != "control":
+                listener.early = self.knobs.early
+                listener.tls_fault = lambda n=name: self.knobs.get("tls").get(n)
+                listener.tls_faults, listener.stop = faults, self.stop
+        self.knobs.on_tls = self.drop_connections
         self.ports = {n: listener.server_port for n, listener in self.listeners.items()}
+
+    def drop_connections(self):
+        for name, listener in self.listeners.items():
+            if name != "control":
+                listener.drop()
 
     def safe_direct(self, app, request):
         return self._guard(app, request, lambda: web.Outcome(app.handle(request)))

@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from case_digicert import DigiCertCase  # noqa: E402,F401  (found by the test loader)
 from case_entra import EntraCase  # noqa: E402,F401
 from case_graph import MEMBERS, ContractCase, GraphCase  # noqa: E402,F401
+from case_network import NetworkCase  # noqa: E402,F401
 from case_signin import IdentityCase, SignInCase  # noqa: E402,F401
 from simclient import HERE, UPN, SimCase  # noqa: E402
 

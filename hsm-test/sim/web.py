@@ -9,6 +9,8 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import wire
+
 MAX_REQUEST_BODY = 8 << 20
 IDLE_SECONDS = 120
 
@@ -166,6 +168,11 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def _serve(self):
+        head = Request(self.command, self.path, self.headers, b"")
+        early = self.server.early(self.server.app, head)
+        if early is not None:
+            self._break_off(early)
+            return
         body = self._read_body()
         if body is None:
             return
@@ -188,24 +195,37 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, outcome):
         response = outcome.response
         if response is None:
-            self._hang_up(outcome.reset)
+            self.hang_up(outcome.reset)
             return
-        reason = self.responses.get(response.status, ("Unknown", ""))[0]
-        lines = ["HTTP/1.1 %d %s" % (response.status, reason), "Server: pfx-sim",
-                 "Date: " + self.date_time_string()]
-        lines += ["%s: %s" % pair for pair in response.headers]
+        if outcome.shape:
+            if not wire.write(self, response, outcome.shape, self.server.stop):
+                self.close_connection = True
+            return
+        headers = [("Server", "pfx-sim"), ("Date", self.date_time_string())] + response.headers
         if response.status not in (204, 304):
-            lines.append("Content-Length: %d" % (len(response.body) + outcome.missing))
-        close = outcome.missing or self.close_connection
-        if close:
-            lines.append("Connection: close")
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+            headers.append(("Content-Length", "%d" % (len(response.body) + outcome.missing)))
+        if outcome.missing or self.close_connection:
+            headers.append(("Connection", "close"))
+        head = self.head_of(response.status, headers)
         body = b"" if response.status in (204, 304) or self.command == "HEAD" else response.body
         self.connection.sendall(head + body)
         if outcome.missing:
-            self._hang_up(False)
+            self.hang_up(False)
 
-    def _hang_up(self, reset):
+    def head_of(self, status, headers):
+        reason = self.responses.get(status, ("Unknown", ""))[0]
+        lines = ["HTTP/1.1 %d %s" % (status, reason)] + ["%s: %s" % pair for pair in headers]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+    def _break_off(self, early):
+        """Close after the headers, or so many bytes into the request's body."""
+        started = time.time()
+        request = Request(self.command, self.path, self.headers, b"")
+        self.rfile.read(min(early["bytes"], int(self.headers.get("Content-Length", "0"))))
+        self.server.record(request, "closed", started)
+        self.hang_up(early["reset"])
+
+    def hang_up(self, reset):
         """Close without an answer, by FIN or by RST, and without TLS's goodbye."""
         self.close_connection = True
         try:
@@ -220,12 +240,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Outcome:
-    """What goes on the wire: a response (None: close without one), and how it is spoiled."""
+    """What goes on the wire: a response (None: close without one), and how it is spoiled; shape is
+    a name of wire.SHAPES and its members."""
 
-    def __init__(self, response, missing=0, reset=False):
+    def __init__(self, response, missing=0, reset=False, shape=None):
         self.response = response
         self.missing = missing
         self.reset = reset
+        self.shape = shape
 
 
 class Listener(ThreadingHTTPServer):
@@ -243,6 +265,22 @@ class Listener(ThreadingHTTPServer):
         self.metrics = Metrics()
         self.dispatch = dispatch or (lambda a, request: Outcome(a.handle(request)))
         self.record = record or (lambda *args: None)
+        self.early = lambda app, request: None  # {"bytes", "reset"} of a request not to be read
+        self.tls_fault = lambda: None           # a kind of tls_faults.KINDS
+        self.tls_faults = None
+        self.stop = threading.Event()
+        self._open = set()
+        self._lock = threading.Lock()
+
+    def drop(self):
+        """Closes the connections that there are, so that what holds for new ones holds for all."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            try:
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def server_bind(self):
         # HTTPServer's own asks the resolver for our name, which can take seconds.
@@ -256,15 +294,24 @@ class Listener(ThreadingHTTPServer):
         connection = request
         if self.context:
             try:
-                connection = self.context.wrap_socket(request, server_side=True)
+                context = self.context
+                if self.tls_fault():
+                    context = self.tls_faults.spoil(request, self.tls_fault(), self.stop)
+                if context is None:
+                    return
+                connection = context.wrap_socket(request, server_side=True)
             except (OSError, ValueError):
                 return  # a client that doesn't trust us, or speaks no TLS
         self.metrics.connection(1)
+        with self._lock:
+            self._open.add(connection)
         try:
             self.RequestHandlerClass(connection, client_address, self)
         except OSError:
             pass
         finally:
+            with self._lock:
+                self._open.discard(connection)
             self.metrics.connection(-1)
             self._close(connection)
 

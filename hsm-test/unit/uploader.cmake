@@ -8,13 +8,14 @@ pfx_unit(uploader_body pfx_uploader_parts)
 pfx_unit(uploader_trouble pfx_uploader_parts)
 pfx_unit(uploader_route pfx_uploader_parts)
 pfx_unit(uploader_roles pfx_uploader_parts)
-foreach(part IN ITEMS flow faults remove orders cmp cmp_mock signin identity lines http2 proxy)
+foreach(part IN ITEMS flow faults network remove orders cmp cmp_mock signin identity lines http2
+        proxy dns)
     add_test(NAME uploader_${part} COMMAND /usr/bin/python3 -B
              ${CMAKE_CURRENT_SOURCE_DIR}/unit/uploader_${part}.py $<TARGET_FILE:pfx-uploader>)
     set_tests_properties(uploader_${part} PROPERTIES TIMEOUT 400 LABELS program)
 endforeach()
 # Needs namespaces of its own, and with them root.
-set_tests_properties(uploader_identity PROPERTIES SKIP_RETURN_CODE 77)
+set_tests_properties(uploader_identity uploader_dns PROPERTIES SKIP_RETURN_CODE 77)
 if(NOT PFX_SANITIZE) # which keep what is freed; the release build shows it
     # The control: the same program without crypto/wipe.c.
     add_executable(uploader_unwiped ${CMAKE_SOURCE_DIR}/api/uploader/main.c)

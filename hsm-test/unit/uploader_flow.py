@@ -188,11 +188,6 @@ class Imports(Rig):
         self.knob(service="graph", method="PATCH", action="status", code=404)
         self.bad("transient", "up.import", **job)
 
-    def test_odd_record_id(self):
-        self.assertFalse(self.good("up.readback", record_id="../../v1.0/users?x#y")["present"])
-        target = self.control("GET", "/log")["requests"][-1]["target"]
-        self.assertTrue(target.endswith("/userPfxCertificates/..%2F..%2Fv1.0%2Fusers%3Fx%23y"))
-
 
 class Orders(Rig):
     """The CA."""

@@ -118,6 +118,52 @@ static void test_curl_codes(void **state)
     }
 }
 
+/* The same codes where there was a connection: a server said it, and it isn't our mistake. */
+static void test_servers_fault(void **state)
+{
+    (void)state;
+    static const int codes[] = {CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT,
+                                CURLE_OUT_OF_MEMORY, CURLE_BAD_FUNCTION_ARGUMENT};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        struct pfx_exchange x = {.service = CA, .read = true, .begun = true,
+                                 .curl_code = codes[i]};
+        assert_int_equal(pfx_retry_judge(&x, 0).cls, T);
+        x.read = false;
+        assert_int_equal(pfx_retry_judge(&x, 0).cls, T);
+        x.sent = true;
+        assert_int_equal(pfx_retry_judge(&x, 0).cls, L);
+    }
+}
+
+static void test_foreign(void **state)
+{
+    (void)state;
+    struct pfx_exchange x = {.service = GRAPH, .read = true, .begun = true, .foreign = true,
+                             .status = 429, .retry_after = "9", .curl_code = CURLE_WRITE_ERROR};
+    struct pfx_verdict v = pfx_retry_judge(&x, 0);
+    assert_int_equal(v.cls, T);
+    assert_false(v.throttled);
+    assert_int_equal(v.wait_ms, -1);
+    x.read = false;
+    assert_int_equal(pfx_retry_judge(&x, 0).cls, T);
+    x.sent = true;
+    assert_int_equal(pfx_retry_judge(&x, 0).cls, L);
+}
+
+/* A date is of the server's clock. */
+static void test_clocks(void **state)
+{
+    (void)state;
+    struct pfx_exchange x = {.service = CA, .status = 429,
+                             .retry_after = "Wed, 21 Oct 2015 07:28:00 GMT"};
+    assert_int_equal(pfx_retry_judge(&x, 1445412470000).wait_ms, 10000);
+    x.date = "Wed, 21 Oct 2015 07:27:57 GMT";
+    for (int hours = -3; hours <= 3; hours++)
+        assert_int_equal(pfx_retry_judge(&x, 1445412470000 + hours * 3600000LL).wait_ms, 3000);
+    x.date = "yesterday";
+    assert_int_equal(pfx_retry_judge(&x, 1445412470000).wait_ms, 10000);
+}
+
 static void test_too_big(void **state)
 {
     (void)state;
@@ -171,6 +217,8 @@ int main(void)
         cmocka_unit_test(test_statuses),    cmocka_unit_test(test_throttled),
         cmocka_unit_test(test_curl_codes),  cmocka_unit_test(test_too_big),
         cmocka_unit_test(test_retry_after), cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_servers_fault), cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_clocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,18 @@ static void test_followed(void **state)
     }
 }
 
+static void test_part(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"a", "0af-9", "a.b", "..a", "A_b~", "-"};
+    static const char *const bad[] = {"",     ".",   "..",   "...", "a/b", "/",
+                                      "a%2f", "a b", "a\\b", "é",   "a?",  "a#"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(pfx_url_is_part(good[i]));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(pfx_url_is_part(bad[i]));
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -141,9 +153,10 @@ static void test_guid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_followed), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_encode),   cmocka_unit_test(test_show),
-        cmocka_unit_test(test_clean),    cmocka_unit_test(test_guid),
+        cmocka_unit_test(test_followed), cmocka_unit_test(test_part),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_show),     cmocka_unit_test(test_clean),
+        cmocka_unit_test(test_guid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
