@@ -3,6 +3,7 @@
 # executions, and branches that were reached.
 #
 #   hsm-test/fuzz/run.sh [SECONDS [TARGET...]]
+#   PFX_FUZZ_RUNS=10000000 hsm-test/fuzz/run.sh 1 frame      so many executions instead of seconds
 #
 # Builds in build/fuzz with clang. What it learns stays there; an input that fails is kept there, too:
 # once mended it belongs in hsm-test/fuzz/corpus/TARGET, which every build checks.
@@ -10,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
 seconds=${1:-20}
 shift || true
-build=$PWD/build/fuzz
+build=${PFX_FUZZ_BUILD:-$PWD/build/fuzz}
 folder=$PWD/hsm-test/fuzz
 if [[ ! $seconds =~ ^[1-9][0-9]*$ ]]; then
     echo "usage: hsm-test/fuzz/run.sh [SECONDS [TARGET...]]" >&2
@@ -24,24 +25,22 @@ if ((!${#targets[@]})); then
     done
 fi
 
-make_targets() {
-    cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_C_COMPILER=clang \
-        -DPFX_WERROR=ON -DPFX_FUZZ=ON && cmake --build "$build" --target fuzz
-}
 mkdir -p "$build/found"
-if ! make_targets >"$build/build.log" 2>&1; then
-    tail -n 30 "$build/build.log"
-    exit 1
-fi
+# shellcheck source=hsm-test/fuzz/build.sh
+. "$folder/build.sh"
+fuzz_build "$build" || exit 1
 
 fuzz() {
     local name=$1 learned=$build/learned/$1 options
     mkdir -p "$learned"
-    options=(-max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384
-        -print_final_stats=1 -artifact_prefix="$build/found/$name-")
+    options=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=256
+        -max_len=16384 -print_final_stats=1 -artifact_prefix="$build/found/$name-")
+    if [[ -n ${PFX_FUZZ_RUNS:-} ]]; then # as many, however long that takes
+        options+=(-runs="$PFX_FUZZ_RUNS" -max_total_time=0)
+    fi
     [[ ! -f $folder/$name.dict ]] || options+=(-dict="$folder/$name.dict")
-    "$build/hsm-test/fuzz_$name" "${options[@]}" "$learned" "$folder/corpus/$name" \
-        >"$build/$name.log" 2>&1
+    LLVM_PROFILE_FILE=/dev/null "$build/hsm-test/fuzz_$name" "${options[@]}" "$learned" \
+        "$folder/corpus/$name" >"$build/$name.log" 2>&1
 }
 # number NAME WORD: the last number behind this word in the target's output.
 number() {

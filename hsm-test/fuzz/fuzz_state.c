@@ -1,0 +1,175 @@
+/*
+ * What pfx-hsm gets back from others, or finds in its own folder: key references, pins, sealed
+ * secrets, notes for the log, token URIs, tickets. The first line says which.
+ */
+#include <strings.h>
+
+#include "api/wire/messages.h"
+#include "crypto/entry.h"
+#include "crypto/ticket.h"
+#include "fuzz.h"
+#include "pkcs11/hsm/journal.h"
+#include "pkcs11/hsm/keyref.h"
+#include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/secrets.h"
+#include "pkcs11/module.h"
+
+/* One reference, one spelling. */
+static void try_keyref(struct pfx_bytes bytes)
+{
+    PFX_AUTOFREE char *text = text_of(bytes);
+    PFX_CLEANUP(pfx_keyref_done) struct pfx_keyref ref;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(strlen(text) + 1);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf maced = pfx_buf_make(32768);
+    struct pfx_error err = PFX_ERROR_NONE;
+    pfx_keyref_init(&ref);
+    if (pfx_failed(pfx_keyref_parse(text, &ref, &err))) {
+        must(err.cls == PFX_CLASS_INTEGRITY && ref.spki.len == 0);
+        must_say(&err);
+        return;
+    }
+    must(ref.spki.len > 0 && (ref.blob.len > 0) == ref.wrapped);
+    must(pfx_ok(pfx_keyref_write(&ref, &again, &err)));
+    must(strcmp(pfx_buf_str(&again), text) == 0);
+    must(pfx_keyref_mac_bytes(&ref, "6f9619ff-8b86-4011-b42d-00c04fc964ff", &maced));
+}
+
+static void try_pins(struct pfx_bytes bytes)
+{
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(bytes.len + 1);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf json = pfx_buf_make(65536);
+    size_t active = 0;
+    if (!pfx_pins_parse(bytes.data ? (const char *)bytes.data : "", bytes.len, &pins)) {
+        must(pins.n == 0);
+        return;
+    }
+    must(pfx_pins_write(&pins, &again) && same(pfx_buf_bytes(&again), bytes));
+    for (size_t i = 0; i < pins.n; i++) {
+        must(pfx_pins_find(&pins, pins.list[i].generation) == &pins.list[i]);
+        must(pfx_pinned_state_name(pins.list[i].state)[0] != '\0');
+        active += pins.list[i].state == PFX_PINNED_ACTIVE;
+    }
+    must(active <= 1 && (active == 1) == (pfx_pins_active(&pins) != NULL));
+    pfx_journal_pins(&pins, &json);
+}
+
+static void try_sealed(struct pfx_bytes bytes)
+{
+    PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(bytes.len + 1);
+    pfx_sealed_init(&sealed);
+    if (!pfx_sealed_parse(bytes.data ? (const char *)bytes.data : "", bytes.len, &sealed)) {
+        must(sealed.n_blocks == 0);
+        return;
+    }
+    must(sealed.n_blocks > 0 && sealed.n_blocks <= PFX_SECRET_BLOCKS);
+    must(pfx_sealed_write(&sealed, &again) && same(pfx_buf_bytes(&again), bytes));
+}
+
+/* A body of notes, as pfx-agentd sends it: what is taken can be written, and is marked as its. */
+static void try_notes(struct pfx_bytes bytes)
+{
+    static struct pfx_draft draft;
+    static const uint8_t hash[PFX_HASH_SIZE];
+    struct pfx_error err = PFX_ERROR_NONE;
+    PFX_AUTOMSG struct pfx_msg *body = NULL;
+    const struct pfx_wire_schema *schema = pfx_wire_find(pfx_wire_jobs, "hsm.log")->request;
+    if (pfx_failed(pfx_msg_decode(schema, (const char *)bytes.data, bytes.len, &body, NULL)))
+        return;
+    for (size_t i = 0; i < pfx_msg_count(body, "notes"); i++) {
+        struct pfx_error why = PFX_ERROR_NONE;
+        if (pfx_failed(pfx_journal_note(pfx_msg_obj_at(body, "notes", i), &draft, &why))) {
+            must(why.cls == PFX_CLASS_REFUSED);
+            must_say(&why);
+            continue;
+        }
+        pfx_draft_int(&draft, PFX_F_SEQ, 0);
+        pfx_draft_int(&draft, PFX_F_UP, 0);
+        pfx_draft_str(&draft, PFX_F_OP, "01ARYZ6S41TSV4RRFFQ69G5FAV");
+        pfx_draft_time(&draft, PFX_F_TIME, 0);
+        pfx_draft_str(&draft, PFX_F_BOOT, "6f9619ff-8b86-4011-b42d-00c04fc964ff");
+        pfx_draft_hex(&draft, PFX_F_PREV, hash, sizeof hash);
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf json = pfx_buf_make(PFX_ENTRY_MAX);
+        struct pfx_entry entry;
+        must(pfx_ok(pfx_entry_write(&draft.entry, &json, &err)));
+        must(pfx_ok(pfx_entry_read(pfx_buf_bytes(&json), &entry, &err)));
+        must(pfx_entry_is(&entry, PFX_F_SRC, "agentd") && entry.n_unknown == 0);
+        struct pfx_journal_open open;
+        pfx_journal_open_read(0, &entry, &open);
+        pfx_journal_unknown(&open, &draft);
+    }
+}
+
+static void try_uri(struct pfx_bytes bytes)
+{
+    PFX_AUTOFREE char *text = text_of(bytes);
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (pfx_ok(pfx_uri_check(text, "users", &err))) {
+        must(strncasecmp(text, "pkcs11:", 7) == 0);
+        must(!strchr(text, '?')); /* PINs and modules stand behind it */
+        must(!strstr(text, ";slot-id=") && strncmp(text + 7, "slot-id=", 8) != 0);
+        return;
+    }
+    must_say(&err);
+    /* What is refused may hold a PIN. */
+    must(strlen(text) < 24 || !strstr(err.text, text));
+}
+
+/* A line each: user id, then addresses; in whatever order and case they come, the bytes are the
+ * same, and they say where each ends. */
+static void try_ticket(struct pfx_bytes rest)
+{
+    char *words[20];
+    const char *turned[20];
+    size_t n = 0;
+    PFX_AUTOFREE char *user = text_of(take_until(&rest, '\n'));
+    while (rest.len > 0 && n < 20)
+        words[n++] = text_of(take_until(&rest, '\n'));
+    struct pfx_ticket ticket = {
+        .user_id = user,
+        .addresses = (const char *const *)words,
+        .n_addresses = n,
+        .purpose = (enum pfx_purpose)(n % 3),
+        .key_id = {(const uint8_t *)user, strlen(user)},
+        .spki = {(const uint8_t *)"spki", 4},
+    };
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf one = pfx_buf_make(65536);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf two = pfx_buf_make(65536);
+    bool good = pfx_ticket_bytes(&ticket, &one);
+    for (size_t i = 0; i < n; i++) {
+        turned[i] = words[n - 1 - i];
+        for (char *c = words[i]; *c; c++)
+            *c = (char)(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
+    }
+    ticket.addresses = turned;
+    must(good == pfx_ticket_bytes(&ticket, &two));
+    must(same(pfx_buf_bytes(&one), pfx_buf_bytes(&two)));
+    must(pfx_addresses_equal((const char *const *)words, n, turned, n));
+    if (n > 0 && good) {
+        pfx_buf_reset(&two);
+        ticket.n_addresses = n - 1;
+        bool fewer = pfx_ticket_bytes(&ticket, &two);
+        must(fewer && same(pfx_buf_bytes(&one), pfx_buf_bytes(&two)) ==
+                          pfx_addresses_equal((const char *const *)words, n, turned, n - 1));
+    }
+    for (size_t i = 0; i < n; i++)
+        free(words[i]);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct {
+        const char *name;
+        void (*try)(struct pfx_bytes bytes);
+    } kinds[] = {{"keyref", try_keyref}, {"pins", try_pins}, {"sealed", try_sealed},
+                 {"notes", try_notes},   {"uri", try_uri},   {"ticket", try_ticket}};
+    struct pfx_bytes rest = {data, size};
+    struct pfx_bytes word = take_until(&rest, '\n');
+    size_t kind = any_of(word, 6);
+    for (size_t i = 0; i < 6; i++)
+        if (is_word(word, kinds[i].name))
+            kind = i;
+    kinds[kind].try(rest);
+    return 0;
+}
