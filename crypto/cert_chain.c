@@ -182,8 +182,8 @@ pfx_result pfx_cert_order_chain(struct pfx_bytes leaf, const struct pfx_certs *p
                              "The certificates can't be read.");
     PFX_AUTOCERTS struct pfx_certs *chain = pfx_certs_new();
     X509 *at = X509_self_signed(cert, 0) == 1 ? NULL : next_issuer(cert, list);
-    /* The bound ends a circle of cross-certificates. */
-    for (int depth = 0; at && depth < MAX_DEPTH; depth++) {
+    /* The bound ends a circle of cross-certificates, and one that leads back to the leaf ends there. */
+    for (int depth = 0; at && depth < MAX_DEPTH && X509_cmp(at, cert) != 0; depth++) {
         PFX_CLEANUP(pfx_openssl_free_p) unsigned char *der = NULL;
         int len = i2d_X509(at, &der);
         size_t before = pfx_certs_count(chain);

@@ -101,6 +101,19 @@ done | check "examples in deploy/ are those of the programs"
 /usr/bin/python3 hsm-test/tools/golden.py --readme 2>&1 |
     check "README's table of tokens is that of hsm-test/golden"
 
+/usr/bin/python3 - <<'PY' 2>&1 | check "tests that SECURITY.md names in its sentences exist"
+import pathlib, re
+text = pathlib.Path("SECURITY.md").read_text(encoding="utf-8")
+tests = "".join(p.read_text(encoding="utf-8") for p in pathlib.Path("hsm-test").rglob("*.py"))
+names = re.findall(r"(?<!\*)\*((?:[A-Z]\w+|test_\w+)(?:\.test_\w+)?)\*(?!\*)", text)
+if len(names) < 20:
+    print("only %d names found: this check is blind" % len(names))
+for part in (p for name in names for p in name.split(".")):
+    kind = "def" if part.startswith("test_") else "class"
+    if not re.search(r"\b%s %s" % (kind, re.escape(part)), tests):
+        print("%s %s" % (kind, part))
+PY
+
 if command -v shellcheck >/dev/null; then
     shellcheck deploy/*.sh hsm-test/*.sh .ci/run 2>&1 | check "shell scripts by shellcheck"
 fi

@@ -4,9 +4,10 @@
 #
 #   hsm-test/run.sh [--long] [--only PART[,PART]] [--keep-going]
 #
-#   --long   also valgrind over the unit tests, repeated restarts, every end-to-end test on NSS, and ten
+#   --long   also valgrind over the unit tests, repeated restarts, every end-to-end test on NSS, ten
+#            minutes of a soak with random faults (PFX_SOAK_MINUTES, PFX_SOAK_SEED), and ten
 #            minutes of fuzzing
-#   --only   some of: packages gcc clang asan checks units fuzz e2e quickstart
+#   --only   some of: packages gcc clang asan checks units fuzz e2e systemd quickstart
 #
 # Nothing outside the clone and the temporary folder is touched, but for the packages. Data files that
 # aren't part of the project are looked for in PFX_SHARED, or in ../shared beside the clone; what needs
@@ -16,15 +17,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 root=$PWD
 out=$root/build/test
 long=0
-only=packages,gcc,clang,asan,checks,units,fuzz,e2e,quickstart
+only=packages,gcc,clang,asan,checks,units,fuzz,e2e,systemd,quickstart
 
 packages=(
     cmake ninja-build gcc libc6-dev clang pkg-config shellcheck binutils
     libssl-dev libp11-kit-dev libp11-dev libcurl4-openssl-dev libcjson-dev libsqlite3-dev
-    libyaml-dev libicu-dev icu-devtools idn2 libcmocka-dev libclang-rt-14-dev
-    softhsm2 libnss3 libnss3-tools opencryptoki gnutls-bin opensc openssl libengine-pkcs11-openssl
+    libyaml-dev libicu-dev libseccomp-dev icu-devtools idn2 libcmocka-dev libclang-rt-14-dev llvm
+    softhsm2 libnss3 libnss3-tools p11-kit p11-kit-modules opencryptoki gnutls-bin opensc openssl libengine-pkcs11-openssl
     python3 python3-cryptography python3-yaml nginx-light squid iproute2 procps
     golang-go golang-golang-x-mod-dev
+    mmdebstrap systemd-container
 )
 
 say() { printf '%s\n' "$*"; }
@@ -136,7 +138,6 @@ sanitizer_environment() {
     ASAN_OPTIONS+=":detect_stack_use_after_return=1"
     ASAN_OPTIONS+=":log_path=$out/sanitizer/report:log_exe_name=1:exitcode=99"
     export UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1:log_path=$out/sanitizer/report"
-    export LSAN_OPTIONS="suppressions=$root/hsm-test/leaks.supp:print_suppressions=0"
 }
 
 sanitizer_reports() {
@@ -184,7 +185,7 @@ e2e() {
         --log "$out/e2e-$3.log" "${@:4}"
 }
 
-daemons() { pgrep -x 'pfx-agentd|pfx-hsm|pfx-uploader' | sort; }
+daemons() { ps -C pfx-agentd,pfx-hsm,pfx-uploader -o pid= | sort; }
 # Daemons that run now and didn't before.
 nothing_left() {
     local left
@@ -234,8 +235,9 @@ if ((ok)) && part units; then
 fi
 if ((ok)) && part fuzz; then
     heading "fuzzing"
-    unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+    unset ASAN_OPTIONS UBSAN_OPTIONS
     step "fuzz" hsm-test/fuzz/run.sh $((long ? 600 : 20)) && grep -h ' executions' "$out/fuzz.log"
+    step "lines of the parsers" hsm-test/fuzz/coverage.sh && tail -n 1 "$out/lines-of-the-parsers.log"
 fi
 if ((ok)) && part e2e; then
     heading "end to end, sanitizers, on SoftHSM"
@@ -243,14 +245,19 @@ if ((ok)) && part e2e; then
     e2e asan 3 softhsm
     # Every role on NSS, by the release build; those tests whose outcome hangs on the token.
     heading "end to end, release, on NSS"
-    unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+    unset ASAN_OPTIONS UBSAN_OPTIONS
     about=(--about-keys)
     ((long)) && about=()
     e2e gcc 1 nss "${about[@]}"
 fi
+if ((ok)) && part systemd; then
+    heading "units, booted in systemd-nspawn"
+    unset ASAN_OPTIONS UBSAN_OPTIONS
+    /usr/bin/python3 -B hsm-test/systemd/boot.py "$root/build/gcc" --results "$results"
+fi
 if ((ok)) && part quickstart; then
     heading "quick start"
-    unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+    unset ASAN_OPTIONS UBSAN_OPTIONS
     before=$(daemons)
     step "quick start" deploy/quickstart.sh
     step "the quick start leaves nothing running" nothing_left "$before"

@@ -106,8 +106,7 @@ class World(Configured):
     # --- what everything runs in ----------------------------------------------------------
 
     def _environment(self):
-        keep = ("PATH", "LANG", "LC_ALL", "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
-                "TERM")
+        keep = ("PATH", "LANG", "LC_ALL", "TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TERM")
         self.environment = {k: os.environ[k] for k in keep if k in os.environ}
         self.environment.update({
             "HOME": self.path("home"),
@@ -164,7 +163,7 @@ class World(Configured):
             of_role["users"] = kinds.KINDS[users]
         made = {}
         for kind in set(of_role.values()):
-            forwarder = program("hsm_slow_module.so") if kind is kinds.Nss else ""
+            forwarder = program("hsm_slow_module.so") if issubclass(kind, kinds.Nss) else ""
             labels = ["pfx-" + role for role in ROLES if of_role[role] is kind]
             made[kind] = kind(self.path("tokens" if kind is kinds.Softhsm else kind.name), labels,
                               forwarder)
@@ -411,11 +410,12 @@ def no_trace_of(secret_texts, pids):
 
 
 def children(pid):
-    """Process ids of the direct children."""
+    """Process ids of the children, and of theirs."""
+    found = []
     with contextlib.suppress(OSError):
         with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as stream:
-            return [int(word) for word in stream.read().split()]
-    return []
+            found = [int(word) for word in stream.read().split()]
+    return found + [grandchild for child in found for grandchild in children(child)]
 
 
 if __name__ == "__main__":

@@ -44,6 +44,17 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode("utf-8"))
 
+    def drain(self):
+        """What it wrote last may come after its end."""
+        while select.select([self.fd], [], [], 0)[0]:
+            try:
+                text = os.read(self.fd, 65536)
+            except OSError:
+                return
+            if not text:
+                return
+            self.output += text
+
     def end(self, seconds=20):
         end = time.monotonic() + seconds * harness.PATIENCE
         while time.monotonic() < end:
@@ -56,6 +67,7 @@ class Terminal:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
+                self.drain()
                 return self.status
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)

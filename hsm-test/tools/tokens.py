@@ -5,11 +5,19 @@ opencryptoki has one place for its state, the host's; opencryptoki.py puts a tes
 so here only `ready` and the numbers of its slots are left.
 """
 
+import atexit
 import os
 import secrets
 import shutil
 import subprocess
+import sys
+import time
 import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, os.pardir, "cryptoki"))
+
+from control import Control  # noqa: E402  (the line above makes it found)
 
 
 def first_of(*paths):
@@ -31,6 +39,7 @@ class Kind:
     program can't (pkcs11-tool, OpenSSL's engine)."""
 
     name = title = module = ""
+    home = ""  # the module that makes the token, where it isn't the one that is used
     parameters = None
     # What a test may ask before it expects something of the token.
     tier = "transit"        # the highest export tier
@@ -62,7 +71,7 @@ class Kind:
     def make(self, token_init, label, pin, environment):
         """Makes the token; its serial. AssertionError with what token-init says."""
         done = subprocess.run(
-            [token_init, "--module", self.module, "--label", label, "--pin-fd", "0",
+            [token_init, "--module", self.home or self.module, "--label", label, "--pin-fd", "0",
              *self.options(label)], input=("%s\n%s\n" % (self.so_pin(), pin)).encode(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
         if done.returncode != 0:
@@ -103,12 +112,13 @@ class Nss(Kind):
                           % (number, os.path.join(folder, label), label))
         self.parameters = ("configdir='' certPrefix='' keyPrefix='' secmod='' "
                            "flags=noModDB,noCertDB tokens=<%s>" % " ".join(tokens))
+        self.own_parameters = self.parameters
         self.environment = {"PFX_TEST_MODULE_REAL": self.module,
                             "PFX_TEST_MODULE_PARAMETERS": self.parameters}
         self.tool_module = forwarder
 
     def options(self, label):
-        return ["--parameters", self.parameters, "--slot",
+        return ["--parameters", self.own_parameters, "--slot",
                 str(self.FIRST_SLOT + self.labels.index(label))]
 
 
@@ -138,6 +148,74 @@ class Opencryptoki(Kind):
         return ["--slot", str(next(n for n, s in enumerate(self.SLOTS) if label.endswith(s)))]
 
 
+def beside(name):
+    """A test program of the build."""
+    for folder in (os.path.dirname(os.environ.get("PFX_TOKEN_INIT", "")),
+                   os.path.join(os.environ.get("PFX_BUILD", ""), "hsm-test")):
+        if folder and os.path.exists(os.path.join(folder, name)):
+            return os.path.join(folder, name)
+    raise SystemExit("%s isn't built: set PFX_BUILD" % name)
+
+
+class Remote:
+    """In front of a kind: its token is in another process (hsm-test/cryptoki), which ends with this
+    one or when its folder goes. `control` says what goes wrong there and what was called."""
+
+    servers = []
+    needles = True  # with --needles, so that `control` tells the secrets
+
+    def __init__(self, folder, labels, forwarder=""):
+        super().__init__(folder, labels, forwarder)
+        self.home = type(self).module
+        self.module = beside("libpfx_test_token.so")
+        self.socket = folder.rstrip("/") + "-token"
+        self.own_parameters, self.parameters = self.parameters, "pfx-test-token=" + self.socket
+        self.environment = dict(self.environment, PFX_TEST_TOKEN=self.socket)
+        self.control = Control(self.socket + ".control")
+        self.server = None
+        self.serve()
+
+    def serve(self):
+        argv = [beside("pfx-test-token"), "--socket", self.socket, "--module", self.home,
+                "--with-parent"]
+        if self.own_parameters:
+            argv += ["--parameters", self.own_parameters]
+        if self.needles:
+            argv.append("--needles")
+        if not self.servers:
+            atexit.register(self.end_all)
+        environment = {k: v for k, v in os.environ.items()
+                       if k not in ("ASAN_OPTIONS", "LD_PRELOAD")}
+        self.server = subprocess.Popen(argv, env=dict(environment, **self.environment),
+                                       stdin=subprocess.DEVNULL)
+        self.servers.append(self.server)
+        until = time.monotonic() + 20
+        while not os.path.exists(self.socket):
+            if self.server.poll() is not None or time.monotonic() > until:
+                raise AssertionError("pfx-test-token doesn't start")
+            time.sleep(0.005)
+
+    def kill(self):
+        """As a network HSM that loses its power; serve() brings it back."""
+        self.control.close()
+        self.server.kill()
+        self.server.wait()
+
+    @classmethod
+    def end_all(cls):
+        for server in cls.servers:
+            server.terminate()
+            server.wait()
+
+
+class RemoteSofthsm(Remote, Softhsm):
+    pass
+
+
+class RemoteNss(Remote, Nss):
+    pass
+
+
 def only_on(*names, why):
     """Marks a test that is about one kind of token: on the others there is nothing to test, so it
     isn't a skipped one. `why` says what the other kinds have in its place."""
@@ -147,11 +225,12 @@ def only_on(*names, why):
 NOT_HERE = "not for this token: "
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 KINDS = {kind.name: kind for kind in (Softhsm, Nss, Opencryptoki)}
+REMOTE = {"softhsm-remote": RemoteSofthsm, "nss-remote": RemoteNss}
 
 
 def wanted():
     """The kind that PFX_TOKEN names."""
     name = os.environ.get("PFX_TOKEN", "") or "softhsm"
-    if name not in KINDS:
-        raise SystemExit("PFX_TOKEN is %s; there are %s" % (name, ", ".join(KINDS)))
-    return KINDS[name]
+    if name not in KINDS and name not in REMOTE:
+        raise SystemExit("PFX_TOKEN is %s; there are %s" % (name, ", ".join([*KINDS, *REMOTE])))
+    return KINDS.get(name) or REMOTE[name]

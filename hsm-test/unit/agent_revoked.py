@@ -34,6 +34,19 @@ class Revoked(AfterCase):
         self.assertEqual(sorted(rig.states()), ["ACTIVE", "ENDED"])
         self.assertEqual(len(rig.world.bought), 2)
 
+    def test_refused_because_it_was_done(self):
+        """pfx-uploader died after the CA had revoked: the second request is refused, and the CA's
+        own word on the order is asked for at once, not by the next sweep."""
+        rig = self.delivered(schedule={"sweep_every": "1h"}, on_revoked="remove")
+
+        def again(body):
+            rig.world.orders[body["order_id"]]["status"] = "revoked"
+            raise Fail("refused", "Only an issued order can be revoked.", "invalid_status")
+        rig.world.fault("up.order_revoke", again)
+        rig.ask("enrolment.revoke", enrolment=1, reason="laptop stolen")
+        rig.wait_for(lambda: rig.states() == ["ENDED"] and not rig.world.records)
+        self.assertEqual(rig.world.counts["up.order_info"], 1)
+
     def test_tell_until_its_end(self):
         rig = self.delivered()
         rig.world.set_status(5000, "canceled")

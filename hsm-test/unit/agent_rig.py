@@ -261,7 +261,11 @@ class Rig:
 
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()  # one that hangs must not go on beside the tests that follow
+            raise
 
     def close(self):
         for arm in self.arms.values():

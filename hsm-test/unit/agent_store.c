@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -36,12 +38,15 @@ static int make_place(void **state)
 static int drop_place(void **state)
 {
     struct place *p = *state;
-    static const char *const names[] = {
-        "state/store.db",    "state/store.db-wal",    "state/store.db-shm",   "state/lock",
-        "state/store.db.v1", "state/store.db.v1-wal", "state/store.db.v1-shm", "state/store.db.v2",
-        "state/store.db.v2-wal", "state/store.db.v2-shm", "state/store.db.v3",
-        "state/store.db.v3-wal", "state/store.db.v3-shm"};
+    static const char *const names[] = {"state/store.db",        "state/store.db-wal",
+                                        "state/store.db-shm",    "state/lock",
+                                        "state/store.db.v1",     "state/store.db.v1-wal",
+                                        "state/store.db.v1-shm", "state/store.db.v2",
+                                        "state/store.db.v2-wal", "state/store.db.v2-shm",
+                                        "state/store.db.v3",     "state/store.db.v3-wal",
+                                        "state/store.db.v3-shm"};
     char path[200];
+    (void)umount2(p->state, MNT_DETACH); /* of the one test that mounts it */
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", p->dir, names[i]);
         unlink(path);
@@ -156,7 +161,8 @@ static void a_store_of_version_1(void **state)
         "INSERT INTO rule VALUES('r', 7); INSERT INTO member VALUES('u', 'r', 7);"
         "INSERT INTO enrolment(id, user, purpose, intune, attempt, state, rule, product,"
         " organization, years, days, profile_type, client_auth, key_type, profile, addresses,"
-        " created_at, changed_at, order_token, order_id, ordered_at, info_at, thumbprint, cert, covered)"
+        " created_at, changed_at, order_token, order_id, ordered_at, info_at, thumbprint, cert, "
+        "covered)"
         " VALUES(1, 'u', 'signing', 'smimeSigning', 1, 'ACTIVE', 'r', 'p', 0, 1, 0, 'strict', 0,"
         " 'ec-p256', 'modern', '[\"a@b.de\"]', 1, 2, 't', 4711, 3, 4, 'ab', x'30', 1),"
         " (2, 'u', 'encryption', 'smimeEncryption', 1, 'ORDERED', 'r', 'p', 0, 1, 0, 'strict', 0,"
@@ -177,13 +183,13 @@ static void a_store_of_version_1(void **state)
     assert_null(e.custom_fields);
     assert_null(e.revoked_then);
     assert_int_equal(e.revoked_at + e.renewal_of + e.replaces + e.non_repudiation, 0);
-    assert_int_equal(e.covered, 0);        /* so that the first poll goes back to it */
-    assert_int_equal(e.info_at, 0);        /* it is asked for singly no more */
-    assert_int_equal(waiting.info_at, 4);  /* and this one goes on */
+    assert_int_equal(e.covered, 0);       /* so that the first poll goes back to it */
+    assert_int_equal(e.info_at, 0);       /* it is asked for singly no more */
+    assert_int_equal(waiting.info_at, 4); /* and this one goes on */
     int64_t n;
-    assert_true(pfx_ok(pfx_db_int(store->db, &err, 0, &n,
-                                  "SELECT count(*) FROM job JOIN parcel JOIN member",
-                                  PFX_NO_PARAMS)));
+    assert_true(
+        pfx_ok(pfx_db_int(store->db, &err, 0, &n,
+                          "SELECT count(*) FROM job JOIN parcel JOIN member", PFX_NO_PARAMS)));
     assert_int_equal(n, 1);
     assert_true(pfx_ok(pfx_db_script(store->db,
                                      "INSERT INTO mailbox(read_at, id, addresses)"
@@ -200,11 +206,11 @@ static void a_store_of_version_1(void **state)
     assert_int_equal(n, 1);
     /* SHA-256 of 16 zero bytes and "u" */
     assert_true(pfx_ok(pfx_user_hash_all(store, &err)));
-    assert_true(pfx_ok(pfx_db_int(
-        store->db, &err, 0, &n,
-        "SELECT log_hash ="
-        " x'a795251b1d418ca530de881b80953e221233fa918226e528b82191ba04c5df2c' FROM user",
-        PFX_NO_PARAMS)));
+    assert_true(pfx_ok(
+        pfx_db_int(store->db, &err, 0, &n,
+                   "SELECT log_hash ="
+                   " x'a795251b1d418ca530de881b80953e221233fa918226e528b82191ba04c5df2c' FROM user",
+                   PFX_NO_PARAMS)));
     assert_int_equal(n, 1);
     pfx_store_close(store);
     char path[200];
@@ -309,6 +315,78 @@ static void full_disk(void **state)
     pfx_store_close(store);
 }
 
+/* A small disk whose room is in the write-ahead log: that is emptied, and what didn't fit is done
+ * once more. */
+static void small_disk(void **state)
+{
+    struct place *p = *state;
+    struct pfx_error err = PFX_ERROR_NONE;
+    char *big PFX_AUTOFREE = pfx_alloc(100001), path[200];
+    int64_t half;
+    assert_int_equal(mkdir(p->state, 0700), 0);
+    if (mount("tmpfs", p->state, "tmpfs", 0, "size=2m,mode=0700") != 0) {
+        print_message("skipped: no right to mount a small file system\n");
+        skip();
+    }
+    struct pfx_store *store = open_store(p);
+    memset(big, 'x', 100000);
+    assert_true(pfx_ok(pfx_meta_set_text(store, "big", big, &err)));
+    pfx_store_checkpoint(store);
+    snprintf(path, sizeof(path), "%s/ballast", p->state);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    struct statvfs room;
+    do
+        assert_int_equal(write(fd, big, 4096), 4096);
+    while (fstatvfs(fd, &room) == 0 && room.f_bavail * room.f_bsize > 700000);
+    for (int i = 0; i < 30; i++) {         /* alone: done again by itself */
+        memset(big, 'a' + i % 26, 100000); /* what is the same isn't written */
+        if (pfx_failed(pfx_meta_set_text(store, "big", big, &err)))
+            fail_msg("write %d: %s", i, err.text);
+    }
+    unsigned again = 0;
+    for (int i = 0; i < 30; i++) {
+        pfx_result r;
+        for (int tries = 0;; tries++) {
+            struct pfx_tx tx PFX_AUTOTX = {0};
+            r = pfx_tx_begin(&tx, store->db, &err);
+            memset(big, 'A' + i % 26, 100000);
+            if (pfx_ok(r))
+                r = pfx_meta_set_text(store, "big", big, &err);
+            if (pfx_ok(r))
+                r = pfx_meta_set(store, "n", i, &err);
+            if (pfx_ok(r))
+                r = pfx_tx_commit(&tx, &err);
+            pfx_tx_end(&tx);
+            if (!pfx_db_again(store->db, r, &err))
+                break;
+            assert_int_equal(tries, 0); /* once */
+            assert_string_equal(err.text, "");
+            again++;
+        }
+        if (pfx_failed(r))
+            fail_msg("transaction %d: %s", i, err.text);
+    }
+    assert_true(again > 0);
+    assert_true(pfx_ok(pfx_meta_get(store, "n", &half, &err)));
+    assert_int_equal(half, 29);
+    print_message("%u transactions of 30 were done again\n", again);
+    /* A disk that is full of other things: nothing helps, and it is said. */
+    while (write(fd, big, 4096) > 0)
+        ;
+    pfx_result r = PFX_OK;
+    for (int i = 0; i < 30 && pfx_ok(r); i++) {
+        snprintf(path, sizeof(path), "big %d", i);
+        r = pfx_meta_set_text(store, path, big, &err);
+    }
+    assert_int_equal(r.cls, PFX_CLASS_TRANSIENT);
+    assert_string_equal(err.code, "SQLITE_FULL");
+    assert_int_equal(ftruncate(fd, 0), 0);
+    close(fd);
+    err = PFX_ERROR_NONE;
+    assert_true(pfx_ok(pfx_meta_set(store, "n", 100, &err)));
+    pfx_store_close(store);
+}
+
 static void damaged_file(void **state)
 {
     struct place *p = *state;
@@ -393,6 +471,7 @@ int main(void)
         PLACE(migration_makes_a_backup_without_parcels),
         PLACE(failed_migration_changes_nothing),
         PLACE(full_disk),
+        PLACE(small_disk),
         PLACE(damaged_file),
         PLACE(folder_that_is_none),
         PLACE(one_in_flight),

@@ -12,6 +12,7 @@ pfx_unit(conf_agent pfx_conf)
 pfx_unit(conf_trusted pfx_conf)
 pfx_unit(conf_file pfx_conf)
 pfx_unit(conf_process pfx_conf)
+pfx_unit(conf_notify pfx_conf)
 # The reader of the operation log's folder, on a log that another program made.
 pfx_unit(logdir pfx_logdir)
 target_compile_definitions(logdir PRIVATE

@@ -348,6 +348,7 @@ static void policy_mistakes(void **state)
         {ENC("'pkcs11:object=x'"), 9, "tokens.encryption.token", "neither serial nor token"},
         {ENC("'pkcs11:slot-id=1'"), 9, "tokens.encryption.token", "slot numbers change"},
         {ENC("'pkcs11:token=a?pin-value=secret'"), 9, "tokens.encryption.token", "a PIN"},
+        {ENC("'pkcs11:token=a?pin_value=secret'"), 9, "tokens.encryption.token", "a PIN would stand"},
         {ENC("'pkcs11:token=a;x=y?a=b&pin-source=secret'"), 9, "tokens.encryption.token", "a PIN"},
         {ENC("'pkcs11:token=a'") "    pin_file: /x\n", 10, "tokens.encryption.pin_file",
          "for a ceremony"},

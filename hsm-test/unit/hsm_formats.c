@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -59,6 +60,22 @@ static void keyref_round_trip(void **state)
             }
         }
     }
+}
+
+/* One reference, one spelling. */
+static void keyref_has_one_spelling(void **state)
+{
+    (void)state;
+    PFX_CLEANUP(pfx_keyref_done) struct pfx_keyref ref, back;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(16384);
+    keyref_of(false, &ref);
+    ref.id.bytes[0] = 0xAB;
+    pfx_keyref_init(&back);
+    assert_true(pfx_ok(pfx_keyref_write(&ref, &text, NULL)));
+    assert_true(pfx_ok(pfx_keyref_parse(pfx_buf_str(&text), &back, NULL)));
+    assert_memory_equal(text.data, "t1.ab", 5);
+    text.data[3] = 'A';
+    assert_true(pfx_failed(pfx_keyref_parse(pfx_buf_str(&text), &back, NULL)));
 }
 
 static void keyref_mac_binds_all(void **state)
@@ -161,6 +178,26 @@ static void sealed_round_trip(void **state)
     }
     assert_true(pfx_buf_add_str(&text, "sealed dHdv\n"));
     assert_false(pfx_sealed_parse(pfx_buf_str(&text), text.len, &back));
+}
+
+/* strtoll takes more than pfx_sealed_write writes. */
+static void sealed_has_one_spelling(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *number;
+        bool good;
+    } rows[] = {{"5", true},   {"0", true},   {"+5", false}, {" 5", false},
+                {"05", false}, {"-5", false}, {"", false},   {"99999999999999999999", false}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed;
+        char text[256];
+        pfx_sealed_init(&sealed);
+        int n = snprintf(text, sizeof text,
+                         "pfx-agent secret v1\nname digicert\nchanged %s\nsealed_to %064d\n"
+                         "oaep sha256\nsealed b25l\n", rows[i].number, 0);
+        assert_int_equal(pfx_sealed_parse(text, (size_t)n, &sealed), rows[i].good);
+    }
 }
 
 static void ceilings_roll(void **state)
@@ -266,10 +303,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keyref_round_trip),
+        cmocka_unit_test(keyref_has_one_spelling),
         cmocka_unit_test(keyref_mac_binds_all),
         cmocka_unit_test(pins_round_trip),
         cmocka_unit_test(pins_refused),
         cmocka_unit_test(sealed_round_trip),
+        cmocka_unit_test(sealed_has_one_spelling),
         cmocka_unit_test(ceilings_roll),
         cmocka_unit_test(ids),
         cmocka_unit_test(guids),

@@ -195,12 +195,10 @@ class Rig:
         self.env.setdefault("PFX_TEST_MODULE_REAL", self.kind.module)
         self.module = module  # None: each role's own
         # A sanitizer build: only the slow unwinder sees through OpenSSL to the module whose leak it
-        # is (leaks.supp); where that takes too long, leaks aren't looked for.
+        # is (leaks.c); where that takes too long, leaks aren't looked for.
         self.env["ASAN_OPTIONS"] = ":".join(
             o for o in (os.environ.get("ASAN_OPTIONS"),
                         "fast_unwind_on_malloc=0" if LEAKS else "detect_leaks=0") if o)
-        self.env.setdefault("LSAN_OPTIONS", "suppressions=" + os.path.join(
-            os.path.dirname(os.path.abspath(__file__)), "..", "leaks.supp"))
         for role in ROLES:
             self.write_pin(role, self.pin(role))
             if self.labels[role] not in self.serials:
@@ -270,6 +268,10 @@ class Rig:
         if "log" in o:
             text.append("log:")
             text += [f"  {name}: {value}" for name, value in o["log"].items()]
+        # A module of the tests looks for its orders in this folder.
+        sandbox = o.get("sandbox") or (["folders:", f"  - path: {self.dir}"] if self.module else [])
+        if sandbox:
+            text += ["sandbox:"] + [f"  {line}" for line in sandbox]
         text += [f"sessions: {o.get('sessions', 2)}",
                  f"call_deadline: {o.get('call_deadline', '2m')}"]
         with open(self.policy_path, "w", encoding="utf-8") as f:
@@ -284,7 +286,7 @@ class Rig:
 
     def p11(self, role, *arguments):
         """OpenSC's pkcs11-tool on the role's token."""
-        env = {k: v for k, v in self.env.items() if k not in ("ASAN_OPTIONS", "LSAN_OPTIONS")}
+        env = {k: v for k, v in self.env.items() if k != "ASAN_OPTIONS"}
         return self.tool("pkcs11-tool", "--module", self.kinds[role].tool_module,
                          "--token-label", self.labels[role],
                          "--login", "--pin", self.pin(role), *arguments, env=env)

@@ -322,6 +322,24 @@ static void body_ceiling_and_absence(void **state)
     err = PFX_ERROR_NONE;
     assert_class(pfx_msg_body(msg, "body", &tiny, &body, &err), PFX_CLASS_REFUSED, &err);
     assert_has(err.text, "more than 12");
+    /* As it would be written: an escape is two bytes, a number its digits. */
+    static const char *const texts[] = {"{\"body\":{\"s\":\"\\\"\\n1\"}}",
+                                        "{\"body\":{\"s\":\"1\\\\\\\\\"}}",
+                                        "{\"body\":{\"n\":1234567}}"};
+    LOCAL_SCHEMA(thirteen, "thirteen", 13, STR("s", 0, 100, OPT, ""),
+                 INT("n", 0, 9999999, OPT, ""));
+    LOCAL_SCHEMA(twelve, "twelve", 12, STR("s", 0, 100, OPT, ""), INT("n", 0, 9999999, OPT, ""));
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct pfx_msg *outer PFX_AUTOMSG = NULL, *fits PFX_AUTOMSG = NULL, *over = NULL;
+        struct pfx_buf json PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(KIB);
+        err = PFX_ERROR_NONE;
+        assert_ok(pfx_msg_decode(&env, texts[i], strlen(texts[i]), &outer, &err), &err);
+        assert_class(pfx_msg_body(outer, "body", &twelve, &over, &err), PFX_CLASS_REFUSED, &err);
+        err = PFX_ERROR_NONE;
+        assert_ok(pfx_msg_body(outer, "body", &thirteen, &fits, &err), &err);
+        assert_ok(pfx_msg_encode(fits, false, &json, &err), &err);
+        assert_int_equal(json.len, 13);
+    }
     struct pfx_msg *none PFX_AUTOMSG = NULL, *empty PFX_AUTOMSG = NULL;
     assert_ok(pfx_msg_decode(&env, "{}", 2, &none, &err), &err);
     assert_ok(pfx_msg_body(none, "body", &tiny, &empty, &err), &err);

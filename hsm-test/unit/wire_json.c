@@ -20,9 +20,16 @@ static void takes(void **state)
 {
     (void)state;
     static const char *const good[] = {
-        "{}", "{ }\n", "{\"a\":1}", "{\"a\" : [1, -2,\t3]}", "{\"a\":\"\\u00e4\\n\\\\\\\"\"}",
-        "{\"a\":{\"b\":[{}]}}", "{\"a\":9007199254740991,\"b\":0}", "{\"a\":true,\"b\":null}",
-        "{\"\xC3\xA4\":false}", "{\"a\":\"\\u000a\\u0010\"}",
+        "{}",
+        "{ }\n",
+        "{\"a\":1}",
+        "{\"a\" : [1, -2,\t3]}",
+        "{\"a\":\"\\u00e4\\n\\\\\\\"\"}",
+        "{\"a\":{\"b\":[{}]}}",
+        "{\"a\":9007199254740991,\"b\":0}",
+        "{\"a\":true,\"b\":null}",
+        "{\"\xC3\xA4\":false}",
+        "{\"a\":\"\\u000a\\u0010\"}",
     };
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         const char *why = NULL;
@@ -87,6 +94,14 @@ static void refuses(void **state)
     assert_false(scan("{\"a\":1}\0", 8, &why));
 }
 
+static void nothing_at_all(void **state)
+{
+    (void)state;
+    const char *why = NULL;
+    assert_false(pfx_json_scan(NULL, 0, NULL, &why));
+    assert_string_equal(why, "it isn't an object");
+}
+
 static void too_many_values(void **state)
 {
     (void)state;
@@ -148,8 +163,9 @@ static void wiping(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes), cmocka_unit_test(refuses),  cmocka_unit_test(too_many_values),
-        cmocka_unit_test(deep),  cmocka_unit_test(wiping),
+        cmocka_unit_test(takes),          cmocka_unit_test(refuses),
+        cmocka_unit_test(nothing_at_all), cmocka_unit_test(too_many_values),
+        cmocka_unit_test(deep),           cmocka_unit_test(wiping),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,64 @@ static void pairs(void **state)
     assert_true(schemas > 40);
 }
 
+/* Most bytes of a message within its bounds: every character escaped, every array full. */
+static size_t most_of(const struct pfx_wire_schema *schema)
+{
+    size_t most = 3; /* braces, comma */
+    for (size_t i = 0; i < schema->n_fields; i++) {
+        const struct pfx_wire_field *field = &schema->fields[i];
+        size_t items = field->items > 0 ? field->items : 1;
+        size_t text = 2 * (size_t)field->max + 3, blob = ((size_t)field->max + 2) / 3 * 4 + 3;
+        most += strlen(field->name) + 6;
+        switch (field->type) {
+        case PFX_W_STR:
+        case PFX_W_STRS:
+            most += items * text;
+            break;
+        case PFX_W_BLOB:
+        case PFX_W_BLOBS:
+            most += items * blob;
+            break;
+        case PFX_W_OBJ:
+        case PFX_W_OBJS:
+            most += items * most_of(field->of);
+            break;
+        case PFX_W_INT:
+        case PFX_W_BOOL:
+        case PFX_W_BODY:
+            most += 17;
+            break;
+        }
+    }
+    return most;
+}
+
+static size_t too_large(const struct pfx_wire_schema *schema)
+{
+    size_t most = schema ? most_of(schema) + 24 : 0; /* "v" and "t" of an envelope */
+    if (schema && most > schema->ceiling)
+        print_error("%s: %zu bytes fit its bounds, and its ceiling is %u\n", schema->name, most,
+                    schema->ceiling);
+    return schema && most > schema->ceiling;
+}
+
+/* What a daemon puts together from what others told it never breaks its own ceiling: a message that
+ * can't be encoded ends the program. An arm's results aren't asked: they are encoded with an error
+ * that becomes the job's. */
+static void ceilings(void **state)
+{
+    (void)state;
+    static const struct pfx_wire_pair *const verbs[] = {pfx_wire_agent, pfx_wire_admin,
+                                                        pfx_wire_broker};
+    size_t bad = too_large(&pfx_s_hello) + too_large(&pfx_s_bye) + too_large(&pfx_s_end);
+    for (const struct pfx_wire_pair *job = pfx_wire_jobs; job->name; job++)
+        bad += too_large(job->request);
+    for (size_t i = 0; i < 3; i++)
+        for (const struct pfx_wire_pair *verb = verbs[i]; verb->name; verb++)
+            bad += too_large(verb->request) + too_large(verb->result);
+    assert_int_equal(bad, 0);
+}
+
 static bool takes(const struct pfx_wire_schema *schema, const char *json)
 {
     struct pfx_msg *msg PFX_AUTOMSG = NULL;
@@ -200,6 +258,6 @@ static void operation_log(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(envelopes), cmocka_unit_test(pairs),
-                                       cmocka_unit_test(operation_log)};
+                                       cmocka_unit_test(ceilings), cmocka_unit_test(operation_log)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
