@@ -52,9 +52,12 @@ static void lead(struct pfx_canon *canon, const char *key)
         if (!pfx_canon_is_text(text, &escaped) || escaped)
             pfx_die("canonical JSON: a name that would need an escape");
         /* The one before stands in the buffer, unless that is over its ceiling. */
-        struct pfx_bytes last = {canon->out->data + canon->key_at[depth], canon->key_len[depth]};
-        if (!canon->first[depth] && !canon->out->over && !pfx_canon_before(last, text))
-            pfx_die("canonical JSON: names out of order");
+        if (!canon->first[depth] && !canon->out->over) {
+            struct pfx_bytes last = {canon->out->data + canon->key_at[depth],
+                                     canon->key_len[depth]};
+            if (!pfx_canon_before(last, text))
+                pfx_die("canonical JSON: names out of order");
+        }
         add(canon, "\"", 1);
         canon->key_at[depth] = canon->out->len;
         canon->key_len[depth] = text.len;

@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/pkcs7.h>
 
+#include "crypto/cert_chain.h"
 #include "crypto/encode.h"
 #include "crypto/ossl.h"
 
@@ -24,8 +25,12 @@ static void x509s_free_p(x509_list **pp)
 #define MAX_CERTS 32
 #define MAX_BUNDLE (1024 * 1024)
 
+/* Each is parsed once, since OpenSSL's parser takes long over the public key in it. */
 struct pfx_certs {
-    struct pfx_buf *items;
+    struct item {
+        struct pfx_buf der;
+        X509 *cert;
+    } * items;
     size_t n;
 };
 
@@ -38,8 +43,10 @@ void pfx_certs_free(struct pfx_certs *certs)
 {
     if (!certs)
         return;
-    for (size_t i = 0; i < certs->n; i++)
-        pfx_buf_done(&certs->items[i]);
+    for (size_t i = 0; i < certs->n; i++) {
+        pfx_buf_done(&certs->items[i].der);
+        X509_free(certs->items[i].cert);
+    }
     free(certs->items);
     free(certs);
 }
@@ -51,7 +58,12 @@ size_t pfx_certs_count(const struct pfx_certs *certs)
 
 struct pfx_bytes pfx_certs_at(const struct pfx_certs *certs, size_t i)
 {
-    return i < certs->n ? pfx_buf_bytes(&certs->items[i]) : (struct pfx_bytes){NULL, 0};
+    return i < certs->n ? pfx_buf_bytes(&certs->items[i].der) : (struct pfx_bytes){NULL, 0};
+}
+
+X509 *pfx_certs_x509(const struct pfx_certs *certs, size_t i)
+{
+    return certs->items[i].cert;
 }
 
 static bool same_bytes(struct pfx_bytes a, struct pfx_bytes b)
@@ -80,19 +92,41 @@ bool pfx_x509_spki(const X509 *cert, struct pfx_buf *out)
     return len > 0 && pfx_buf_add(out, der, (size_t)len);
 }
 
+static bool has(const struct pfx_certs *certs, struct pfx_bytes der)
+{
+    for (size_t i = 0; i < certs->n; i++) {
+        if (same_bytes(pfx_certs_at(certs, i), der))
+            return true;
+    }
+    return false;
+}
+
+/* Takes cert over. */
+static void push(struct pfx_certs *certs, struct pfx_bytes der, X509 *cert)
+{
+    certs->items = pfx_grow(certs->items, certs->n + 1, sizeof certs->items[0]);
+    struct item *item = &certs->items[certs->n++];
+    *item = (struct item){pfx_buf_make(der.len), cert};
+    pfx_buf_add(&item->der, der.data, der.len);
+}
+
 pfx_result pfx_certs_add(struct pfx_certs *certs, struct pfx_bytes der, struct pfx_error *err)
 {
-    PFX_CLEANUP(X509_free_p) X509 *cert = NULL;
+    if (has(certs, der))
+        return PFX_OK;
+    X509 *cert = NULL;
     PFX_TRY(pfx_x509_load(der, PFX_CLASS_REFUSED, &cert, err));
-    for (size_t i = 0; i < certs->n; i++) {
-        if (same_bytes(pfx_buf_bytes(&certs->items[i]), der))
-            return PFX_OK;
-    }
-    certs->items = pfx_grow(certs->items, certs->n + 1, sizeof certs->items[0]);
-    struct pfx_buf *item = &certs->items[certs->n++];
-    *item = pfx_buf_make(der.len);
-    pfx_buf_add(item, der.data, der.len);
+    push(certs, der, cert);
     return PFX_OK;
+}
+
+bool pfx_certs_take(struct pfx_certs *certs, const struct pfx_certs *from, size_t i)
+{
+    struct pfx_bytes der = pfx_certs_at(from, i);
+    if (has(certs, der) || X509_up_ref(from->items[i].cert) != 1)
+        return false;
+    push(certs, der, from->items[i].cert);
+    return true;
 }
 
 static pfx_result refuse(struct pfx_error *err, const char *text)
@@ -230,10 +264,8 @@ pfx_result pfx_certs_pick(const struct pfx_certs *certs, struct pfx_bytes spki, 
 {
     size_t found = 0, index = 0;
     for (size_t i = 0; i < certs->n; i++) {
-        PFX_CLEANUP(X509_free_p) X509 *cert = NULL;
-        PFX_TRY(pfx_x509_load(pfx_certs_at(certs, i), PFX_CLASS_REFUSED, &cert, err));
         PFX_CLEANUP(pfx_buf_done) struct pfx_buf own = pfx_buf_make(MAX_BUNDLE);
-        if (!pfx_x509_spki(cert, &own))
+        if (!pfx_x509_spki(certs->items[i].cert, &own))
             return pfx_fail_ossl(err, PFX_CLASS_REFUSED, "pick certificate", "bundle",
                                  "A certificate's public key can't be read.");
         if (same_bytes(pfx_buf_bytes(&own), spki)) {

@@ -60,7 +60,7 @@ struct pfx_cert_expect {
  * "validity", "key usage", "extended key usage", "chain", "ca". REFUSED. */
 PFX_MUST_USE pfx_result pfx_cert_check(struct pfx_bytes leaf, const struct pfx_certs *chain,
                                        const struct pfx_cert_expect *expect, struct pfx_error *err);
-/* The intermediates from the leaf's issuer upward, without self-signed roots, out of pool. */
+/* The leaf, and the intermediates from its issuer upward, without self-signed roots, out of pool. */
 PFX_MUST_USE pfx_result pfx_cert_order_chain(struct pfx_bytes leaf, const struct pfx_certs *pool,
                                              struct pfx_certs **ret_chain, struct pfx_error *err);
 

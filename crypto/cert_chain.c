@@ -16,25 +16,23 @@ typedef STACK_OF(X509) x509_list;
 
 static void x509s_free_p(x509_list **pp)
 {
-    sk_X509_pop_free(*pp, X509_free);
+    sk_X509_free(*pp);
 }
 
 #define MAX_DEPTH 16
 #define SECURITY_LEVEL 2 /* 112 bits: no SHA-1 signatures, no RSA below 2048 bits */
 
-static x509_list *load_list(const struct pfx_certs *certs, struct pfx_error *err)
+/* Borrowed certificates. NULL: no memory. */
+static x509_list *list_of(const struct pfx_certs *certs)
 {
-    PFX_CLEANUP(x509s_free_p) x509_list *list = sk_X509_new_null();
+    x509_list *list = sk_X509_new_null();
     for (size_t i = 0; list && certs && i < pfx_certs_count(certs); i++) {
-        X509 *cert = NULL;
-        if (pfx_failed(pfx_x509_load(pfx_certs_at(certs, i), PFX_CLASS_REFUSED, &cert, err)))
-            return NULL;
-        if (sk_X509_push(list, cert) <= 0) {
-            X509_free(cert);
+        if (sk_X509_push(list, pfx_certs_x509(certs, i)) <= 0) {
+            sk_X509_free(list);
             return NULL;
         }
     }
-    return PFX_TAKE(list);
+    return list;
 }
 
 static const char *sentence(int code)
@@ -116,8 +114,8 @@ static bool fill_store(X509_STORE *store, const x509_list *roots)
 pfx_result pfx_chain_check(X509 *leaf, const struct pfx_certs *chain, const struct pfx_certs *roots,
                            int64_t now_ms, struct pfx_error *err)
 {
-    PFX_CLEANUP(x509s_free_p) x509_list *untrusted = load_list(chain, err);
-    PFX_CLEANUP(x509s_free_p) x509_list *trusted = load_list(roots, err);
+    PFX_CLEANUP(x509s_free_p) x509_list *untrusted = list_of(chain);
+    PFX_CLEANUP(x509s_free_p) x509_list *trusted = list_of(roots);
     PFX_CLEANUP(X509_STORE_free_p) X509_STORE *store = X509_STORE_new();
     PFX_CLEANUP(X509_STORE_CTX_free_p) X509_STORE_CTX *ctx = X509_STORE_CTX_new();
     if (!untrusted || !trusted || !store || !ctx || !fill_store(store, trusted) ||
@@ -150,21 +148,21 @@ static bool is_issuer(X509 *candidate, X509 *subject)
     return signed_by;
 }
 
-/* The issuer to go on with, NULL at the end. A self-signed one ends the chain even where a
- * cross-certificate with the same key is there too; of several others the longest valid. */
-static X509 *next_issuer(X509 *subject, const x509_list *pool)
+/* The issuer to go on with, pfx_certs_count(pool) at the end. A self-signed one ends the chain even
+ * where a cross-certificate with the same key is there too; of several others the longest valid. */
+static size_t next_issuer(X509 *subject, const struct pfx_certs *pool)
 {
-    X509 *best = NULL;
+    size_t none = pfx_certs_count(pool), best = none;
     int64_t best_end = INT64_MIN;
-    for (int i = 0; i < sk_X509_num(pool); i++) {
-        X509 *candidate = sk_X509_value(pool, i);
+    for (size_t i = 0; i < none; i++) {
+        X509 *candidate = pfx_certs_x509(pool, i);
         int64_t end;
         if (!is_issuer(candidate, subject) || !pfx_x509_ms(X509_get0_notAfter(candidate), &end))
             continue;
         if (X509_self_signed(candidate, 0) == 1)
-            return NULL;
+            return none;
         if (end > best_end) {
-            best = candidate;
+            best = i;
             best_end = end;
         }
     }
@@ -174,26 +172,15 @@ static X509 *next_issuer(X509 *subject, const x509_list *pool)
 pfx_result pfx_cert_order_chain(struct pfx_bytes leaf, const struct pfx_certs *pool,
                                 struct pfx_certs **ret_chain, struct pfx_error *err)
 {
-    PFX_CLEANUP(X509_free_p) X509 *cert = NULL;
-    PFX_TRY(pfx_x509_load(leaf, PFX_CLASS_REFUSED, &cert, err));
-    PFX_CLEANUP(x509s_free_p) x509_list *list = load_list(pool, err);
-    if (!list)
-        return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "order chain", "",
-                             "The certificates can't be read.");
     PFX_AUTOCERTS struct pfx_certs *chain = pfx_certs_new();
-    X509 *at = X509_self_signed(cert, 0) == 1 ? NULL : next_issuer(cert, list);
-    /* The bound ends a circle of cross-certificates, and one that leads back to the leaf ends there. */
-    for (int depth = 0; at && depth < MAX_DEPTH && X509_cmp(at, cert) != 0; depth++) {
-        PFX_CLEANUP(pfx_openssl_free_p) unsigned char *der = NULL;
-        int len = i2d_X509(at, &der);
-        size_t before = pfx_certs_count(chain);
-        if (len <= 0)
-            return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "order chain", "",
-                                 "A certificate can't be encoded.");
-        PFX_TRY(pfx_certs_add(chain, (struct pfx_bytes){der, (size_t)len}, err));
-        if (pfx_certs_count(chain) == before)
+    PFX_TRY(pfx_certs_add(chain, leaf, err));
+    X509 *at = pfx_certs_x509(chain, 0);
+    /* The bound ends a circle of cross-certificates. */
+    for (int depth = 0; depth < MAX_DEPTH && X509_self_signed(at, 0) != 1; depth++) {
+        size_t next = next_issuer(at, pool);
+        if (next == pfx_certs_count(pool) || !pfx_certs_take(chain, pool, next))
             break;
-        at = next_issuer(at, list);
+        at = pfx_certs_x509(pool, next);
     }
     *ret_chain = PFX_TAKE(chain);
     return PFX_OK;

@@ -17,13 +17,30 @@ PFX_OSSL_CLEANUP(EVP_MD_CTX, EVP_MD_CTX_free)
 
 static bool good_hash(enum pfx_hash hash)
 {
-    return hash == PFX_HASH_SHA256 || hash == PFX_HASH_SHA384 || hash == PFX_HASH_SHA512;
+    return hash == PFX_HASH_SHA1 || hash == PFX_HASH_SHA256 || hash == PFX_HASH_SHA384 ||
+           hash == PFX_HASH_SHA512;
 }
 
 size_t pfx_oaep_room(size_t modulus_bytes, enum pfx_hash hash)
 {
     size_t overhead = 2 * pfx_hash_size(hash) + 2;
     return good_hash(hash) && modulus_bytes > overhead ? modulus_bytes - overhead : 0;
+}
+
+static pfx_result encrypt(EVP_PKEY_CTX *ctx, size_t size, const struct pfx_secret *plain,
+                          struct pfx_buf *out, struct pfx_error *err)
+{
+    size_t start = out->len, len = size;
+    uint8_t *at = pfx_buf_extend(out, size);
+    if (!at)
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "seal", "", "",
+                        "The buffer's ceiling of %zu bytes is too low.", out->max);
+    if (EVP_PKEY_encrypt(ctx, at, &len, pfx_secret_bytes(plain), pfx_secret_len(plain)) != 1 ||
+        len != size) {
+        pfx_buf_cut(out, start);
+        return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "seal", "RSA", "OpenSSL can't encrypt.");
+    }
+    return PFX_OK;
 }
 
 pfx_result pfx_oaep_seal(struct pfx_bytes spki, enum pfx_hash hash, const struct pfx_secret *plain,
@@ -33,7 +50,7 @@ pfx_result pfx_oaep_seal(struct pfx_bytes spki, enum pfx_hash hash, const struct
     PFX_TRY(pfx_spki_load(spki, &pkey, err));
     if (EVP_PKEY_get_base_id(pkey) != EVP_PKEY_RSA || !good_hash(hash))
         return pfx_fail(err, PFX_CLASS_USAGE, "seal", pfx_hash_name(hash), "",
-                        "Sealing takes an RSA key and sha256, sha384 or sha512.");
+                        "Sealing takes an RSA key and sha1, sha256, sha384 or sha512.");
     size_t size = (size_t)EVP_PKEY_get_size(pkey);
     if (pfx_secret_len(plain) > pfx_oaep_room(size, hash))
         return pfx_fail(err, PFX_CLASS_USAGE, "seal", pfx_hash_name(hash), "",
@@ -46,18 +63,7 @@ pfx_result pfx_oaep_seal(struct pfx_bytes spki, enum pfx_hash hash, const struct
         EVP_PKEY_CTX_set_rsa_oaep_md(ctx, md) != 1 || EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, md) != 1)
         return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "seal", pfx_hash_name(hash),
                              "OpenSSL can't do OAEP with this key.");
-    size_t start = out->len, len = size;
-    uint8_t *at = pfx_buf_extend(out, size);
-    if (!at)
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "seal", "", "",
-                        "The buffer's ceiling of %zu bytes is too low.", out->max);
-    if (EVP_PKEY_encrypt(ctx, at, &len, pfx_secret_bytes(plain), pfx_secret_len(plain)) != 1 ||
-        len != size) {
-        pfx_buf_cut(out, start);
-        return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "seal", pfx_hash_name(hash),
-                             "OpenSSL can't encrypt.");
-    }
-    return PFX_OK;
+    return encrypt(ctx, size, plain, out, err);
 }
 
 /* XORs MGF1(seed) onto data (RFC 8017 appendix B.2.1). */
@@ -82,6 +88,51 @@ static bool mgf1_xor(const EVP_MD *md, const uint8_t *seed, size_t seed_len, uin
     }
     OPENSSL_cleanse(mask, sizeof mask);
     return ok;
+}
+
+pfx_result pfx_oaep_pad(const struct pfx_secret *plain, enum pfx_hash hash, size_t modulus_bytes,
+                        struct pfx_secret **ret_encoded, struct pfx_error *err)
+{
+    size_t h = pfx_hash_size(hash), len = pfx_secret_len(plain);
+    size_t room = pfx_oaep_room(modulus_bytes, hash);
+    if (len > room)
+        return pfx_fail(err, PFX_CLASS_USAGE, "seal", pfx_hash_name(hash), "",
+                        "%zu bytes don't fit: this key and hash have room for %zu.", len, room);
+    /* RFC 8017 section 7.1.1: 00 || maskedSeed || maskedDB, DB = lHash || 00... || 01 || M. */
+    PFX_AUTOSECRET struct pfx_secret *encoded = NULL;
+    PFX_TRY(pfx_secret_new(modulus_bytes, &encoded, err));
+    uint8_t *seed = pfx_secret_data(encoded) + 1, *db = seed + h;
+    size_t db_len = modulus_bytes - h - 1;
+    bool ok = RAND_bytes(seed, (int)h) == 1 && pfx_digest(hash, "", 0, db, NULL);
+    if (ok) {
+        db[db_len - len - 1] = 0x01;
+        if (len > 0)
+            memcpy(db + db_len - len, pfx_secret_bytes(plain), len);
+        ok = mgf1_xor(pfx_hash_md(hash), seed, h, db, db_len) &&
+             mgf1_xor(pfx_hash_md(hash), db, db_len, seed, h);
+    }
+    if (!ok)
+        return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "seal", pfx_hash_name(hash),
+                             "OpenSSL can't hash or has no random bytes.");
+    *ret_encoded = PFX_TAKE(encoded);
+    return PFX_OK;
+}
+
+pfx_result pfx_rsa_public(struct pfx_bytes spki, const struct pfx_secret *encoded,
+                          struct pfx_buf *out, struct pfx_error *err)
+{
+    PFX_CLEANUP(EVP_PKEY_free_p) EVP_PKEY *pkey = NULL;
+    PFX_TRY(pfx_spki_load(spki, &pkey, err));
+    size_t size = (size_t)EVP_PKEY_get_size(pkey);
+    if (EVP_PKEY_get_base_id(pkey) != EVP_PKEY_RSA || pfx_secret_len(encoded) != size)
+        return pfx_fail(err, PFX_CLASS_USAGE, "seal", "RSA", "",
+                        "Raw RSA takes an RSA key and an encoding as long as its modulus.");
+    PFX_CLEANUP(EVP_PKEY_CTX_free_p) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(pkey, NULL);
+    if (!ctx || EVP_PKEY_encrypt_init(ctx) != 1 ||
+        EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_NO_PADDING) != 1)
+        return pfx_fail_ossl(err, PFX_CLASS_INTERNAL, "seal", "RSA",
+                             "OpenSSL can't do raw RSA with this key.");
+    return encrypt(ctx, size, encoded, out, err);
 }
 
 /* All ones where a == b, else 0, without a branch. */
@@ -119,7 +170,7 @@ pfx_result pfx_oaep_unpad(const struct pfx_secret *encoded, enum pfx_hash hash,
 {
     if (!good_hash(hash))
         return pfx_fail(err, PFX_CLASS_USAGE, "unseal", pfx_hash_name(hash), "",
-                        "OAEP is done with sha256, sha384 or sha512.");
+                        "OAEP is done with sha1, sha256, sha384 or sha512.");
     size_t h = pfx_hash_size(hash), k = pfx_secret_len(encoded);
     const EVP_MD *md = pfx_hash_md(hash);
     size_t good = 0, start = 0;

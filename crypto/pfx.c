@@ -9,6 +9,7 @@
 #include <openssl/pkcs12.h>
 #include <openssl/rand.h>
 
+#include "crypto/cert_chain.h"
 #include "crypto/encode.h"
 #include "crypto/ossl.h"
 
@@ -118,32 +119,20 @@ static bool add_key_safe(const struct pfx_pfx_spec *spec, const unsigned char id
     return push_safe(safes, PKCS12_pack_p7data(bags));
 }
 
-static pfx_result add_cert(bag_list *bags, struct pfx_bytes der, PKCS12_SAFEBAG **ret_bag,
-                           struct pfx_error *err)
-{
-    PFX_CLEANUP(X509_free_p) X509 *cert = NULL;
-    PFX_TRY(pfx_x509_load(der, PFX_CLASS_USAGE, &cert, err));
-    PKCS12_SAFEBAG *bag = PKCS12_SAFEBAG_create_cert(cert);
-    if (!push_bag(bags, bag))
-        return fail_ossl(err, "A certificate can't be put into the PFX.");
-    *ret_bag = bag;
-    return PFX_OK;
-}
-
-static pfx_result add_cert_safe(const struct pfx_pfx_spec *spec,
-                                const struct pfx_secret *password,
+static pfx_result add_cert_safe(const struct pfx_pfx_spec *spec, const struct pfx_secret *password,
                                 const unsigned char id[LOCAL_KEY_ID], safe_list *safes,
                                 struct pfx_error *err)
 {
     PFX_CLEANUP(bags_free_p) bag_list *bags = sk_PKCS12_SAFEBAG_new_null();
     if (!bags)
         return fail_ossl(err, "The certificates can't be packed.");
-    PKCS12_SAFEBAG *bag = NULL;
-    PFX_TRY(add_cert(bags, spec->leaf, &bag, err));
-    if (!name_bag(bag, spec->friendly_name, id))
-        return fail_ossl(err, "The friendly name can't be set.");
-    for (size_t i = 0; i < spec->n_chain; i++)
-        PFX_TRY(add_cert(bags, spec->chain[i], &bag, err));
+    for (size_t i = 0; i < pfx_certs_count(spec->certs); i++) {
+        PKCS12_SAFEBAG *bag = PKCS12_SAFEBAG_create_cert(pfx_certs_x509(spec->certs, i));
+        if (!push_bag(bags, bag))
+            return fail_ossl(err, "A certificate can't be put into the PFX.");
+        if (i == 0 && !name_bag(bag, spec->friendly_name, id))
+            return fail_ossl(err, "The friendly name can't be set.");
+    }
     unsigned char salt[16];
     size_t salt_len = pfx_pbe_salt_len(spec->pbe->profile);
     if (RAND_bytes(salt, (int)salt_len) != 1)
@@ -182,6 +171,9 @@ static pfx_result check_spec(const struct pfx_pfx_spec *spec, const struct pfx_s
         return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "password", "",
                         "A PFX password is 1 to 512 printable ASCII characters: the connector and "
                         "keytool take no others.");
+    if (pfx_certs_count(spec->certs) == 0)
+        return pfx_fail(err, PFX_CLASS_USAGE, "build PFX", "certificates", "",
+                        "There is none to go with the private key.");
     if (spec->key_ciphertext.len == 0 || spec->key_ciphertext.len % block != 0 ||
         spec->key_ciphertext.len > MAX_PART)
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "build PFX", "private key", "",
@@ -223,7 +215,8 @@ pfx_result pfx_pfx_build(const struct pfx_pfx_spec *spec, const struct pfx_secre
 {
     PFX_TRY(check_spec(spec, password, err));
     unsigned char id[LOCAL_KEY_ID];
-    if (!pfx_digest(PFX_HASH_SHA1, spec->leaf.data, spec->leaf.len, id, NULL))
+    struct pfx_bytes leaf = pfx_certs_at(spec->certs, 0);
+    if (!pfx_digest(PFX_HASH_SHA1, leaf.data, leaf.len, id, NULL))
         return fail_ossl(err, "The thumbprint can't be made.");
     PFX_CLEANUP(safes_free_p) safe_list *safes = sk_PKCS7_new_null();
     if (!safes)

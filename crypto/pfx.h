@@ -12,6 +12,7 @@
 #ifndef PFX_CRYPTO_PFX_H
 #define PFX_CRYPTO_PFX_H
 
+#include "crypto/cert.h"
 #include "crypto/key.h"
 #include "crypto/mem.h"
 #include "crypto/pbe.h"
@@ -21,9 +22,7 @@
 struct pfx_pfx_spec {
     const struct pfx_pbe *pbe; /* what the ciphertext was made with; its profile is the file's */
     struct pfx_bytes key_ciphertext;
-    struct pfx_bytes leaf;         /* DER */
-    const struct pfx_bytes *chain; /* DER, issuer of the leaf first; root left out by the caller */
-    size_t n_chain;
+    const struct pfx_certs *certs; /* leaf first, then its issuer; root left out by the caller */
     const char *friendly_name; /* UTF-8, no character beyond U+FFFF */
 };
 /* Appends the DER PFX. localKeyID is the SHA-1 of the leaf, on key and leaf. */

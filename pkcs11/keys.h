@@ -105,8 +105,9 @@ PFX_MUST_USE pfx_result pfx_key_open_oaep(struct pfx_session *session, struct pf
 PFX_MUST_USE pfx_result pfx_key_mac(struct pfx_session *session, struct pfx_key *key,
                                     struct pfx_bytes data, uint8_t ret_mac[32],
                                     struct pfx_error *err);
-/* OAEP encryption to a public key as a session object of this token, where the probe shows that the
- * token does it right (REFUSED otherwise: use pfx_oaep_seal). */
+/* OAEP encryption to a public key as a session object of this token: padded here, encrypted there,
+ * compared with what OpenSSL makes of it. REFUSED where the probe hasn't shown that the token does
+ * raw RSA: use pfx_oaep_seal. */
 PFX_MUST_USE pfx_result pfx_token_seal_oaep(struct pfx_session *session, struct pfx_bytes spki,
                                             enum pfx_hash hash, const struct pfx_secret *plain,
                                             struct pfx_buf *out, struct pfx_error *err);

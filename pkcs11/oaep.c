@@ -3,9 +3,6 @@
 
 #include <string.h>
 
-#include <openssl/evp.h>
-#include <openssl/rsa.h>
-#include <openssl/x509.h>
 
 #include "crypto/mem.h"
 #include "pkcs11/object.h"
@@ -29,30 +26,6 @@ CK_RV pfx_oaep_params(enum pfx_hash hash, CK_RSA_PKCS_OAEP_PARAMS *ret_params)
     return CKR_OK;
 }
 
-pfx_result pfx_oaep_host(struct pfx_bytes spki, enum pfx_hash hash, const struct pfx_secret *plain,
-                         struct pfx_buf *out, struct pfx_error *err)
-{
-    if (hash != PFX_HASH_SHA1)
-        return pfx_oaep_seal(spki, hash, plain, out, err);
-    /* SHA-1 is all that SoftHSM unwraps. OAEP with SHA-1 isn't broken (RFC 8017 appendix B.1). */
-    const unsigned char *at = spki.data;
-    EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)spki.len);
-    EVP_PKEY_CTX *ctx = pkey ? EVP_PKEY_CTX_new(pkey, NULL) : NULL;
-    size_t len = PFX_MAX_RSA_BYTES;
-    unsigned char sealed[PFX_MAX_RSA_BYTES];
-    bool ok = ctx && EVP_PKEY_get_size(pkey) <= PFX_MAX_RSA_BYTES &&
-              EVP_PKEY_encrypt_init(ctx) == 1 &&
-              EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) == 1 &&
-              EVP_PKEY_encrypt(ctx, sealed, &len, pfx_secret_bytes(plain),
-                               pfx_secret_len(plain)) == 1;
-    EVP_PKEY_CTX_free(ctx);
-    EVP_PKEY_free(pkey);
-    if (!ok || !pfx_buf_add(out, sealed, len))
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "encrypt key", "OAEP", "",
-                        "OpenSSL can't encrypt to this public key.");
-    return PFX_OK;
-}
-
 static bool in_token(const struct pfx_probe *can, enum pfx_hash hash)
 {
     return (hash == PFX_HASH_SHA256 && can->oaep_sha256) ||
@@ -73,7 +46,8 @@ pfx_result pfx_key_open_oaep(struct pfx_session *session, struct pfx_key *key, e
     if (!whole && !caps.merged.raw_rsa)
         return pfx_fail(err, PFX_CLASS_REFUSED, "unseal", key->token->facts.label, "",
                         "This token opens no OAEP with %s, as far as its probe has shown. Run "
-                        "'pfx-agent hsm test'.", pfx_hash_name(hash));
+                        "'pfx-agent hsm test'.",
+                        pfx_hash_name(hash));
     CK_OBJECT_HANDLE handle;
     PFX_TRY(pfx_key_resolve(session, key, &handle, err));
     CK_RSA_PKCS_OAEP_PARAMS params;
@@ -109,8 +83,9 @@ pfx_result pfx_key_open_oaep(struct pfx_session *session, struct pfx_key *key, e
     return pfx_oaep_unpad(encoded, hash, ret_plain, err);
 }
 
-pfx_result pfx_public_in(struct pfx_session *session, struct pfx_bytes spki,
-                         struct pfx_temp *ret_object, size_t *ret_k, struct pfx_error *err)
+/* An RSA public key of ours as a session object that can only encrypt. */
+static pfx_result public_in(struct pfx_session *session, struct pfx_bytes spki,
+                            struct pfx_temp *ret_object, struct pfx_error *err)
 {
     static const CK_OBJECT_CLASS cls = CKO_PUBLIC_KEY;
     static const CK_ULONG type = CKK_RSA;
@@ -134,41 +109,28 @@ pfx_result pfx_public_in(struct pfx_session *session, struct pfx_bytes spki,
     if (rv != CKR_OK)
         return pfx_session_fail(session, err, rv, "C_CreateObject", "%s", "");
     *ret_object = (struct pfx_temp){session, handle};
-    *ret_k = modulus.len;
     return PFX_OK;
 }
 
-static bool can_seal(const struct pfx_probe *can, enum pfx_hash hash)
+/* Raw RSA by the token, checked against OpenSSL: a token that encrypts to another key than it was
+ * told, or damages the result, would otherwise be found out by nobody but the connector. */
+pfx_result pfx_token_rsa_public(struct pfx_session *session, struct pfx_bytes spki,
+                                const struct pfx_secret *encoded, struct pfx_buf *out,
+                                struct pfx_error *err)
 {
-    return (hash == PFX_HASH_SHA256 && can->seal_sha256) ||
-           (hash == PFX_HASH_SHA384 && can->seal_sha384) ||
-           (hash == PFX_HASH_SHA512 && can->seal_sha512);
-}
-
-pfx_result pfx_token_seal_oaep(struct pfx_session *session, struct pfx_bytes spki,
-                               enum pfx_hash hash, const struct pfx_secret *plain,
-                               struct pfx_buf *out, struct pfx_error *err)
-{
-    const struct pfx_caps caps = pfx_token_caps(pfx_session_token(session));
-    if (!can_seal(&caps.merged, hash))
-        return pfx_fail(err, PFX_CLASS_REFUSED, "seal", pfx_session_token(session)->facts.label, "",
-                        "The probe hasn't shown that this token encrypts with OAEP and %s.",
-                        pfx_hash_name(hash));
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf want = pfx_buf_make(PFX_MAX_RSA_BYTES);
+    PFX_TRY(pfx_rsa_public(spki, encoded, &want, err));
     PFX_AUTOTEMP struct pfx_temp object = {0};
-    size_t k = 0;
-    PFX_TRY(pfx_public_in(session, spki, &object, &k, err));
-    CK_RSA_PKCS_OAEP_PARAMS params;
-    CK_RV rv = pfx_oaep_params(hash, &params);
-    CK_MECHANISM mechanism = {CKM_RSA_PKCS_OAEP, &params, sizeof params};
-    if (rv == CKR_OK)
-        rv = PFX_S(session, C_EncryptInit, &mechanism, object.handle);
+    PFX_TRY(public_in(session, spki, &object, err));
+    CK_MECHANISM mechanism = {CKM_RSA_X_509, NULL, 0};
+    CK_RV rv = PFX_S(session, C_EncryptInit, &mechanism, object.handle);
     if (rv != CKR_OK)
         return pfx_session_fail(session, err, rv, "C_EncryptInit", "%s", "");
     uint8_t sealed[PFX_MAX_RSA_BYTES];
     CK_ULONG len = sizeof sealed;
-    rv = PFX_S(session, C_Encrypt, (CK_BYTE *)(uintptr_t)pfx_secret_bytes(plain),
-               pfx_secret_len(plain), sealed, &len);
-    if (rv == CKR_OK && len != k) {
+    rv = PFX_S(session, C_Encrypt, (CK_BYTE *)(uintptr_t)pfx_secret_bytes(encoded),
+               pfx_secret_len(encoded), sealed, &len);
+    if (rv == CKR_OK && (len != want.len || memcmp(sealed, want.data, len) != 0)) {
         rv = PFX_CKR_NONSENSE;
         pfx_session_saw(session, rv);
     }
@@ -178,4 +140,19 @@ pfx_result pfx_token_seal_oaep(struct pfx_session *session, struct pfx_bytes spk
         return pfx_fail(err, PFX_CLASS_INTERNAL, "seal", "", "",
                         "The buffer's ceiling of %zu bytes is too low.", out->max);
     return PFX_OK;
+}
+
+pfx_result pfx_token_seal_oaep(struct pfx_session *session, struct pfx_bytes spki,
+                               enum pfx_hash hash, const struct pfx_secret *plain,
+                               struct pfx_buf *out, struct pfx_error *err)
+{
+    const struct pfx_caps caps = pfx_token_caps(pfx_session_token(session));
+    if (!caps.merged.seals)
+        return pfx_fail(err, PFX_CLASS_REFUSED, "seal", pfx_session_token(session)->facts.label, "",
+                        "The probe hasn't shown that this token encrypts with a public key.");
+    enum pfx_key_type type;
+    PFX_TRY(pfx_spki_type(spki, &type, err));
+    PFX_AUTOSECRET struct pfx_secret *encoded = NULL;
+    PFX_TRY(pfx_oaep_pad(plain, hash, pfx_key_type_bits(type) / 8, &encoded, err));
+    return pfx_token_rsa_public(session, spki, encoded, out, err);
 }

@@ -137,10 +137,10 @@ PFX_MUST_USE pfx_result pfx_key_make_throwaway(struct pfx_session *session, enum
 
 /* --- mechanisms --- */
 CK_RV pfx_oaep_params(enum pfx_hash hash, CK_RSA_PKCS_OAEP_PARAMS *ret_params);
-/* An RSA public key of ours as a session object that can only encrypt; k is its length. */
-PFX_MUST_USE pfx_result pfx_public_in(struct pfx_session *session, struct pfx_bytes spki,
-                                      struct pfx_temp *ret_object, size_t *ret_k,
-                                      struct pfx_error *err);
+/* Raw RSA with a public key of ours by the token, compared with OpenSSL's; DEVICE where they differ. */
+PFX_MUST_USE pfx_result pfx_token_rsa_public(struct pfx_session *session, struct pfx_bytes spki,
+                                             const struct pfx_secret *encoded, struct pfx_buf *out,
+                                             struct pfx_error *err);
 /* A copy of what the probes found. */
 struct pfx_caps pfx_token_caps(struct pfx_token *token);
 
@@ -158,10 +158,6 @@ CK_MECHANISM_TYPE pfx_kek_mechanism(enum pfx_profile profile);
 PFX_MUST_USE CK_RV pfx_kek_wrap(struct pfx_session *session, const struct pfx_kek *kek,
                                 CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key,
                                 struct pfx_buf *out);
-/* RSA-OAEP on the host, SHA-1 too. */
-PFX_MUST_USE pfx_result pfx_oaep_host(struct pfx_bytes spki, enum pfx_hash hash,
-                                      const struct pfx_secret *plain, struct pfx_buf *out,
-                                      struct pfx_error *err);
 /* C_WrapKey with room enough; NSS one at a time. */
 PFX_MUST_USE CK_RV pfx_wrap(struct pfx_session *session, CK_MECHANISM *mechanism,
                             CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, struct pfx_buf *out);

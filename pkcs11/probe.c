@@ -133,9 +133,7 @@ static enum pfx_tier better(enum pfx_tier a, enum pfx_tier b)
 static void replace(struct pfx_probe *m, struct pfx_caps *caps, const struct pfx_try *t)
 {
     const struct pfx_probe *p = t->probe;
-    m->seal_sha256 = p->seal_sha256;
-    m->seal_sha384 = p->seal_sha384;
-    m->seal_sha512 = p->seal_sha512;
+    m->seals = p->seals;
     m->way_in = p->way_in;
     m->kwp = p->kwp;
     m->blob_rsa = p->blob_rsa;
@@ -157,9 +155,7 @@ static void fill(CK_MECHANISM_TYPE *into, CK_MECHANISM_TYPE found)
 static void add(struct pfx_probe *m, struct pfx_caps *caps, const struct pfx_try *t)
 {
     const struct pfx_probe *p = t->probe;
-    m->seal_sha256 |= p->seal_sha256;
-    m->seal_sha384 |= p->seal_sha384;
-    m->seal_sha512 |= p->seal_sha512;
+    m->seals |= p->seals;
     if (m->way_in == PFX_WAY_NONE) {
         m->way_in = p->way_in;
         caps->kek_hash = t->kek_hash;
@@ -216,8 +212,7 @@ static bool found_less(const struct pfx_caps *before, enum pfx_role role, const 
         return true;
     if (role != PFX_ROLE_USERS || !before->probed[role])
         return false;
-    bool less = (m->seal_sha256 && !p->seal_sha256) || (m->seal_sha384 && !p->seal_sha384) ||
-                (m->seal_sha512 && !p->seal_sha512) ||
+    bool less = (m->seals && !p->seals) ||
                 (m->way_in != PFX_WAY_NONE && p->way_in == PFX_WAY_NONE) ||
                 (m->kwp != CK_UNAVAILABLE_INFORMATION && p->kwp == CK_UNAVAILABLE_INFORMATION) ||
                 (m->blob_rsa != CK_UNAVAILABLE_INFORMATION &&

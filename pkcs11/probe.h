@@ -30,7 +30,7 @@ struct pfx_probe {
     /* What operations pick from. */
     bool oaep_sha256, oaep_sha384, oaep_sha512; /* decryption in the token */
     bool raw_rsa;
-    bool seal_sha256, seal_sha384, seal_sha512; /* encryption in the token, proven right */
+    bool seals; /* raw RSA with a public key of ours, proven right */
     CK_MECHANISM_TYPE sign_rsa;   /* CKM_RSA_PKCS with DigestInfo, or CKM_SHA256_RSA_PKCS */
     CK_MECHANISM_TYPE sign_pss;   /* CKM_SHA256_RSA_PKCS_PSS, CKM_RSA_PKCS_PSS or CKM_RSA_X_509 */
     bool ecdsa, eddsa, hmac;

@@ -183,7 +183,7 @@ static bool sealed_secret(struct pfx_key *key, enum pfx_hash hash, struct pfx_se
     return pfx_ok(pfx_secret_new(32, ret_plain, &ignored)) &&
            pfx_ok(pfx_secret_new(PFX_MAX_RSA_BYTES, ret_room, &ignored)) &&
            RAND_bytes(pfx_secret_data(*ret_plain), 32) == 1 &&
-           pfx_ok(pfx_oaep_host(pfx_key_spki(key), hash, *ret_plain, sealed, &ignored));
+           pfx_ok(pfx_oaep_seal(pfx_key_spki(key), hash, *ret_plain, sealed, &ignored));
 }
 
 bool pfx_try_oaep(struct pfx_try *t, struct pfx_key *key, enum pfx_hash hash, const char *use)

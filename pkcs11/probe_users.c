@@ -7,70 +7,30 @@
 #include <openssl/x509.h>
 
 #include "crypto/mem.h"
+#include "crypto/oaep.h"
 #include "pkcs11/try.h"
 
-static bool opens_on_host(EVP_PKEY *pkey, const EVP_MD *md, const uint8_t *sealed,
-                          size_t sealed_len, const struct pfx_secret *plain)
+/* With a key pair of the host. */
+static bool try_seal(struct pfx_try *t)
 {
-    uint8_t out[512];
-    size_t len = sizeof out;
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(pkey, NULL);
-    bool ok = ctx && EVP_PKEY_decrypt_init(ctx) == 1 &&
-              EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) == 1 &&
-              EVP_PKEY_CTX_set_rsa_oaep_md(ctx, md) == 1 &&
-              EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, md) == 1 &&
-              EVP_PKEY_decrypt(ctx, out, &len, sealed, sealed_len) == 1 &&
-              len == pfx_secret_len(plain) && memcmp(out, pfx_secret_bytes(plain), len) == 0;
-    EVP_PKEY_CTX_free(ctx);
-    OPENSSL_cleanse(out, sizeof out);
-    return ok;
-}
-
-static bool try_seal(struct pfx_try *t, EVP_PKEY *pkey, struct pfx_bytes spki, enum pfx_hash hash,
-                     const EVP_MD *md)
-{
-    struct pfx_probe_row *row = pfx_try_row(
-        t, CKM_RSA_PKCS_OAEP, CKF_ENCRYPT, "seals passwords in the token, %s", pfx_hash_name(hash));
+    struct pfx_probe_row *row =
+        pfx_try_row(t, CKM_RSA_X_509, CKF_ENCRYPT, "seals passwords in the token");
     struct pfx_error err = PFX_ERROR_NONE;
-    PFX_AUTOSECRET struct pfx_secret *plain = NULL;
-    PFX_AUTOTEMP struct pfx_temp object = {0};
-    size_t k = 0;
-    if (pfx_failed(pfx_secret_new(32, &plain, &err)) ||
-        RAND_bytes(pfx_secret_data(plain), 32) != 1)
-        return pfx_try_done(row, CKR_OK, false, "no memory or no random bytes");
-    pfx_result r = pfx_public_in(t->session, spki, &object, &k, &err);
-    if (pfx_failed(r))
-        return pfx_try_result(row, r, &err);
-    CK_RSA_PKCS_OAEP_PARAMS params;
-    CK_RV rv = pfx_oaep_params(hash, &params);
-    CK_MECHANISM m = {CKM_RSA_PKCS_OAEP, &params, sizeof params};
-    uint8_t sealed[512];
-    CK_ULONG len = sizeof sealed;
-    if (rv == CKR_OK)
-        rv = PFX_S(t->session, C_EncryptInit, &m, object.handle);
-    if (rv == CKR_OK)
-        rv = PFX_S(t->session, C_Encrypt, pfx_secret_data(plain), pfx_secret_len(plain), sealed,
-                   &len);
-    if (rv != CKR_OK)
-        return pfx_try_done(row, rv, false, "OpenSSL seals in its place");
-    return pfx_try_done(row, rv, len == k && opens_on_host(pkey, md, sealed, len, plain),
-                        "what it sealed doesn't open; OpenSSL seals in its place");
-}
-
-/* With a key pair of the host, so that the host can look at the result. */
-static void try_seals(struct pfx_try *t)
-{
     EVP_PKEY *pkey = EVP_RSA_gen(2048);
     unsigned char *der = NULL;
     int len = pkey ? i2d_PUBKEY(pkey, &der) : -1;
-    if (len > 0) {
-        struct pfx_bytes spki = {der, (size_t)len};
-        t->probe->seal_sha256 = try_seal(t, pkey, spki, PFX_HASH_SHA256, EVP_sha256());
-        t->probe->seal_sha384 = try_seal(t, pkey, spki, PFX_HASH_SHA384, EVP_sha384());
-        t->probe->seal_sha512 = try_seal(t, pkey, spki, PFX_HASH_SHA512, EVP_sha512());
-    }
-    OPENSSL_free(der);
     EVP_PKEY_free(pkey);
+    PFX_AUTOSECRET struct pfx_secret *plain = NULL, *encoded = NULL;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf sealed = pfx_buf_make(PFX_MAX_RSA_BYTES);
+    if (len <= 0 || pfx_failed(pfx_secret_new(32, &plain, &err)) ||
+        pfx_failed(pfx_oaep_pad(plain, PFX_HASH_SHA256, 256, &encoded, &err))) {
+        OPENSSL_free(der);
+        return pfx_try_done(row, CKR_OK, false, "OpenSSL can't prepare the try");
+    }
+    pfx_result r = pfx_token_rsa_public(t->session, (struct pfx_bytes){der, (size_t)len}, encoded,
+                                        &sealed, &err);
+    OPENSSL_free(der);
+    return pfx_try_result(row, r, &err);
 }
 
 static bool try_mac(struct pfx_try *t)
@@ -157,7 +117,7 @@ void pfx_try_users(struct pfx_try *t)
         pfx_try_conflict(t, "RSA keys can't be kept as wrapped keys (users.keys: wrapped).");
     if (keys.ec && p->blob_ec == CK_UNAVAILABLE_INFORMATION)
         pfx_try_conflict(t, "EC keys can't be kept as wrapped keys (users.keys: wrapped).");
-    try_seals(t);
+    t->probe->seals = try_seal(t);
     pfx_key_free(keys.rsa);
     pfx_key_free(keys.ec);
     pfx_key_free(keys.transport);

@@ -173,7 +173,7 @@ static pfx_result prove_decryption(struct pfx_session *session, struct pfx_key *
     enum pfx_hash hash = caps.merged.oaep_sha256 || caps.merged.raw_rsa ? PFX_HASH_SHA256
                                                                          : PFX_HASH_SHA1;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf sealed = pfx_buf_make(PFX_MAX_RSA_BYTES);
-    PFX_TRY(pfx_oaep_host(pfx_key_spki(key), hash, plain, &sealed, err));
+    PFX_TRY(pfx_oaep_seal(pfx_key_spki(key), hash, plain, &sealed, err));
     struct pfx_bytes bytes = bytes_of(&sealed);
     if (hash == PFX_HASH_SHA1)
         PFX_TRY(open_sha1(session, key, bytes, &back, err));

@@ -23,7 +23,10 @@ static pfx_result sign_raw(struct pfx_session *session, struct pfx_key *key,
                                 pfx_key_use_name(key->use));
     uint8_t room[PFX_MAX_RSA_BYTES];
     CK_ULONG len = sizeof room;
-    memset(room, 0, sizeof room);
+    /* What a token says it wrote and didn't is other bytes each time: no signature holds, and no
+     * two MACs are the same. */
+    if (RAND_bytes(room, (int)expect) != 1)
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "sign", "", "", "OpenSSL has no random bytes.");
     rv = PFX_S(session, C_Sign, (CK_BYTE *)(uintptr_t)data.data, data.len, room, &len);
     if (rv == CKR_OK && len != expect) {
         rv = PFX_CKR_NONSENSE;
@@ -53,8 +56,12 @@ static pfx_result sign_ed25519(struct pfx_session *session, struct pfx_key *key,
     CK_MECHANISM mechanism = {CKM_EDDSA, NULL, 0};
     uint8_t signature[64];
     PFX_TRY(sign_raw(session, key, &mechanism, message, sizeof signature, signature, err));
-    const unsigned char *at = key->spki.data;
-    EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)key->spki.len);
+    /* The last 32 bytes of its SubjectPublicKeyInfo (RFC 8410) are the key. */
+    size_t raw = sizeof signature / 2;
+    EVP_PKEY *pkey = key->spki.len < raw
+                         ? NULL
+                         : EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL,
+                                                       key->spki.data + key->spki.len - raw, raw);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     bool good = pkey && ctx && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, pkey) == 1 &&
                 EVP_DigestVerify(ctx, signature, sizeof signature, message.data, message.len) == 1;
@@ -162,8 +169,8 @@ static pfx_result sign_pss(struct pfx_session *session, struct pfx_key *key, str
         input = data;
     } else if (by == CKM_RSA_X_509) {
         mechanism = (CK_MECHANISM){CKM_RSA_X_509, NULL, 0};
-        PFX_TRY(pfx_pss_encode(hashed, PFX_HASH_SHA256, pfx_key_type_bits(key->type), &encoded,
-                               err));
+        PFX_TRY(
+            pfx_pss_encode(hashed, PFX_HASH_SHA256, pfx_key_type_bits(key->type), &encoded, err));
         input = (struct pfx_bytes){encoded.data, encoded.len};
     }
     uint8_t signature[PFX_MAX_RSA_BYTES];

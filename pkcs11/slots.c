@@ -37,6 +37,9 @@ static pfx_result parse(const char *uri, const char *what, P11KitUri **ret_uri,
     PFX_CLEANUP(uri_freep) P11KitUri *parsed = p11_kit_uri_new();
     if (!parsed)
         pfx_die("out of memory");
+    /* p11-kit reads no further than an empty part. */
+    if (uri && strstr(uri, ";;"))
+        return refuse(err, what, "It has an empty part (\";;\"). Take one of the semicolons out.");
     int code = p11_kit_uri_parse(uri ? uri : "", P11_KIT_URI_FOR_ANY, parsed);
     if (code != P11_KIT_URI_OK)
         return pfx_fail(err, PFX_CLASS_USAGE, "token URI", what, "",

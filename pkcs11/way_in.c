@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "crypto/mem.h"
+#include "crypto/oaep.h"
 #include "pkcs11/object.h"
 
 static void kek_template(struct pfx_template *t, struct pfx_token *token, const CK_ULONG *type)
@@ -65,7 +66,7 @@ pfx_result pfx_kek_in(struct pfx_session *session, struct pfx_key *transport, en
         CK_OBJECT_HANDLE handle;
         PFX_TRY(pfx_key_resolve(session, transport, &handle, err));
         PFX_CLEANUP(pfx_buf_done) struct pfx_buf sealed = pfx_buf_make(PFX_MAX_RSA_BYTES);
-        PFX_TRY(pfx_oaep_host(pfx_key_spki(transport), hash, kek, &sealed, err));
+        PFX_TRY(pfx_oaep_seal(pfx_key_spki(transport), hash, kek, &sealed, err));
         rv = unwrap(session, handle, hash, (struct pfx_bytes){sealed.data, sealed.len}, &t,
                     &object.handle);
     } else if (way == PFX_WAY_CREATE) {

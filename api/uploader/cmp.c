@@ -225,10 +225,10 @@ static struct order *begin(struct pfx_task *task, const char *op,
 
 static void set_certificate(struct pfx_msg *result, const struct order *order)
 {
-    struct pfx_bytes leaf = pfx_cmp_leaf(order->cmp);
     const struct pfx_certs *chain = pfx_cmp_chain(order->cmp);
+    struct pfx_bytes leaf = pfx_certs_at(chain, 0);
     pfx_msg_set_blob(result, "leaf", leaf.data, leaf.len);
-    for (size_t i = 0; i < pfx_certs_count(chain); i++) {
+    for (size_t i = 1; i < pfx_certs_count(chain); i++) {
         struct pfx_bytes link = pfx_certs_at(chain, i);
         pfx_msg_add_blob(result, "chain", link.data, link.len);
     }

@@ -61,7 +61,6 @@ struct pfx_bytes pfx_cmp_out(const struct pfx_cmp *cmp);
 bool pfx_cmp_parting(const struct pfx_cmp *cmp);
 int64_t pfx_cmp_wait_ms(const struct pfx_cmp *cmp);
 /* After DONE. */
-struct pfx_bytes pfx_cmp_leaf(const struct pfx_cmp *cmp);
 const struct pfx_certs *pfx_cmp_chain(const struct pfx_cmp *cmp);
 /* After FAILED: REFUSED, TRANSIENT, INTEGRITY or INTERNAL. */
 PFX_MUST_USE pfx_result pfx_cmp_error(const struct pfx_cmp *cmp, struct pfx_error *ret_err);

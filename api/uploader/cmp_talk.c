@@ -431,11 +431,6 @@ int64_t pfx_cmp_wait_ms(const struct pfx_cmp *cmp)
     return cmp->check_after_s > 0 ? (int64_t)cmp->check_after_s * 1000 : 500;
 }
 
-struct pfx_bytes pfx_cmp_leaf(const struct pfx_cmp *cmp)
-{
-    return pfx_buf_bytes(&cmp->leaf);
-}
-
 const struct pfx_certs *pfx_cmp_chain(const struct pfx_cmp *cmp)
 {
     return cmp->chain;

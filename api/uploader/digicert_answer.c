@@ -87,7 +87,7 @@ pfx_result pfx_digicert_pick(struct pfx_bytes bundle, struct pfx_bytes spki, str
     struct pfx_bytes der = pfx_certs_at(certs, leaf);
     PFX_TRY(pfx_cert_order_chain(der, certs, &chain, err));
     pfx_msg_set_blob(result, "leaf", der.data, der.len);
-    for (size_t i = 0; i < pfx_certs_count(chain); i++) {
+    for (size_t i = 1; i < pfx_certs_count(chain); i++) {
         struct pfx_bytes link = pfx_certs_at(chain, i);
         pfx_msg_add_blob(result, "chain", link.data, link.len);
     }

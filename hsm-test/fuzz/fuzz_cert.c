@@ -33,8 +33,9 @@ static void try_order(const struct pfx_certs *certs, size_t leaf)
         must_say(&err);
         return;
     }
-    must(pfx_certs_count(chain) < pfx_certs_count(certs));
-    for (size_t i = 0; i < pfx_certs_count(chain); i++) {
+    must(pfx_certs_count(chain) <= pfx_certs_count(certs));
+    must(same(pfx_certs_at(chain, 0), pfx_certs_at(certs, leaf)));
+    for (size_t i = 1; i < pfx_certs_count(chain); i++) {
         bool known = false;
         must(!same(pfx_certs_at(chain, i), pfx_certs_at(certs, leaf)));
         for (size_t k = 0; k < pfx_certs_count(certs); k++)

@@ -189,7 +189,7 @@ def table_row(golden):
                if t.endswith(", template kept")]
     opens = [h.upper().replace("SHA", "SHA-")
              for h in working(golden, "encryption", "the encryption key opens PFX passwords, ")]
-    seals = working(golden, "users", "seals passwords in the token, ")
+    seals = working(golden, "users", "seals passwords in the token")
     log = (["P-256"] if working(golden, "log", "checkpoints (ECDSA P-256)") else []) + (
         ["Ed25519"] if working(golden, "log", "checkpoints, second signature (Ed25519)") else [])
     separate = not any("not separated" in note for note in golden["notes"])

@@ -387,10 +387,11 @@ static void order_of(const char *dir, const char *leaf_name, const char *const *
     CERTS chain = NULL;
     ERROR(err);
     assert_ok(pfx_cert_order_chain(pfx_buf_bytes(&leaf), pool, &chain, &err), &err);
-    assert_int_equal(pfx_certs_count(chain), n);
+    assert_int_equal(pfx_certs_count(chain), 1 + n);
+    assert_true(same(pfx_certs_at(chain, 0), &leaf));
     for (size_t i = 0; i < n; i++) {
         BUF der = read_der(dir, want[i]);
-        assert_true(same(pfx_certs_at(chain, i), &der));
+        assert_true(same(pfx_certs_at(chain, 1 + i), &der));
     }
 }
 

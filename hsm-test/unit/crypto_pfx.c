@@ -44,12 +44,12 @@ static void build(const char *dir, enum pfx_profile profile, struct pfx_buf *ret
     assert_int_equal(pbe.iterations, PFX_PBE_ITERATIONS);
     assert_ok(pfx_pbe_kek(&pbe, password, &kek, &err), &err);
     assert_ok(pfx_p8_encrypt(&kek, key, &ciphertext, &err), &err);
-    struct pfx_bytes chain[] = {pfx_buf_bytes(&inter)};
+    PFX_AUTOCERTS struct pfx_certs *certs = pfx_certs_new();
+    assert_ok(pfx_certs_add(certs, pfx_buf_bytes(&leaf), &err), &err);
+    assert_ok(pfx_certs_add(certs, pfx_buf_bytes(&inter), &err), &err);
     struct pfx_pfx_spec spec = {.pbe = &pbe,
                                 .key_ciphertext = pfx_buf_bytes(&ciphertext),
-                                .leaf = pfx_buf_bytes(&leaf),
-                                .chain = chain,
-                                .n_chain = 1,
+                                .certs = certs,
                                 .friendly_name = FRIENDLY};
     assert_ok(pfx_pfx_build(&spec, password, ret_pfx, &err), &err);
     tool_write(dir, "user.p12", pfx_buf_bytes(ret_pfx));
@@ -118,7 +118,8 @@ static void openssl_reads(const char *dir, enum pfx_profile profile)
     assert_null(strstr(two + 1, spaced));
     tool_write(dir, "wrong", BYTES("wrong"));
     assert_int_not_equal(tool_run(dir, NULL, "openssl", "pkcs12", "-in", "user.p12", "-passin",
-                                  "file:wrong", "-noout", NULL), 0);
+                                  "file:wrong", "-noout", NULL),
+                         0);
 }
 
 static void keytool_reads(const char *dir)
@@ -225,8 +226,7 @@ static void compat_ec_p384(void **state)
 static void encryption_is_openssls(void **state)
 {
     const char *dir = *state;
-    struct pfx_pbe pbe = {.salt = "0123456789abcde", .iv = "ABCDEFGHIJKLMNO",
-                          .iterations = 2048};
+    struct pfx_pbe pbe = {.salt = "0123456789abcde", .iv = "ABCDEFGHIJKLMNO", .iterations = 2048};
     PFX_AUTOSECRET struct pfx_secret *password = secret_of("correct horse", 13);
     PFX_AUTOKEK struct pfx_kek kek = {.key = NULL};
     ERROR(err);
@@ -260,12 +260,13 @@ static void compat_encryption_is_openssls(void **state)
     tool_must(dir, NULL, TOOL_PYTHON, "user", "rsa", NULL);
     BUF p8 = tool_read(dir, "key.p8");
     PFX_AUTOSECRET struct pfx_secret *key = secret_of(p8.data, p8.len);
-    static const char longest[] = "A PFX password longer than one block of SHA-1: its BMPString has "
-                                  "more than two times sixty-four bytes.";
+    static const char longest[] =
+        "A PFX password longer than one block of SHA-1: its BMPString has "
+        "more than two times sixty-four bytes.";
     static const char *const passwords[] = {"x", "correct horse", longest};
     for (size_t i = 0; i < sizeof passwords / sizeof passwords[0]; i++) {
-        struct pfx_pbe pbe = {.profile = PFX_PROFILE_COMPAT, .salt = "saltsalt",
-                              .iterations = i == 0 ? 1 : 2048};
+        struct pfx_pbe pbe = {
+            .profile = PFX_PROFILE_COMPAT, .salt = "saltsalt", .iterations = i == 0 ? 1 : 2048};
         PFX_AUTOSECRET struct pfx_secret *password = secret_of(passwords[i], strlen(passwords[i]));
         PFX_AUTOKEK struct pfx_kek kek = {.key = NULL};
         BUF said = pfx_buf_make(1000), out = pfx_buf_make(8192);
@@ -274,9 +275,8 @@ static void compat_encryption_is_openssls(void **state)
         tool_must(dir, &said, TOOL_PYTHON, "kdf", passwords[i], "saltsalt", i == 0 ? "1" : "2048",
                   NULL);
         char kek_hex[49], iv_hex[17];
-        PFX_AUTOFREE char *have =
-            pfx_asprintf("%s %s\n", pfx_hex(pfx_secret_bytes(kek.key), 24, kek_hex),
-                         pfx_hex(kek.iv, 8, iv_hex));
+        PFX_AUTOFREE char *have = pfx_asprintf(
+            "%s %s\n", pfx_hex(pfx_secret_bytes(kek.key), 24, kek_hex), pfx_hex(kek.iv, 8, iv_hex));
         assert_string_equal(pfx_buf_str(&said), have);
         assert_ok(pfx_p8_encrypt(&kek, key, &out, &err), &err);
         tool_must(dir, NULL, "openssl", "enc", "-des-ede3-cbc", "-K", kek_hex, "-iv", iv_hex, "-in",
@@ -332,10 +332,12 @@ static void wrong_input_leaves_out_alone(void **state)
     struct pfx_pbe compat = {.profile = PFX_PROFILE_COMPAT, .iterations = 1};
     struct pfx_pbe unknown = {.profile = PFX_PROFILE_COUNT, .iterations = 1};
     uint8_t blocks[32] = {0};
-    const struct pfx_pfx_spec good = {.pbe = &pbe,
-                                      .key_ciphertext = {blocks, 32},
-                                      .leaf = pfx_buf_bytes(&leaf),
-                                      .friendly_name = "x"};
+    ERROR(err);
+    PFX_AUTOCERTS struct pfx_certs *certs = pfx_certs_new();
+    PFX_AUTOCERTS struct pfx_certs *no_certs = pfx_certs_new();
+    assert_ok(pfx_certs_add(certs, pfx_buf_bytes(&leaf), &err), &err);
+    const struct pfx_pfx_spec good = {
+        .pbe = &pbe, .key_ciphertext = {blocks, 32}, .certs = certs, .friendly_name = "x"};
     BUF out = pfx_buf_make(100000);
     assert_true(pfx_buf_add_str(&out, "kept"));
     assert_class(pfx_pfx_build(&good, none, &out, NULL), PFX_CLASS_USAGE);
@@ -345,12 +347,7 @@ static void wrong_input_leaves_out_alone(void **state)
     bad.key_ciphertext.len = 31;
     assert_class(pfx_pfx_build(&bad, password, &out, NULL), PFX_CLASS_INTEGRITY);
     bad = good;
-    bad.leaf = BYTES("rubbish");
-    assert_class(pfx_pfx_build(&bad, password, &out, NULL), PFX_CLASS_USAGE);
-    bad = good;
-    struct pfx_bytes chain[] = {BYTES("rubbish")};
-    bad.chain = chain;
-    bad.n_chain = 1;
+    bad.certs = no_certs;
     assert_class(pfx_pfx_build(&bad, password, &out, NULL), PFX_CLASS_USAGE);
     bad = good;
     bad.friendly_name = "\xC3";
@@ -393,12 +390,18 @@ static void trimming(void **state)
     static const struct {
         struct pfx_bytes der;
         size_t len;
-    } cases[] = {{BYTES("0\x02\x05\0"), 4},        {BYTES("0\x02\x05\0\0\0\0\0"), 4},
-                 {BYTES("0\0"), 2},                {BYTES("0\x03\x05\0"), 0},
-                 {BYTES("1\x02\x05\0"), 0},        {BYTES("0"), 0},
-                 {BYTES(""), 0},                   {BYTES("0\x80\0\0"), 0},
-                 {BYTES("0\x81\x02\x05\0"), 0},    {BYTES("0\x82\0\x80"), 0},
-                 {BYTES("0\x85\1\1\1\1\1"), 0},    {BYTES("0\x84\xff\xff\xff\xff"), 0},
+    } cases[] = {{BYTES("0\x02\x05\0"), 4},
+                 {BYTES("0\x02\x05\0\0\0\0\0"), 4},
+                 {BYTES("0\0"), 2},
+                 {BYTES("0\x03\x05\0"), 0},
+                 {BYTES("1\x02\x05\0"), 0},
+                 {BYTES("0"), 0},
+                 {BYTES(""), 0},
+                 {BYTES("0\x80\0\0"), 0},
+                 {BYTES("0\x81\x02\x05\0"), 0},
+                 {BYTES("0\x82\0\x80"), 0},
+                 {BYTES("0\x85\1\1\1\1\1"), 0},
+                 {BYTES("0\x84\xff\xff\xff\xff"), 0},
                  {BYTES("0\x82\x01"), 0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(pfx_der_trim(cases[i].der.data, cases[i].der.len), cases[i].len);

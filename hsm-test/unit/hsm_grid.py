@@ -34,7 +34,7 @@ class Operations(unittest.TestCase):
                     ("key_again", lambda: grid.key_csr(ec[0]), 0),
                     ("build_rsa", lambda: grid.build_seal(*rsa_key), 0),
                     ("cold", lambda: grid.cold(grid.build_seal(*ec)), 0)]
-            elif nss:  # what differs here: the tier direct, and sealing in the token
+            elif nss:  # what differs here: the tier direct
                 phases = [("build_seal", lambda: grid.build_seal(*ec), 0),
                           ("build_rsa", lambda: grid.build_seal(*rsa_key), 0)]
             for _, make, _ in phases:  # what is looked up once only

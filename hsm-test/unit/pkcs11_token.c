@@ -27,6 +27,7 @@ static void uris(void **state)
         {"pkcs11:token=one?pin-source=file:/tmp/x", "pin-source"},
         {"pkcs11:token=one;slot-id=0", "slot-id"},
         {"pkcs11:slot-id=7", "slot-id"},
+        {"pkcs11:token=one;;slot-id=0", "empty part"},
         {"pkcs11:token=one?module-path=/tmp/x.so", "module"},
         {"pkcs11:token=one;object=key", "object"},
         {"pkcs11:token=one;type=private", "object"},

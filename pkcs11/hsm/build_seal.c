@@ -24,7 +24,6 @@
 #define MAX_KEY_CIPHERTEXT 8192
 #define MAX_PFX (512 * 1024)
 #define MAX_SEALED 1024
-#define MAX_CHAIN 16
 
 struct building {
     struct pfx_task *task;
@@ -145,17 +144,9 @@ static pfx_result build(struct pfx_worker *worker, struct pfx_session *session,
     PFX_TRY(pfx_pbe_draw(building->profile, &pbe, err));
     PFX_TRY(pfx_pbe_kek(&pbe, password, &kek, err));
     PFX_TRY(pfx_key_export(session, transport, key, tier, &kek, &ciphertext, err));
-    struct pfx_bytes list[MAX_CHAIN];
-    size_t n = pfx_certs_count(chain);
-    if (n > MAX_CHAIN)
-        return mismatch(err, "order chain", "The chain is longer than any real one.");
-    for (size_t i = 0; i < n; i++)
-        list[i] = pfx_certs_at(chain, i);
     struct pfx_pfx_spec spec = {.pbe = &pbe,
                                 .key_ciphertext = pfx_buf_bytes(&ciphertext),
-                                .leaf = pfx_msg_blob(building->task->args, "leaf"),
-                                .chain = list,
-                                .n_chain = n,
+                                .certs = chain,
                                 .friendly_name =
                                     pfx_msg_str(building->task->args, "friendly_name")};
     return pfx_pfx_build(&spec, password, out, err);
@@ -167,11 +158,8 @@ static pfx_result seal(const struct pfx_hsm *hsm, struct pfx_session *session,
                        struct pfx_error *err)
 {
     enum pfx_hash hash = hsm->policy->seal_hash;
-    bool token_seals = hash == PFX_HASH_SHA256   ? proven->seal_sha256
-                       : hash == PFX_HASH_SHA384 ? proven->seal_sha384
-                                                 : proven->seal_sha512;
     struct pfx_bytes spki = pfx_buf_bytes(&pin->spki);
-    if (token_seals) {
+    if (proven->seals) {
         PFX_TRY(pfx_token_seal_oaep(session, spki, hash, password, out, err));
         *ret_by = "token";
     } else {
