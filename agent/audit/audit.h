@@ -68,6 +68,10 @@ static inline const char *pfx_entries(uint64_t n)
 {
     return n == 1 ? "entry" : "entries";
 }
+static inline const char *pfx_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
 
 /* Prints one line on stderr and returns the exit code of its class. */
 int pfx_audit_fail(const struct pfx_error *err);

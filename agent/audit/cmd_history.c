@@ -358,7 +358,7 @@ int pfx_audit_history(const struct pfx_audit_options *options)
                                           "the hash of 64 hex digits only");
     else
         (void)printf("found as %s; %zu enrolment%s\n", as, timeline->n_groups,
-                     timeline->n_groups == 1 ? "" : "s");
+                     pfx_plural(timeline->n_groups));
     print_groups(&history);
     if (timeline->n_steps > 0)
         (void)printf("\n");

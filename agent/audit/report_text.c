@@ -14,11 +14,6 @@ static uint64_t level_count(const struct pfx_report *report, enum pfx_finding_le
     return n;
 }
 
-static const char *plural(uint64_t n)
-{
-    return n == 1 ? "" : "s";
-}
-
 static void put_verdict(const struct pfx_report *report, FILE *out)
 {
     uint64_t entries = 0;
@@ -29,17 +24,17 @@ static void put_verdict(const struct pfx_report *report, FILE *out)
     uint64_t warnings = level_count(report, PFX_LEVEL_WARNING);
     if (tampering > 0)
         fprintf(out, "NOT VERIFIED: tampering or damage in %" PRIu64 " place%s", tampering,
-                plural(tampering));
+                pfx_plural(tampering));
     else if (findings > 0)
         fprintf(out, "FINDINGS: the log is whole, and says %" PRIu64 " thing%s that must not be",
-                findings, plural(findings));
+                findings, pfx_plural(findings));
     else
-        fprintf(out, "VERIFIED: %zu log%s, %" PRIu64 " %s", report->n_logs, plural(report->n_logs),
+        fprintf(out, "VERIFIED: %zu log%s, %" PRIu64 " %s", report->n_logs, pfx_plural(report->n_logs),
                 entries, pfx_entries(entries));
     if (tampering > 0 && findings > 0)
-        fprintf(out, ", %" PRIu64 " finding%s", findings, plural(findings));
+        fprintf(out, ", %" PRIu64 " finding%s", findings, pfx_plural(findings));
     if (warnings > 0)
-        fprintf(out, ", %" PRIu64 " warning%s", warnings, plural(warnings));
+        fprintf(out, ", %" PRIu64 " warning%s", warnings, pfx_plural(warnings));
     fputc('\n', out);
 }
 
@@ -55,7 +50,7 @@ static void put_log(const struct pfx_report_log *log, FILE *out)
     if (log->examined != log->size)
         fprintf(out, " (%" PRIu64 " examined, from number %" PRIu64 ")", log->examined, log->first);
     fprintf(out, ", %s to %s, %" PRIu64 " checkpoint%s", from, to, log->checkpoints,
-            plural(log->checkpoints));
+            pfx_plural(log->checkpoints));
     if (log->signers[0])
         fprintf(out, ", the newest signed by %s", log->signers);
     fputc('\n', out);

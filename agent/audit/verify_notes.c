@@ -451,7 +451,7 @@ void pfx_verify_notes_end(struct pfx_verify_log *log)
         pfx_report_open(report, log->index,
                         "signatures of %" PRIu64
                         " kept checkpoint%s: only entries that aren't presented name their keys",
-                        log->unsigned_notes, log->unsigned_notes == 1 ? "" : "s");
+                        log->unsigned_notes, pfx_plural(log->unsigned_notes));
     keys_done(&log->in_force);
     keys_done(&log->replaced);
 }

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 
 import harness
 import people
@@ -82,7 +83,11 @@ class Verbs(WorldCase):
     def successor(self, world, origin):
         self.assertExit(world.cli("log", "reopen", "--yes"), 2, "no reason")
         self.roll_back(world)
+        end = time.monotonic() + 60
         status = world.cli("log", "status")
+        while "still starting" in status.out and time.monotonic() < end:
+            time.sleep(0.2)
+            status = world.cli("log", "status")
         self.assertExit(status, 1, "refused", "anchor")
         result = world.cli("log", "export", world.path("one"))
         self.assertExit(result, 6, "cut or put back")

@@ -39,7 +39,10 @@ static void try_names(struct pfx_logdir *dir, const char *folder)
     char **names;
     size_t n;
     struct pfx_error err = PFX_ERROR_NONE;
-    must(pfx_ok(pfx_logdir_list(dir, folder, &names, &n, &err)));
+    if (pfx_failed(pfx_logdir_list(dir, folder, &names, &n, &err))) {
+        must_say(&err); /* such as a file of that name */
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         uint64_t first;
         char again[PFX_SEGMENT_NAME_SIZE];

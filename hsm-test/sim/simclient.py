@@ -28,6 +28,10 @@ API_KEY = "test-key-of-the-simulator"
 UPN = "joerg.gruenwaeldli@contoso.example.com"
 OBJECT = "a1000000000040008000000000000001"
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+# Custom fields of an account at DigiCert.
+FIELDS = [{"id": 11, "label": "cost centre", "is_required": True, "is_active": True},
+          {"id": 12, "label": "old", "is_required": True, "is_active": False},
+          {"id": 13, "label": "ticket", "is_required": False, "is_active": True}]
 
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())

@@ -181,7 +181,9 @@ class Edges(FlowCase):
     def test_disk_full_at_the_end_of_a_pass(self):
         """Not evaluated again and again while nothing can be written."""
         rig = self.rig(arms=False)
-        notes = lambda: rig.sql("SELECT count(*) FROM note")[0][0]
+
+        def notes():
+            return rig.sql("SELECT count(*) FROM note")[0][0]
         rig.wait_for(lambda: notes() == 1, what="the note of the first start")
         rig.edit("INSERT INTO meta VALUES('pass_no', 1), ('pass_active', 1), ('pass_started', 1)")
         rig.wait_for(lambda: notes() == 2, what="the note of the second start")

@@ -1,6 +1,8 @@
 /* p11-kit's remoting in front of SoftHSM, its server killed every few seconds under load: keys are
  * made, found again, sign and decrypt; nothing is ever wrong, doubled or lost, and it goes on by
- * itself. (It passes no wrapping, AES or PSS: the rest of an enrolment is hsm_grid's.) */
+ * itself. p11-kit's client now and then waits for ever when its server dies: a process with a call
+ * that hangs is ended and started again, as pfx-hsm's watchdog does. (Remoting passes no wrapping,
+ * AES or PSS: the rest of an enrolment is hsm_grid's.) */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -8,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -26,6 +30,7 @@
 #define UP_MS 2000 /* the server lives so long, and is away so long */
 #define AWAY_MS 300
 #define RECOVERY_S 60
+#define HANGS_S 5 /* without any progress while the server is there: a call hangs */
 
 static char socket_path[200];
 static pid_t server;
@@ -33,9 +38,15 @@ static struct pfx_token *token;
 static struct pfx_key_id secrets_id;
 static struct pfx_buf sealed;
 static const char secret_text[] = "a service secret";
-static atomic_bool ending;
-static atomic_uint done, passed_away, wrong;
-static char first_wrong[512];
+
+/* Shared with the process that does the work, and with the next one. */
+static struct shared {
+    atomic_bool ending;
+    atomic_uint done, passed_away, wrong;
+    unsigned keys[THREADS];
+    unsigned n_users;
+    char first_wrong[512];
+} * shared;
 
 static void nap(long ms)
 {
@@ -73,11 +84,11 @@ static void kill_server(void)
 
 static void never(const char *what, const struct pfx_error *err)
 {
-    if (atomic_fetch_add(&wrong, 1) == 0) {
+    if (atomic_fetch_add(&shared->wrong, 1) == 0) {
         char line[400] = "";
         if (err)
             pfx_error_line(err, line, sizeof line);
-        snprintf(first_wrong, sizeof first_wrong, "%s: %s", what, line);
+        snprintf(shared->first_wrong, sizeof shared->first_wrong, "%s: %s", what, line);
     }
 }
 
@@ -140,23 +151,24 @@ static pfx_result once(const struct pfx_key_id *id, enum pfx_key_type type, stru
     return decrypt(session, err);
 }
 
-struct load {
-    unsigned number, keys;
-};
+static bool passes(pfx_result r)
+{
+    return r.cls == PFX_CLASS_DEVICE || r.cls == PFX_CLASS_TRANSIENT;
+}
 
 static void *work(void *given)
 {
-    struct load *load = given;
-    while (!atomic_load(&ending)) {
-        struct pfx_key_id id = env_id(1000 * (load->number + 1) + load->keys);
+    unsigned number = *(unsigned *)given, *keys = &shared->keys[number];
+    while (!atomic_load(&shared->ending)) {
+        struct pfx_key_id id = env_id(1000 * (number + 1) + *keys);
         struct pfx_error err = PFX_ERROR_NONE;
-        enum pfx_key_type type = load->keys % 4 == 0 ? PFX_KEY_RSA_2048 : PFX_KEY_EC_P256;
+        enum pfx_key_type type = *keys % 4 == 0 ? PFX_KEY_RSA_2048 : PFX_KEY_EC_P256;
         pfx_result r = once(&id, type, &err);
         if (pfx_ok(r)) {
-            load->keys++;
-            atomic_fetch_add(&done, 1);
-        } else if (r.cls == PFX_CLASS_DEVICE || r.cls == PFX_CLASS_TRANSIENT) {
-            atomic_fetch_add(&passed_away, 1);
+            (*keys)++;
+            atomic_fetch_add(&shared->done, 1);
+        } else if (passes(r)) {
+            atomic_fetch_add(&shared->passed_away, 1);
             nap(20);
         } else {
             never("not an answer of a lost device", &err);
@@ -166,13 +178,116 @@ static void *work(void *given)
     return NULL;
 }
 
-static unsigned n_users;
-
 static bool count_users(void *ctx, const struct pfx_key_row *row)
 {
     (void)ctx;
-    n_users += strcmp(row->label, "pfx-agent user") == 0 && row->object_class == CKO_PRIVATE_KEY;
+    shared->n_users +=
+        strcmp(row->label, "pfx-agent user") == 0 && row->object_class == CKO_PRIVATE_KEY;
     return true;
+}
+
+/* The secrets key is made once and found from then on. */
+static pfx_result prepare(struct pfx_error *err)
+{
+    PFX_AUTOSESSION struct pfx_session *session = NULL;
+    PFX_AUTOKEY struct pfx_key *key = NULL;
+    PFX_AUTOSECRET struct pfx_secret *plain = NULL;
+    PFX_TRY(pfx_session_acquire(token, true, &session, err));
+    PFX_TRY(pfx_key_find(session, PFX_USE_SECRETS, &secrets_id, true, (struct pfx_bytes){NULL, 0},
+                         &key, err));
+    if (!key)
+        PFX_TRY(pfx_key_make(session, PFX_USE_SECRETS, PFX_KEY_RSA_2048, &secrets_id, "secrets",
+                             true, &key, err));
+    PFX_TRY(pfx_secret_copy(secret_text, sizeof secret_text, &plain, err));
+    pfx_buf_reset(&sealed);
+    return pfx_oaep_seal(pfx_key_spki(key), PFX_HASH_SHA256, plain, &sealed, err);
+}
+
+/* One life of the process that works. 0: it ended as it was told. */
+static int life(bool only_count)
+{
+    char address[256];
+    struct pfx_error err = PFX_ERROR_NONE;
+    snprintf(address, sizeof address, "unix:path=%s", socket_path);
+    setenv("P11_KIT_SERVER_ADDRESS", address, 1);
+    struct pfx_role_conf conf = env_conf(ENV_SOFTHSM, "pkcs11:token=one");
+    conf.module = (char *)(uintptr_t)CLIENT;
+    struct pfx_probe *probe = pfx_alloc(sizeof *probe);
+    pfx_result r = pfx_token_open(PFX_ROLE_SERVICE, &conf, THREADS, &token, &err);
+    if (pfx_ok(r)) {
+        env_login(token);
+        r = pfx_probe_run(token, PFX_ROLE_SERVICE, probe, &err);
+    }
+    if (pfx_ok(r))
+        r = prepare(&err);
+    if (pfx_ok(r) && only_count) {
+        struct pfx_session *session = NULL;
+        r = pfx_session_acquire(token, false, &session, &err);
+        if (pfx_ok(r))
+            r = pfx_keys_list(session, count_users, NULL, &err);
+        pfx_session_release(session);
+        return pfx_ok(r) ? 0 : 1;
+    }
+    if (pfx_failed(r)) {
+        if (!passes(r))
+            never("a start fails", &err);
+        return 1;
+    }
+    pthread_t threads[THREADS];
+    unsigned numbers[THREADS];
+    for (unsigned i = 0; i < THREADS; i++) {
+        numbers[i] = i;
+        if (pthread_create(&threads[i], NULL, work, &numbers[i]) != 0)
+            return 1;
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    return 0;
+}
+
+static pid_t start(bool only_count)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        _exit(life(only_count));
+    }
+    return pid;
+}
+
+/* Ended within this time? */
+static bool ended(pid_t pid, unsigned seconds, int *ret_status)
+{
+    for (unsigned i = 0; i < seconds * 100; i++) {
+        if (waitpid(pid, ret_status, WNOHANG) == pid)
+            return true;
+        nap(10);
+    }
+    return false;
+}
+
+static void end(pid_t pid)
+{
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, NULL, 0);
+}
+
+/* Waits for progress, by a new process where the old one hangs or couldn't start. */
+static void go_on(pid_t *worker, unsigned before, unsigned *restarts)
+{
+    time_t until = time(NULL) + RECOVERY_S, quiet = time(NULL) + HANGS_S;
+    int status;
+    while (atomic_load(&shared->done) == before && time(NULL) < until) {
+        bool gone = waitpid(*worker, &status, WNOHANG) == *worker;
+        if (gone || time(NULL) > quiet) {
+            if (!gone)
+                end(*worker);
+            *worker = start(false);
+            (*restarts)++;
+            quiet = time(NULL) + HANGS_S;
+        }
+        nap(10);
+    }
 }
 
 static void remoting(void **state)
@@ -182,77 +297,48 @@ static void remoting(void **state)
         print_message("skipped: p11-kit's remoting isn't installed (p11-kit, p11-kit-modules)\n");
         return;
     }
-    char address[256];
-    ERROR(err);
     (void)signal(SIGPIPE, SIG_IGN);
     snprintf(socket_path, sizeof socket_path, "%s/p11-kit", env_folder());
-    snprintf(address, sizeof address, "unix:path=%s", socket_path);
-    setenv("P11_KIT_SERVER_ADDRESS", address, 1);
-    assert_true(serve());
-    struct pfx_role_conf conf = env_conf(ENV_SOFTHSM, "pkcs11:token=one");
-    conf.module = (char *)(uintptr_t)CLIENT;
-    assert_ok(pfx_token_open(PFX_ROLE_SERVICE, &conf, THREADS, &token, &err), &err);
-    env_login(token);
-    struct pfx_probe *probe = pfx_alloc(sizeof *probe);
-    assert_ok(pfx_probe_run(token, PFX_ROLE_SERVICE, probe, &err), &err);
-    free(probe);
-    struct pfx_session *session = NULL;
-    assert_ok(pfx_session_acquire(token, true, &session, &err), &err);
-    struct pfx_key *secrets = NULL;
     secrets_id = env_id(1);
-    assert_ok(pfx_key_make(session, PFX_USE_SECRETS, PFX_KEY_RSA_2048, &secrets_id, "secrets", true,
-                           &secrets, &err),
-              &err);
-    struct pfx_secret *plain = NULL;
-    assert_ok(pfx_secret_copy(secret_text, sizeof secret_text, &plain, &err), &err);
     sealed = pfx_buf_make(1024);
-    assert_ok(pfx_oaep_seal(pfx_key_spki(secrets), PFX_HASH_SHA256, plain, &sealed, &err), &err);
-    pfx_secret_free(plain);
-    pfx_key_free(secrets);
-    pfx_session_release(session);
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(shared != MAP_FAILED);
+    assert_true(serve());
 
     const char *given = getenv("PFX_LONG");
     bool whole = given && strcmp(given, "1") == 0;
-    int rounds = whole ? 60 : 3;
-    pthread_t threads[THREADS];
-    struct load loads[THREADS];
-    for (unsigned i = 0; i < THREADS; i++) {
-        loads[i] = (struct load){.number = i};
-        assert_int_equal(pthread_create(&threads[i], NULL, work, &loads[i]), 0);
-    }
+    int rounds = whole ? 60 : 3, status = 0;
+    unsigned restarts = 0;
+    pid_t worker = start(false);
     for (int round = 0; round <= rounds; round++) {
-        unsigned before = atomic_load(&done);
-        time_t until = time(NULL) + RECOVERY_S;
+        unsigned before = atomic_load(&shared->done);
         if (round < rounds)
             nap(UP_MS);
         /* By itself, after each time. */
-        while (atomic_load(&done) == before && time(NULL) < until)
-            nap(10);
-        assert_true(atomic_load(&done) > before);
+        go_on(&worker, before, &restarts);
+        assert_true(atomic_load(&shared->done) > before);
         if (round == rounds)
             break;
         kill_server();
         nap(AWAY_MS);
         assert_true(serve());
     }
-    atomic_store(&ending, true);
-    unsigned made = 0;
-    for (unsigned i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
-        made += loads[i].keys;
-    }
-    if (atomic_load(&wrong) > 0)
-        fail_msg("%u times wrong, first %s", atomic_load(&wrong), first_wrong);
+    atomic_store(&shared->ending, true);
+    if (!ended(worker, HANGS_S, &status))
+        end(worker);
+    if (atomic_load(&shared->wrong) > 0)
+        fail_msg("%u times wrong, first %s", atomic_load(&shared->wrong), shared->first_wrong);
     /* Each key once: the threads' last ones may be unfinished. */
-    err = PFX_ERROR_NONE;
-    assert_ok(pfx_session_acquire(token, false, &session, &err), &err);
-    assert_ok(pfx_keys_list(session, count_users, NULL, &err), &err);
-    pfx_session_release(session);
-    print_message("%u keys made, signed with and found, %u losses, %d kills\n", made,
-                  atomic_load(&passed_away), rounds);
-    assert_true(n_users >= made && n_users <= made + THREADS);
-    assert_true(atomic_load(&passed_away) > 0);
-    pfx_token_close(token);
+    worker = start(true);
+    assert_true(ended(worker, RECOVERY_S, &status) && WIFEXITED(status) &&
+                WEXITSTATUS(status) == 0);
+    unsigned made = 0;
+    for (unsigned i = 0; i < THREADS; i++)
+        made += shared->keys[i];
+    print_message("%u keys made, signed with and found, %u losses, %d kills, %u restarts\n", made,
+                  atomic_load(&shared->passed_away), rounds, restarts);
+    assert_true(shared->n_users >= made && shared->n_users <= made + THREADS);
+    assert_true(atomic_load(&shared->passed_away) + restarts > 0);
     pfx_buf_done(&sealed);
     kill_server();
 }
