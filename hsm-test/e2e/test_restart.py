@@ -62,6 +62,7 @@ class Restart(WorldCase):
                                     "retry_min": "500ms", "retry_max": "2s"}})
             try:
                 cls.world.ready()
+                cls.world.run_once("60s")  # so that pfx-uploader has signed in before pfx-hsm stops
             except BaseException:
                 cls.world.close()
                 cls.world = None
@@ -80,6 +81,9 @@ class Restart(WorldCase):
                 state = PLACES[place][0]
                 harness.wait_for("%s in %s" % (name, state),
                                  lambda: self._state(world, name, state, place), 40, 0.02)
+                if PLACES[place][2]:  # else what was to be sent may not have left
+                    harness.wait_for("the held request", lambda: any(
+                        r["hits"] for r in world.control("/knobs")["rules"]), 40, 0.02)
                 for victim in victims:
                     world.kill(victim)
                 self._start(world, victims)
