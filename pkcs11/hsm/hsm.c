@@ -84,6 +84,7 @@ pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&hsm->lock, &attr);
     pthread_rwlockattr_destroy(&attr);
+    (void)sem_init(&hsm->lanes, 0, policy->sessions);
     pthread_mutex_init(&hsm->small, NULL);
     pfx_ceilings_init(&hsm->ceilings);
     for (size_t i = 0; i < PFX_STANDING_MAX; i++)
@@ -129,6 +130,7 @@ void pfx_hsm_free(struct pfx_hsm *hsm)
     pfx_ceilings_done(&hsm->ceilings);
     pthread_rwlock_destroy(&hsm->lock);
     pthread_mutex_destroy(&hsm->small);
+    sem_destroy(&hsm->lanes);
     free(hsm);
 }
 

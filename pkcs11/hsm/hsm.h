@@ -3,6 +3,7 @@
 #define PFX_HSM_HSM_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "api/conf/hsm_policy.h"
@@ -55,6 +56,7 @@ struct pfx_hsm {
 
     struct pfx_ceilings ceilings;
 
+    sem_t lanes;                  /* policy->sessions: pfx-agentd's operations at the tokens at once */
     pthread_mutex_t small;        /* for what follows */
     struct pfx_key_id making[64]; /* user keys that some worker makes at this moment */
     size_t n_making;

@@ -253,7 +253,7 @@ static pfx_result start(struct loop *loop, struct pfx_error *err)
     PFX_TRY(pfx_queue_new(QUEUE_MOST, &loop->queue, err));
     PFX_TRY(pfx_server_new(loop->hsm, loop->queue, &loop->server, err));
     /* As many again as work at once wait here, so that no worker waits for the line. */
-    loop->capacity = (size_t)policy->sessions * 2;
+    loop->capacity = (size_t)policy->sessions * 2 * PFX_WORKERS_A_SESSION;
     loop->jobs = pfx_alloc_array(loop->capacity, sizeof *loop->jobs);
     loop->arm = pfx_arm_new("hsm", policy->agent_socket, kinds, sizeof kinds / sizeof *kinds,
                             (unsigned)loop->capacity, &ops, loop);
@@ -272,7 +272,7 @@ pfx_result pfx_loop_run(struct pfx_hsm *hsm, int signal_fd, struct pfx_error *er
     struct loop loop = {.hsm = hsm, .retry_ms = RETRY_MIN_MS};
     pfx_result started = start(&loop, err);
     if (pfx_ok(started)) {
-        pfx_log(PFX_LOG_INFO, "pfx-hsm " PFX_VERSION " runs: sockets in %s, %u workers",
+        pfx_log(PFX_LOG_INFO, "pfx-hsm " PFX_VERSION " runs: sockets in %s, %u sessions",
                 hsm->policy->run_dir, hsm->policy->sessions);
         open_roles(&loop);
         pfx_notify_ready("the sockets are open");

@@ -1,6 +1,7 @@
 /* Whole operations: permission, intent, work, result, release. */
 #include "pkcs11/hsm/op.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -186,6 +187,20 @@ static void tell(struct pfx_hsm *hsm, const struct pfx_op *op, pfx_result outcom
     pthread_mutex_unlock(&hsm->small);
 }
 
+/* Of pfx-agentd's operations as many are at the tokens as the policy has sessions; others meanwhile
+ * wait for the log's disk and signature, before or after it. */
+static pfx_result at_token(struct pfx_worker *worker, struct pfx_op *op, pfx_op_work work, void *ctx,
+                           struct pfx_msg **ret_reply, struct pfx_error *why)
+{
+    bool counted = op->actor.role == PFX_ACTOR_AGENTD;
+    while (counted && sem_wait(&worker->hsm->lanes) != 0 && errno == EINTR)
+        ;
+    pfx_result outcome = work(worker, op, ctx, ret_reply, why);
+    if (counted)
+        sem_post(&worker->hsm->lanes);
+    return outcome;
+}
+
 pfx_result pfx_op_run(struct pfx_worker *worker, struct pfx_op *op, pfx_op_work work, void *ctx,
                       struct pfx_msg **ret_reply, struct pfx_error *err)
 {
@@ -202,7 +217,7 @@ pfx_result pfx_op_run(struct pfx_worker *worker, struct pfx_op *op, pfx_op_work 
     }
     if (pfx_ok(outcome)) {
         worker->began = true;
-        outcome = work(worker, op, ctx, &reply, &why);
+        outcome = at_token(worker, op, work, ctx, &reply, &why);
         /* A failure stays what it is; a success without its checkpoint is none. */
         outcome = pfx_hsmlog_result(hsm, op, outcome, &why);
     }

@@ -66,13 +66,14 @@ pfx_result pfx_workers_start(struct pfx_hsm *hsm, struct pfx_queue *queue,
                              struct pfx_workers **ret_workers, struct pfx_error *err)
 {
     struct pfx_workers *workers = pfx_alloc(sizeof *workers);
-    workers->threads = pfx_alloc_array(hsm->policy->sessions + 1, sizeof *workers->threads);
-    for (unsigned i = 0; i <= hsm->policy->sessions; i++) {
+    unsigned ordinary = PFX_WORKERS_A_SESSION * hsm->policy->sessions;
+    workers->threads = pfx_alloc_array(ordinary + 1, sizeof *workers->threads);
+    for (unsigned i = 0; i <= ordinary; i++) {
         struct thread *thread = &workers->threads[i];
         thread->worker.hsm = hsm;
         thread->worker.index = i;
         thread->queue = queue;
-        thread->urgent_only = i == hsm->policy->sessions;
+        thread->urgent_only = i == ordinary;
         int errnum = pthread_create(&thread->id, NULL, thread_main, thread);
         if (errnum != 0) {
             pfx_queue_close(queue);
