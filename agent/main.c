@@ -20,6 +20,7 @@
 #include "api/conf/notify.h"
 #include "api/conf/process.h"
 #include "api/conf/sandbox.h"
+#include "crypto/secret.h"
 
 #define TICK_MS 100 /* while something moves */
 #define IDLE_MS 1000
@@ -163,6 +164,7 @@ static pfx_result confine(const struct pfx_agent_conf *conf, struct pfx_error *e
     pfx_sandbox_path(box, conf->state_dir, PFX_REACH_WRITE);
     pfx_sandbox_path(box, conf->run_dir, PFX_REACH_WRITE);
     pfx_sandbox_accounts(box);
+    PFX_TRY(pfx_secret_memory(PFX_SECRET_LOCKED, err)); /* it has none, nor the call in its list */
     PFX_TRY(pfx_sandbox_files(box, err));
     return pfx_sandbox_calls(box, err);
 }

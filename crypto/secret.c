@@ -2,9 +2,12 @@
 #include "crypto/secret.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -22,6 +25,72 @@ static size_t page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* --- the two kinds of memory ------------------------------------------------------------------ */
+
+static atomic_int chosen = PFX_SECRET_AUTO; /* until it is known */
+
+/* The C library of Debian 12 has no function for it, and not every architecture the call. */
+static int secret_file(void)
+{
+#ifdef SYS_memfd_secret
+    return (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+}
+
+static bool kernel_has_it(void)
+{
+    int fd = secret_file();
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+pfx_result pfx_secret_memory(enum pfx_secret_memory memory, struct pfx_error *err)
+{
+    bool there = memory != PFX_SECRET_LOCKED && kernel_has_it();
+    if (memory == PFX_SECRET_MEMFD && !there)
+        return pfx_fail(err, PFX_CLASS_USAGE, "set up secret memory", "memfd_secret",
+                        strerrorname_np(errno),
+                        "This kernel gives none: boot it with secretmem.enable=1 (from 6.5 on it is "
+                        "the default), let the call pass in the unit's filter, or set "
+                        "sandbox.secret_memory to auto.");
+    atomic_store(&chosen, there ? PFX_SECRET_MEMFD : PFX_SECRET_LOCKED);
+    return PFX_OK;
+}
+
+bool pfx_secret_hidden(void)
+{
+    int now = atomic_load(&chosen);
+    if (now == PFX_SECRET_AUTO) { /* two threads at once find the same */
+        now = kernel_has_it() ? PFX_SECRET_MEMFD : PFX_SECRET_LOCKED;
+        atomic_store(&chosen, now);
+    }
+    return now == PFX_SECRET_MEMFD;
+}
+
+/* Both: to read and write, and locked. errno says why not. */
+static bool lock_pages(uint8_t *at, size_t len)
+{
+    return mprotect(at, len, PROT_READ | PROT_WRITE) == 0 && mlock(at, len) == 0;
+}
+
+static bool hide_pages(uint8_t *at, size_t len)
+{
+    int fd = secret_file();
+    if (fd < 0)
+        return false;
+    /* It is shared by nobody: the descriptor goes now, children don't have the pages (below). */
+    bool ok = ftruncate(fd, (off_t)len) == 0 &&
+              mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED;
+    int errnum = errno;
+    close(fd);
+    errno = errnum;
+    return ok;
+}
+
 static pfx_result fail_lock(struct pfx_error *err, int errnum)
 {
     struct rlimit limit = {0};
@@ -35,6 +104,25 @@ static pfx_result fail_lock(struct pfx_error *err, int errnum)
                     "starts the program.", kib);
 }
 
+/* The pages between the guards. */
+static pfx_result open_pages(uint8_t *at, size_t len, struct pfx_error *err)
+{
+    if (!(pfx_secret_hidden() ? hide_pages(at, len) : lock_pages(at, len))) {
+        if (errno == EMFILE || errno == ENFILE)
+            return pfx_fail_errno(err, errno, "lock memory", "secret", "memfd_secret");
+        return fail_lock(err, errno);
+    }
+    /* DONTFORK, not WIPEONFORK: a child that uses a secret by mistake must fault, not go on with
+     * a key of zeros. */
+    if (madvise(at, len, MADV_DONTDUMP) != 0 || madvise(at, len, MADV_DONTFORK) != 0)
+        return pfx_fail(err, PFX_CLASS_INTERNAL, "protect memory", "secret",
+                        strerrorname_np(errno),
+                        "The kernel can't keep a secret's pages out of core files and children.");
+    return PFX_OK;
+}
+
+/* --- secrets ---------------------------------------------------------------------------------- */
+
 pfx_result pfx_secret_new(size_t len, struct pfx_secret **ret_secret, struct pfx_error *err)
 {
     size_t page = page_size();
@@ -46,21 +134,10 @@ pfx_result pfx_secret_new(size_t len, struct pfx_secret **ret_secret, struct pfx
     uint8_t *map = mmap(NULL, map_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
         return pfx_fail_errno(err, errno, "map memory", "secret", NULL);
-    /* DONTFORK, not WIPEONFORK: a child that uses a secret by mistake must fault, not go on with
-     * a key of zeros. */
-    if (mprotect(map + page, inner, PROT_READ | PROT_WRITE) != 0 ||
-        madvise(map + page, inner, MADV_DONTDUMP) != 0 ||
-        madvise(map + page, inner, MADV_DONTFORK) != 0) {
-        int errnum = errno;
+    pfx_result r = open_pages(map + page, inner, err);
+    if (pfx_failed(r)) {
         munmap(map, map_len);
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "protect memory", "secret",
-                        strerrorname_np(errnum),
-                        "The kernel can't keep a secret's pages out of core files and children.");
-    }
-    if (mlock(map + page, inner) != 0) {
-        int errnum = errno;
-        munmap(map, map_len);
-        return fail_lock(err, errnum);
+        return r;
     }
     struct pfx_secret *secret = pfx_alloc(sizeof *secret);
     *secret = (struct pfx_secret){

@@ -4,6 +4,10 @@
  *
  * Each secret has its own locked pages between two guard pages; they are left out of core dumps,
  * don't survive a fork, and are wiped on free. There is no way to print one.
+ *
+ * Where the kernel has memfd_secret(2) they are pages of that: taken out of the kernel's own map,
+ * so that reading the process's memory from outside (/proc/PID/mem, ptrace, a driver) fails there,
+ * for root too. The host doesn't hibernate while there is one.
  */
 #ifndef PFX_CRYPTO_SECRET_H
 #define PFX_CRYPTO_SECRET_H
@@ -15,6 +19,15 @@
 #include "crypto/result.h"
 
 struct pfx_secret;
+
+enum pfx_secret_memory {
+    PFX_SECRET_AUTO,   /* memfd_secret where the kernel has it, else locked pages */
+    PFX_SECRET_LOCKED, /* for a PKCS#11 library whose driver has to reach them, and hibernation */
+    PFX_SECRET_MEMFD,
+};
+/* What secrets are made of from now on; before, AUTO. USAGE: the kernel has no memfd_secret. */
+PFX_MUST_USE pfx_result pfx_secret_memory(enum pfx_secret_memory memory, struct pfx_error *err);
+bool pfx_secret_hidden(void); /* is it memfd_secret? */
 
 /* len bytes, zeroed; len may be 0. INTERNAL when the pages can't be locked: the text names
  * RLIMIT_MEMLOCK and the setting that raises it. */

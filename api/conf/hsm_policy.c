@@ -8,11 +8,14 @@
 #include "crypto/encode.h"
 
 #define HOST_ID_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+#define DOMAIN_CHARACTERS                                                                         \
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-"
 #define LOG_TILE 256
 #define LOG_KEEP_LEAST_DAYS 730 /* CA/Browser Forum, S/MIME 5.4.3: two years */
 
 #define AT(field) offsetof(struct pfx_hsm_policy, field)
 #define IN_APP(field) offsetof(struct pfx_app_conf, field)
+#define IN_DOMAIN(field) offsetof(struct pfx_domain_conf, field)
 #define IN_FOLDER(field) offsetof(struct pfx_folder_conf, field)
 #define ROLE(name, role, token_sample)                                                             \
     {.path = "tokens." name ".module", .type = PFX_O_PATH, .offset = AT(roles[role].module),       \
@@ -77,6 +80,13 @@ static const struct pfx_option rows[] = {
     {.path = "users.keys", .type = PFX_O_FLAG, .offset = AT(wrapped_keys),
      .choices = "token|wrapped", .def = "token",
      .help = "user keys as objects in the token, or as blobs under the wrapping key (many users)"},
+    {.path = "users.domains", .type = PFX_O_LIST, .offset = AT(domains),
+     .count_offset = AT(n_domains), .size = sizeof(struct pfx_domain_conf), .min = 1, .max = 1000,
+     .help = "mail domains that the addresses of users may have, each with its own entry (default: "
+             "any, so that pfx-agentd is believed)"},
+    {.path = "users.domains[].domain", .type = PFX_O_TEXT, .offset = IN_DOMAIN(domain), .min = 1,
+     .max = 253, .required = true, .sample = "contoso.com",
+     .help = "what stands behind the @, in ASCII; without its subdomains"},
     {.path = "users.profiles", .type = PFX_O_SET, .offset = AT(profiles),
      .choices = "modern|compat", .def = "modern",
      .help = "profiles of PFX files that are built; compat (triple DES, SHA-1) is for readers that "
@@ -109,7 +119,7 @@ static const struct pfx_option rows[] = {
     PER_HOUR("secrets_per_hour", per_hour_secrets, "240", "most service secrets opened"),
 
     {.path = "sessions", .type = PFX_O_COUNT, .offset = AT(sessions), .min = 1, .max = 64,
-     .def = "2", .help = "worker threads, with one session on the users token each"},
+     .def = "2", .help = "operations at the users token at once, with one session each"},
     {.path = "call_deadline", .type = PFX_O_DURATION, .offset = AT(call_deadline_ms),
      .min = PFX_SECONDS(1), .max = PFX_HOURS(1), .def = "2m",
      .help = "a Cryptoki operation that takes longer ends the process"},
@@ -150,6 +160,10 @@ static const struct pfx_option rows[] = {
     {.path = "sandbox.late_libraries", .type = PFX_O_FLAG, .offset = AT(late_libraries),
      .choices = "refused|allowed", .def = "refused",
      .help = "may the PKCS#11 library load others after C_Initialize at the start"},
+    {.path = "sandbox.secret_memory", .type = PFX_O_ENUM, .offset = AT(secret_memory),
+     .min = PFX_SECRET_AUTO, .choices = PFX_SECRET_CHOICES, .def = "auto",
+     .help = PFX_SECRET_HELP ". locked: for a PKCS#11 library whose driver can't reach such pages, "
+             "and for a host that hibernates"},
 
     {.path = "access.agent_user", .type = PFX_O_ACCOUNT, .offset = AT(agent_user),
      .sample = "pfx-agent", .help = "user of pfx-agentd (default: root or the own user)"},
@@ -210,6 +224,14 @@ static void finish(struct pfx_conf_reader *reader, void *base)
         pfx_reader_mistake(reader, pfx_reader_line(reader, policy, "log.keep"), "log.keep",
                            "%dd is too short; expected 0d (for ever) or at least %dd",
                            (int)policy->log_keep_days, LOG_KEEP_LEAST_DAYS);
+    for (size_t i = 0; i < policy->n_domains; i++) {
+        const struct pfx_domain_conf *row = &policy->domains[i];
+        if (row->domain && row->domain[strspn(row->domain, DOMAIN_CHARACTERS)] != '\0')
+            pfx_reader_mistake(reader, pfx_reader_line(reader, row, "users.domains[].domain"),
+                               "users.domains[].domain",
+                               "\"%s\" isn't a domain; expected letters, digits, '.' and '-', "
+                               "without an @ or a *", row->domain);
+    }
     for (size_t i = 0; i < policy->n_apps; i++) {
         const struct pfx_app_conf *app = &policy->apps[i];
         for (size_t j = 0; j < i && app->name; j++) {

@@ -6,6 +6,7 @@
 #include "crypto/mem.h"
 #include "crypto/pfx.h"
 #include "crypto/result.h"
+#include "crypto/secret.h"
 
 enum pfx_role { PFX_ROLE_ENCRYPTION, PFX_ROLE_USERS, PFX_ROLE_SERVICE, PFX_ROLE_LOG, PFX_ROLE_COUNT };
 const char *pfx_role_name(enum pfx_role role); /* "encryption", "users", "service", "log" */
@@ -25,6 +26,9 @@ struct pfx_app_conf { /* entra.apps[] */
     char *name;       /* entra.apps[].name: default "main" */
     char *client_id;  /* entra.apps[].client_id: GUID */
 };
+struct pfx_domain_conf { /* users.domains[] */
+    char *domain;
+};
 struct pfx_folder_conf { /* sandbox.folders[] */
     char *path;
     int reach; /* sandbox.folders[].access: enum pfx_reach */
@@ -42,6 +46,8 @@ struct pfx_hsm_policy {
     size_t n_apps;
     bool key_types[PFX_KEY_TYPE_COUNT]; /* users.key_types: list (default rsa-2048, rsa-3072,
                                          * rsa-4096, ec-p256, ec-p384) */
+    struct pfx_domain_conf *domains; /* users.domains: none is any */
+    size_t n_domains;
     bool profiles[PFX_PROFILE_COUNT]; /* users.profiles: list of modern, compat (default modern) */
     bool wrapped_keys;         /* users.keys: token (default) or wrapped */
     enum pfx_tier lowest_tier; /* users.lowest_tier: direct or transit (default transit) */
@@ -66,6 +72,7 @@ struct pfx_hsm_policy {
     int64_t log_anchor_every_ms;  /* log.anchor_every: 1h */
     bool network_hsm;     /* sandbox.profile: local (default) or network-hsm */
     bool late_libraries;  /* sandbox.late_libraries: refused (default) or allowed */
+    enum pfx_secret_memory secret_memory; /* sandbox.secret_memory: auto, locked, memfd_secret */
     struct pfx_folder_conf *folders; /* sandbox.folders */
     size_t n_folders;
     char *agent_user;     /* access.agent_user: owner of the socket that it connects to must be this */

@@ -49,8 +49,8 @@ PFX_MUST_USE pfx_result pfx_sandbox_files(struct pfx_sandbox *sandbox, struct pf
 /* The filter of system calls, for all threads. INTERNAL where the kernel has none. */
 PFX_MUST_USE pfx_result pfx_sandbox_calls(struct pfx_sandbox *sandbox, struct pfx_error *err);
 
-/* "seccomp, Landlock 7, memory locked": what holds in this process (Landlock by the number of its
- * ABI; "NO ..." what is missing). True: all. */
+/* "seccomp, Landlock 7, memory locked, memfd_secret": what holds in this process (Landlock by the
+ * number of its ABI, pfx_secret_hidden; "NO ..." what is missing). True: all. */
 bool pfx_sandbox_text(char *buf, size_t size);
 #define PFX_SANDBOX_TEXT 200
 /* Has the kernel Landlock as we need it? */

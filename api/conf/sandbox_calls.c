@@ -22,9 +22,11 @@
 
 #include "api/conf/process.h"
 #include "api/conf/sandbox_impl.h"
+#include "crypto/secret.h"
 
 enum group {
     G_MEMORY,
+    G_SECRETS,
     G_TIME,
     G_SELF,
     G_SIGNALS,
@@ -42,10 +44,12 @@ enum group {
 };
 
 static const char *const calls[GROUPS][48] = {
-    /* malloc, thread stacks, locked pages of secrets (memfd_secret: the allocator's other way).
-     * mmap, mprotect and shmat are filtered below: nothing becomes executable. */
+    /* malloc, thread stacks, locked pages of secrets. mmap, mprotect and shmat are filtered below:
+     * nothing becomes executable. */
     [G_MEMORY] = {"brk", "munmap", "mremap", "madvise", "mlock", "mlock2", "munlock", "msync",
-                  "mincore", "memfd_secret"},
+                  "mincore"},
+    /* Secrets in pages that the kernel doesn't map: a file, its size, and mmap. */
+    [G_SECRETS] = {"memfd_secret", "ftruncate"},
     /* Mostly answered without the kernel, but not on every machine. */
     [G_TIME] = {"clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday",
                 "time", "times"},
@@ -94,10 +98,11 @@ static const char *const calls[GROUPS][48] = {
      BIT(G_READING) | BIT(G_SOCKETS) | (PFX_SANDBOX_SANITIZER ? BIT(G_SANITIZER) : 0u))
 static const unsigned groups_of[] = {
     [PFX_SANDBOX_AGENTD] = BASE | BIT(G_WRITING) | BIT(G_LISTENING),
-    [PFX_SANDBOX_HSM] = BASE | BIT(G_WRITING) | BIT(G_LISTENING) | BIT(G_THREADS) | BIT(G_SHARED),
-    [PFX_SANDBOX_HSM_NETWORK] =
-        BASE | BIT(G_WRITING) | BIT(G_LISTENING) | BIT(G_THREADS) | BIT(G_SHARED) | BIT(G_NETWORK),
-    [PFX_SANDBOX_UPLOADER] = BASE | BIT(G_NETWORK) | BIT(G_THREADS),
+    [PFX_SANDBOX_HSM] = BASE | BIT(G_SECRETS) | BIT(G_WRITING) | BIT(G_LISTENING) |
+                        BIT(G_THREADS) | BIT(G_SHARED),
+    [PFX_SANDBOX_HSM_NETWORK] = BASE | BIT(G_SECRETS) | BIT(G_WRITING) | BIT(G_LISTENING) |
+                                BIT(G_THREADS) | BIT(G_SHARED) | BIT(G_NETWORK),
+    [PFX_SANDBOX_UPLOADER] = BASE | BIT(G_SECRETS) | BIT(G_NETWORK) | BIT(G_THREADS),
 };
 
 /* Made by no library of ours, and by whoever wants out. */
@@ -431,9 +436,10 @@ bool pfx_sandbox_text(char *buf, size_t size)
     const struct pfx_sandbox_held *held = &pfx_sandbox_held;
     /* The first words are all that status has room for while nothing is missing. */
     snprintf(files, sizeof files, "Landlock %d", held->landlock_abi);
-    snprintf(buf, size, "%s, %s, %s%s%s", held->calls ? "seccomp" : "NO seccomp",
+    snprintf(buf, size, "%s, %s, %s%s%s%s", held->calls ? "seccomp" : "NO seccomp",
              held->landlock_abi ? files : "NO Landlock",
              pfx_process_locked() ? "memory locked" : "secrets locked",
+             pfx_secret_hidden() ? ", memfd_secret" : "",
              held->late_code ? ", libraries may still be loaded" : "",
              PFX_SANDBOX_SANITIZER ? " (a sanitizer build: wider)" : "");
     return held->calls && held->landlock_abi > 0;

@@ -94,6 +94,13 @@ PFX_MUST_USE pfx_result pfx_table_load(const struct pfx_option_table *table, con
                                        struct pfx_error *err);
 void pfx_table_free(const struct pfx_option_table *table, void *conf);
 
+/* sandbox.secret_memory, which two of the files have (enum pfx_secret_memory). */
+#define PFX_SECRET_CHOICES "auto|locked|memfd_secret"
+#define PFX_SECRET_HELP                                                                            \
+    "memory of PINs, passwords and keys. memfd_secret: pages that the kernel takes out of its own " \
+    "map, so that reading a process's memory from outside fails there, for root too; auto: these "  \
+    "where the kernel has them, else locked pages"
+
 #define PFX_CONF_FILE_MAX ((size_t)1024 * 1024)
 
 #define PFX_SECONDS(n) ((int64_t)(n) * 1000)

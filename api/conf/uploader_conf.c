@@ -126,6 +126,10 @@ static const struct pfx_option rows[] = {
     {.path = "limits.max_body", .type = PFX_O_SIZE, .offset = AT(max_body), .min = 64 * 1024,
      .max = 64 * 1024 * 1024, .def = "8MiB", .help = "longest answer that is read"},
 
+    {.path = "sandbox.secret_memory", .type = PFX_O_ENUM, .offset = AT(secret_memory),
+     .min = PFX_SECRET_AUTO, .choices = PFX_SECRET_CHOICES, .def = "auto",
+     .help = PFX_SECRET_HELP ". locked: for a host that hibernates"},
+
     {.path = "access.agent_user", .type = PFX_O_ACCOUNT, .offset = AT(agent_user),
      .sample = "pfx-agent", .help = "user of pfx-agentd (default: root or the own user)"},
     {.path = "access.hsm_user", .type = PFX_O_ACCOUNT, .offset = AT(hsm_user),

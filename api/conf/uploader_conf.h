@@ -3,6 +3,7 @@
 #define PFX_CONF_UPLOADER_CONF_H
 
 #include "crypto/result.h"
+#include "crypto/secret.h"
 
 #include <stdint.h>
 
@@ -61,6 +62,7 @@ struct pfx_uploader_conf {
     int64_t request_timeout_ms; /* limits.request_timeout: 60s */
     int64_t job_timeout_ms;     /* limits.job_timeout: 5m */
     int64_t max_body;           /* limits.max_body: bytes of an answer, 8 MiB */
+    enum pfx_secret_memory secret_memory; /* sandbox.secret_memory: auto, locked, memfd_secret */
     char *agent_user; /* access.agent_user: who must hold agent_socket; NULL: root or the own user */
     char *hsm_user;   /* access.hsm_user: who must hold hsm_socket; NULL: root or the own user */
     char *user_agent;           /* user_agent: pfx-agent/VERSION */

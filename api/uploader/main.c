@@ -202,6 +202,7 @@ static pfx_result confine(const struct pfx_uploader_conf *conf, const char *path
 static pfx_result start(struct uploader *u, const char *path, struct pfx_error *err)
 {
     PFX_TRY(pfx_uploader_conf_load(path, &u->conf, err));
+    PFX_TRY(pfx_secret_memory(u->conf->secret_memory, err));
     PFX_TRY(pfx_alloc_setup(err));
     PFX_TRY(pfx_process_signals(&u->signals, err));
     u->ca = u->conf->ca == PFX_CA_CMP ? &pfx_ca_cmp : &pfx_ca_digicert;

@@ -275,6 +275,8 @@ static CK_RV data(struct tt_call *call)
     CK_SESSION_HANDLE session = tt_take_session(call);
     CK_BYTE *given = rows[row].with_data ? tt_get_bytes(call->in, &n) : NULL;
     struct room room = take_room(call, 1);
+    if (call->function == TT_Encrypt)
+        tt_needle_value("plain", call->function, "value", given, n);
     READY(call);
     const unsigned char *member = (const unsigned char *)tt_p11 + rows[row].offset;
     CK_RV rv;

@@ -91,7 +91,7 @@ void tt_hang(void)
     unsigned clears = tt_shared->clears;
     tt_unlock();
     for (bool cleared = false; !cleared;) {
-        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
         tt_lock();
         cleared = tt_shared->clears != clears;
         tt_unlock();

@@ -6,6 +6,7 @@
  *   CLASS FUNCTION NAME HEX     rsa C_GenerateKeyPair d 01ab...; NAME is d, p, q, dP, dQ, qInv (rsa),
  *                               d (ec) or value (secret)
  *   random C_GenerateRandom value HEX
+ *   plain C_Encrypt value HEX   what is encrypted: a PFX password that the token seals
  *   closed FUNCTION CLASS CKR   a key that the token doesn't give out; nothing can be looked for
  */
 #ifndef TT_NEEDLES_H

@@ -211,11 +211,12 @@ static void uploader_mistakes(void **state)
 }
 
 #define ROLE(name) "  " name ": {module: /lib/p11.so, token: 'pkcs11:token=" name "', "
-#define HEAD                                                                                       \
+#define HEAD_WITH(users)                                                                           \
     "entra:\n  tenant: 00000000-0000-4000-8000-000000000002\n"                                     \
     "  apps: [{client_id: 00000000-0000-4000-8000-00000000000F}]\n"                                \
-    "users: {ca_roots: /etc/roots.pem}\n"                                                          \
+    "users: {ca_roots: /etc/roots.pem" users "}\n"                                                 \
     "encryption_key: {provider: Vendor KSP}\n"
+#define HEAD HEAD_WITH("")
 #define TOKENS                                                                                     \
     "tokens:\n"                                                                                    \
     "  encryption: {module: /lib/p11.so, token: 'pkcs11:serial=01'}\n" ROLE(                       \
@@ -342,6 +343,11 @@ static void policy_mistakes(void **state)
     (void)state;
 #define ENC(uri) HEAD "tokens:\n  encryption:\n    module: /m\n    token: " uri "\n"
     static const struct mistake bad[] = {
+        {HEAD_WITH(", domains: [{domain: a.b}, {domain: '@a.b'}]") TOKENS, 4,
+         "users.domains[].domain", "without an @"},
+        {HEAD_WITH(", domains: [{domain: '*.a.b'}]") TOKENS, 4, "users.domains[].domain",
+         "isn't a domain"},
+        {HEAD_WITH(", domains: [a.b]"), 4, "users.domains[]", ""},
         {ENC("softhsm"), 9, "tokens.encryption.token", "RFC 7512"},
         {ENC("'pkcs11:'"), 9, "tokens.encryption.token", "neither serial nor token"},
         {ENC("'pkcs11:token='"), 9, "tokens.encryption.token", "neither serial nor token"},

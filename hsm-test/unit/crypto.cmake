@@ -5,7 +5,7 @@ target_compile_definitions(crypto_tool PRIVATE
     CRYPTO_ORACLE="${CMAKE_CURRENT_LIST_DIR}/crypto_oracle.py")
 
 pfx_unit(crypto_base pfx_crypto)
-pfx_unit(crypto_secret pfx_crypto)
+pfx_unit(crypto_secret pfx_crypto PkgConfig::SECCOMP)
 pfx_unit(crypto_key crypto_tool)
 pfx_unit(crypto_csr crypto_tool)
 pfx_unit(crypto_pfx crypto_tool)
@@ -23,6 +23,7 @@ foreach(part IN ITEMS tree tile vkey checkpoint receipt)
         LOG_ORACLE="${CMAKE_CURRENT_LIST_DIR}/log_oracle.py")
 endforeach()
 pfx_unit(crypto_draft pfx_crypto)
+pfx_unit(crypto_canon_write pfx_crypto)
 foreach(part IN ITEMS canon entry)
     pfx_unit(crypto_${part} crypto_tool)
     target_compile_definitions(crypto_${part} PRIVATE

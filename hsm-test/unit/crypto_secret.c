@@ -1,11 +1,16 @@
-/* Secrets: what the kernel says about their pages, and reading them. */
+/* Secrets: what the kernel says about their pages, and reading them. All of it on locked pages, and
+ * on those of memfd_secret. */
 #include "crypto_test.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <seccomp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -22,6 +27,8 @@
 #ifndef WITH_ASAN
 #define WITH_ASAN 0
 #endif
+
+static enum pfx_secret_memory memory;
 
 /* May the kernel read this byte? A system call tells without a signal. */
 static bool readable(const uint8_t *at)
@@ -89,7 +96,7 @@ static void pages_are_locked_and_not_dumped(void **state)
     vm_flags(pfx_secret_bytes(secret), flags, sizeof flags);
     assert_non_null(strstr(flags, " dd")); /* not dumped */
     assert_non_null(strstr(flags, " dc")); /* not copied on fork */
-    if (!WITH_ASAN) /* which makes mlock do nothing */
+    if (memory == PFX_SECRET_MEMFD || !WITH_ASAN) /* which makes mlock do nothing */
         assert_non_null(strstr(flags, " lo"));
 }
 
@@ -114,7 +121,7 @@ static void child_has_nothing(void **state)
 static void lock_limit_is_named(void **state)
 {
     (void)state;
-    if (WITH_ASAN) {
+    if (WITH_ASAN && memory == PFX_SECRET_LOCKED) {
         print_message("skipped: AddressSanitizer makes mlock do nothing\n");
         skip();
     }
@@ -129,8 +136,88 @@ static void lock_limit_is_named(void **state)
         if (r.cls != PFX_CLASS_INTERNAL || secret || !strstr(err.text, "RLIMIT_MEMLOCK") ||
             !strstr(err.text, "LimitMEMLOCK="))
             _exit(3);
+        if (WITH_ASAN)
+            _exit(0);
         r = pfx_secret_setup(&heap);
         _exit(r.cls == PFX_CLASS_INTERNAL && strstr(heap.text, "RLIMIT_MEMLOCK") ? 0 : 4);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* As a debugger, a core file's writer and root do it. */
+static void who_may_read_it(void **state)
+{
+    (void)state;
+    ERROR(err);
+    PFX_AUTOSECRET struct pfx_secret *secret = NULL;
+    assert_ok(pfx_secret_copy("hush", 4, &secret, &err), &err);
+    uint8_t *at = pfx_secret_data(secret);
+    char seen[4] = "";
+    struct iovec here = {seen, sizeof seen}, there = {at, sizeof seen};
+    bool read = process_vm_readv(getpid(), &here, 1, &there, 1, 0) == sizeof seen;
+    assert_int_equal(read && memcmp(seen, "hush", 4) == 0, memory == PFX_SECRET_LOCKED);
+    memset(seen, 0, sizeof seen);
+    int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    read = pread(fd, seen, sizeof seen, (off_t)(uintptr_t)at) == sizeof seen;
+    close(fd);
+    assert_int_equal(read && memcmp(seen, "hush", 4) == 0, memory == PFX_SECRET_LOCKED);
+}
+
+static void no_descriptor_is_left(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 2000 };
+    ERROR(err);
+    int before = dup(0);
+    close(before);
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    for (int i = 0; i < ROUNDS; i++) {
+        PFX_AUTOSECRET struct pfx_secret *secret = NULL;
+        assert_ok(pfx_secret_copy("hush", 4, &secret, &err), &err);
+        if (i == ROUNDS / 2) {
+            int during = dup(0);
+            assert_int_equal(during, before);
+            close(during);
+        }
+    }
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    print_message("made and wiped in %.1f microseconds\n",
+                  ((double)(to.tv_sec - from.tv_sec) * 1e6 +
+                   (double)(to.tv_nsec - from.tv_nsec) / 1e3) / ROUNDS);
+    int after = dup(0);
+    assert_int_equal(after, before);
+    close(after);
+}
+
+/* A filter stands for a kernel that hasn't got it. */
+static void kernel_without(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct pfx_error err = PFX_ERROR_NONE;
+        struct pfx_secret *secret = NULL;
+        scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+        if (!ctx || seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(memfd_secret), 0) != 0 ||
+            seccomp_load(ctx) != 0)
+            _exit(2);
+        seccomp_release(ctx);
+        pfx_result r = pfx_secret_memory(PFX_SECRET_MEMFD, &err);
+        if (r.cls != PFX_CLASS_USAGE || !strstr(err.text, "secretmem.enable=1") ||
+            !strstr(err.text, "sandbox.secret_memory") || strcmp(err.code, "ENOSYS") != 0)
+            _exit(3);
+        struct pfx_error none = PFX_ERROR_NONE;
+        r = pfx_secret_memory(PFX_SECRET_AUTO, &none);
+        if (pfx_failed(r) || pfx_secret_hidden())
+            _exit(4);
+        r = pfx_secret_new(1, &secret, &none);
+        pfx_secret_free(secret);
+        _exit(pfx_ok(r) ? 0 : 5);
     }
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -233,10 +320,28 @@ int main(void)
         cmocka_unit_test(pages_are_locked_and_not_dumped),
         cmocka_unit_test(child_has_nothing),
         cmocka_unit_test(lock_limit_is_named),
+        cmocka_unit_test(who_may_read_it),
+        cmocka_unit_test(no_descriptor_is_left),
         cmocka_unit_test(truncate_and_compare),
         cmocka_unit_test(read_fd),
         cmocka_unit_test(two_secrets_on_one_descriptor),
-        cmocka_unit_test(setup),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest once[] = {
+        cmocka_unit_test(setup),
+        cmocka_unit_test(kernel_without),
+    };
+    static const char *const names[] = {"of the kernel", "locked pages", "memfd_secret"};
+    bool hidden = pfx_secret_hidden();
+    int failed = 0;
+    for (memory = PFX_SECRET_LOCKED; memory <= PFX_SECRET_MEMFD; memory++) {
+        ERROR(err);
+        pfx_result r = pfx_secret_memory(memory, &err);
+        if (pfx_failed(r) && memory == PFX_SECRET_MEMFD && !hidden) {
+            print_message("skipped: this kernel has no memfd_secret\n");
+            continue;
+        }
+        failed += pfx_failed(r) || pfx_secret_hidden() != (memory == PFX_SECRET_MEMFD);
+        failed += cmocka_run_group_tests_name(names[memory], tests, NULL, NULL);
+    }
+    return failed + cmocka_run_group_tests_name(names[PFX_SECRET_AUTO], once, NULL, NULL);
 }

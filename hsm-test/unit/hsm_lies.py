@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 import hsm_rig as rig
 from hsm_rig import Authority, Rig, b64, unb64
 
+rig.LEAKS = False
+
 OTHER = "99999999-2222-4333-8444-555555555555"
 
 
@@ -154,6 +156,30 @@ class Lies(unittest.TestCase):
                 answer = r.agent.do("hsm.build_seal", **r.build_body(keyed, leaf, r.ca.chain(),
                                                                      number))
                 self.assertEqual(answer["body"]["tier"], "direct", answer)
+        finally:
+            r.close()
+
+    def test_domains(self):
+        """No key, and no PFX, for an address outside the policy's domains."""
+        r = Rig(domains=("Example.TEST", "mail.example.test")).start()
+        try:
+            r.init()
+            keyed = r.key_csr(1)
+            self.assertEqual(keyed["class"], "ok", keyed)
+            keys = r.count("users", "privkey")
+            for address in ("a@fabrikam.test", "a@x.example.test", "a@example.test.fabrikam.test",
+                            "a@xexample.test", "a@example.tes", "a@example.test."):
+                answer = r.key_csr(2, addresses=["b@example.test", address])
+                self.refused(answer, "refused", "users.domains of hsm-policy.yaml")
+                self.assertIn("The domain %s isn't" % address[2:], str(answer["error"]))
+            self.assertEqual(r.count("users", "privkey"), keys)
+            leaf = r.ca.issue(unb64(keyed["body"]["csr"]))
+            body = r.build_body(keyed["body"], leaf, r.ca.chain())
+            self.assertEqual(r.agent.do("hsm.build_seal", **body)["class"], "ok")
+            r.stop()
+            r.write_policy(domains=("fabrikam.test",))
+            r.start()
+            self.refused(r.agent.do("hsm.build_seal", **body), "refused", "users.domains")
         finally:
             r.close()
 

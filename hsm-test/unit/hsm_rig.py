@@ -256,6 +256,8 @@ class Rig:
                  f"  ca_roots: {self.dir}/roots.pem"]
         if "key_types" in o:
             text.append(f"  key_types: [{', '.join(o['key_types'])}]")
+        if o.get("domains"):
+            text += ["  domains:"] + [f"    - domain: {name}" for name in o["domains"]]
         if "profiles" in o:
             text.append(f"  profiles: [{', '.join(o['profiles'])}]")
         if "max_validity" in o:

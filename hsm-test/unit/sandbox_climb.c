@@ -405,6 +405,11 @@ static int memfd(const char *what)
     (void)what;
     return closing(memfd_create("climb", MFD_CLOEXEC));
 }
+static int secret_pages(const char *what)
+{
+    (void)what;
+    return closing(syscall(SYS_memfd_secret, 0));
+}
 static int setuid_(const char *what)
 {
     (void)what;
@@ -566,6 +571,7 @@ static const struct climb {
     {"io_uring_setup", uring},
     {"perf_event_open", perf},
     {"memfd_create", memfd},
+    {"memfd_secret", secret_pages},
     {"setresuid", setuid_},
     {"setgroups", setgroups_},
     {"personality", persona},

@@ -32,6 +32,7 @@ WAIT = 30
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_TGKILL = {"x86_64": 234, "aarch64": 131}[os.uname().machine]
 LANDLOCK = LIBC.syscall(444, None, 0, 1)  # its ABI
+SECRETS = LIBC.syscall(447, 0)  # memfd_secret
 
 K = "killed"
 R = "refused"  # whatever the errno
@@ -84,6 +85,7 @@ TABLE = {
     "io_uring_setup": ("", K, K, K),
     "perf_event_open": ("", K, K, K),
     "memfd_create": ("", K, K, K),
+    "memfd_secret": ("", K, None, None),
     "setresuid": ("", K, K, K),
     "setgroups": ("", K, K, K),
     "personality": ("", K, K, K),
@@ -112,7 +114,7 @@ NETWORK = {"socket-inet": "ok", "socket-inet6": "ok", "socket-netlink": "EAFNOSU
 # The control's kernel may have been made, or set, without these.
 PERHAPS = {"int-0x80", "bpf", "keyctl", "add_key", "userfaultfd", "io_uring_setup", "set-ptracer",
            "perf_event_open", "clone-newuser", "mount", "init_module",
-           "raise-nofile", "raise-core"}  # which also take CAP_SYS_RESOURCE
+           "memfd_secret", "raise-nofile", "raise-core"}  # which also take CAP_SYS_RESOURCE
 
 
 class Process:
@@ -325,7 +327,8 @@ class Climbs(unittest.TestCase):
 
     def works_on(self, name, process):
         """After all that, it still does its work, and says what holds."""
-        words = r"seccomp, Landlock \d+, (memory|secrets) locked$"
+        words = r"seccomp, Landlock \d+, (memory|secrets) locked%s$" % (
+            ", memfd_secret" if SECRETS >= 0 and name != "pfx-agentd" else "")
         self.assertRegex(process.said(), "(?m)sandbox: " + words)
         if name == "pfx-agentd":
             line = hsm_rig.Asker(os.path.join(self.dir, "agent", "run", "cli"))

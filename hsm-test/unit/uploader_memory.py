@@ -22,6 +22,7 @@ import uploader_cmp
 
 UNWIPED = ""
 USER = "pfx-agent"
+READABLE = {"sandbox.secret_memory": "locked"}  # the secrets' own pages, too
 WINDOW = 20  # bytes of a secret that must not be found; glibc's links take the first 16 of a block
 
 # RFC 7541 appendix B, for what a credential is made of; test_huffman holds it against nghttp2.
@@ -106,7 +107,7 @@ class Wiped(NginxRig):
         cls.squid = fronts.Squid("basic", USER, cls.password)
         cls.addClassCleanup(cls.squid.close)
         cls.options = {"proxy.url": cls.squid.url, "proxy.user": USER,
-                       "graph.rate_writes": "1000/1s"}
+                       "graph.rate_writes": "1000/1s", **READABLE}
         return super().configuration()
 
     def tokens(self):
@@ -197,6 +198,8 @@ class Control(Wiped):
 class Cmp(uploader_cmp.OwnCa):
     """The secret that protects messages: OpenSSL copies it, in threads of its own."""
 
+    options = dict(uploader_cmp.OwnCa.options, **READABLE)
+
     def test_after_transactions(self):
         self.broker.key = secrets.token_hex(24)
         self.turn(secret=self.broker.key, waits=2, check_after=1, implicit=False)
@@ -218,6 +221,8 @@ class Cmp(uploader_cmp.OwnCa):
 
 class Huffman(NginxRig):
     """Is what is looked for what nghttp2 sends?"""
+
+    options = READABLE
 
     @classmethod
     def setUpClass(cls):

@@ -32,7 +32,23 @@ static pfx_result address_check(const char *address, struct pfx_error *err)
     return PFX_OK;
 }
 
-pfx_result pfx_ask_read(const struct pfx_msg *body, struct pfx_ask *ret_ask, struct pfx_error *err)
+static pfx_result domain_check(const struct pfx_hsm_policy *policy, const char *address,
+                               struct pfx_error *err)
+{
+    const char *domain = strchr(address, '@') + 1;
+    for (size_t i = 0; i < policy->n_domains; i++)
+        if (strcasecmp(domain, policy->domains[i].domain) == 0)
+            return PFX_OK;
+    if (policy->n_domains == 0)
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "addresses", "",
+                    "The domain %s isn't among users.domains of hsm-policy.yaml: correct the "
+                    "address in the directory, or add the domain there.",
+                    domain);
+}
+
+pfx_result pfx_ask_read(const struct pfx_hsm_policy *policy, const struct pfx_msg *body,
+                        struct pfx_ask *ret_ask, struct pfx_error *err)
 {
     struct pfx_ask ask = {.enrolment = pfx_msg_int(body, "enrolment"),
                           .salt = pfx_msg_blob(body, "salt"),
@@ -50,6 +66,7 @@ pfx_result pfx_ask_read(const struct pfx_msg *body, struct pfx_ask *ret_ask, str
         return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "addresses", "", "There is none.");
     for (size_t i = 0; i < ask.n_addresses; i++) {
         PFX_TRY(address_check(ask.addresses[i], err));
+        PFX_TRY(domain_check(policy, ask.addresses[i], err));
         for (size_t k = 0; k < i; k++)
             if (strcasecmp(ask.addresses[i], ask.addresses[k]) == 0)
                 return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "addresses", "",

@@ -14,8 +14,9 @@ struct pfx_ask { /* borrows from the message */
     enum pfx_purpose purpose;
 };
 /* REFUSED for an object id that is no GUID, addresses that aren't ASCII with one '@', doubled ones,
- * an unknown purpose. */
-PFX_MUST_USE pfx_result pfx_ask_read(const struct pfx_msg *body, struct pfx_ask *ret_ask,
+ * those whose domain the policy hasn't, an unknown purpose. */
+PFX_MUST_USE pfx_result pfx_ask_read(const struct pfx_hsm_policy *policy,
+                                     const struct pfx_msg *body, struct pfx_ask *ret_ask,
                                      struct pfx_error *err);
 bool pfx_guid_valid(const char *text);
 /* The ticket of this user and key: HMAC in the users token. */

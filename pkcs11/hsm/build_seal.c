@@ -237,7 +237,7 @@ pfx_result pfx_do_build_seal(struct pfx_worker *worker, struct pfx_task *task,
 {
     PFX_CLEANUP(building_done) struct building building = {.task = task};
     pfx_keyref_init(&building.ref);
-    PFX_TRY(pfx_ask_read(task->args, &building.ask, err));
+    PFX_TRY(pfx_ask_read(worker->hsm->policy, task->args, &building.ask, err));
     PFX_TRY(pfx_keyref_parse(pfx_msg_str(task->args, "key_ref"), &building.ref, err));
     PFX_TRY(pfx_reclass(pfx_spki_type(pfx_buf_bytes(&building.ref.spki), &building.type, err),
                         PFX_CLASS_USAGE, PFX_CLASS_INTEGRITY, err));

@@ -104,6 +104,7 @@ static void modules(const struct pfx_hsm_policy *policy)
 
 pfx_result pfx_confine_files(const struct pfx_hsm_policy *policy, struct pfx_error *err)
 {
+    PFX_TRY(pfx_secret_memory(policy->secret_memory, err));
     PFX_TRY(pfx_hsm_folders(policy, err));
     PFX_TRY(pfx_server_folder(policy, err));
     sandbox = pfx_sandbox_new(policy->network_hsm ? PFX_SANDBOX_HSM_NETWORK : PFX_SANDBOX_HSM);

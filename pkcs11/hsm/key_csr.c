@@ -192,7 +192,7 @@ pfx_result pfx_do_key_csr(struct pfx_worker *worker, struct pfx_task *task, stru
 {
     struct pfx_hsm *hsm = worker->hsm;
     struct making making = {.task = task, .attempt = pfx_msg_int(task->args, "attempt")};
-    PFX_TRY(pfx_ask_read(task->args, &making.ask, err));
+    PFX_TRY(pfx_ask_read(hsm->policy, task->args, &making.ask, err));
     if (!pfx_key_type_parse(pfx_msg_str(task->args, "key_type"), &making.type))
         return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "key_type", "",
                         "This isn't a key type that pfx-hsm knows.");
