@@ -284,7 +284,7 @@ pfx_result pfx_p8_decrypt(const struct pfx_kek *kek, struct pfx_bytes ciphertext
     if (!ok)
         return pfx_fail_ossl(err, PFX_CLASS_INTEGRITY, "decrypt private key", row->cipher_name,
                              "It doesn't open under this key.");
-    pfx_secret_truncate(plain, (size_t)(len + last));
+    pfx_secret_truncate(plain, (size_t)len + (size_t)last);
     *ret_pkcs8 = PFX_TAKE(plain);
     return PFX_OK;
 }

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Installs what the tests need, builds three times (gcc, clang, sanitizers), runs everything, and
-# ends with one line: N passed, N failed, N skipped.
+# Installs what the tests need, builds three times (gcc's release; clang with sanitizers and counted
+# lines; what has threads with ThreadSanitizer), runs everything, and ends with one line: N passed,
+# N failed, N skipped.
 #
 #   hsm-test/run.sh [--long] [--only PART[,PART]] [--keep-going]
 #
-#   --long   also valgrind over the unit tests, repeated restarts, every end-to-end test on NSS, ten
+#   --long   also valgrind over the unit tests, clang's static analyzer, every test of pfx-hsm with
+#            ThreadSanitizer, repeated restarts, every end-to-end test on NSS, ten
 #            minutes of a soak with random faults (PFX_SOAK_MINUTES, PFX_SOAK_SEED), and ten
 #            minutes of fuzzing
-#   --only   some of: packages gcc clang asan checks units fuzz e2e systemd quickstart
+#   --only   some of: packages gcc asan checks static units tsan fuzz e2e coverage systemd quickstart;
+#            coverage counts what units and e2e ran of the asan build
 #
 # Nothing outside the clone and the temporary folder is touched, but for the packages. Data files that
 # aren't part of the project are looked for in PFX_SHARED, or in ../shared beside the clone; what needs
@@ -17,16 +20,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 root=$PWD
 out=$root/build/test
 long=0
-only=packages,gcc,clang,asan,checks,units,fuzz,e2e,systemd,quickstart
+only=packages,gcc,asan,checks,static,units,tsan,fuzz,e2e,coverage,systemd,quickstart
 
 packages=(
-    cmake ninja-build gcc libc6-dev clang pkg-config shellcheck binutils
+    cmake ninja-build gcc libc6-dev clang clang-tidy cppcheck pkg-config shellcheck binutils
     libssl-dev libp11-kit-dev libp11-dev libcurl4-openssl-dev libcjson-dev libsqlite3-dev
     libyaml-dev libicu-dev libseccomp-dev icu-devtools idn2 libcmocka-dev libclang-rt-14-dev llvm
     softhsm2 libnss3 libnss3-tools p11-kit p11-kit-modules opencryptoki gnutls-bin opensc openssl libengine-pkcs11-openssl
     python3 python3-cryptography python3-yaml nginx-light squid iproute2 procps
     golang-go golang-golang-x-mod-dev
-    mmdebstrap systemd-container
+    mmdebstrap systemd-container gdb
 )
 
 say() { printf '%s\n' "$*"; }
@@ -124,6 +127,22 @@ build() {
     cmake -S . -B "$folder" -G Ninja -DPFX_WERROR=ON "$@" && cmake --build "$folder" -- -k 0
 }
 
+# --- static analysis ----------------------------------------------------------------------------
+
+# In time that nobody else wants (SCHED_IDLE), beside the other parts; its lines come at the end.
+static_tools=(cppcheck gcc tidy)
+((!long)) || static_tools+=(analyzer)
+static_analysis() {
+    local tool idle=(chrt --idle 0)
+    "${idle[@]}" true 2>/dev/null || idle=(nice -n 19)
+    [[ -f build/gcc/compile_commands.json ]] ||
+        cmake -S . -B build/gcc -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc >/dev/null
+    for tool in "${static_tools[@]}"; do
+        step "static analysis: $tool" "${idle[@]}" /usr/bin/python3 -B hsm-test/tools/static.py build/gcc "$tool" &&
+            tail -n 1 "$out/static-analysis--$tool.log"
+    done
+}
+
 # --- sanitizers ---------------------------------------------------------------------------------
 
 # LeakSanitizer traces its own process; one that isn't dumpable may only be traced with the
@@ -133,6 +152,7 @@ if ((0x$(awk '/^CapEff/ {print $2}' /proc/self/status) >> 19 & 1)); then
     leaks=1
 fi
 mkdir -p "$out/sanitizer"
+chmod 1777 "$out/sanitizer" # some tests run a program as another user
 sanitizer_environment() {
     export ASAN_OPTIONS="detect_leaks=$leaks:strict_string_checks=1"
     ASAN_OPTIONS+=":detect_stack_use_after_return=1"
@@ -145,10 +165,31 @@ sanitizer_reports() {
     for report in "$out"/sanitizer/report*; do
         [[ -s $report ]] || continue
         failed=1
-        say "--- $report"
-        head -n 40 "$report"
+        /usr/bin/python3 -B hsm-test/tools/symbolize.py "$report"
     done
     return $failed
+}
+
+# What has threads; its tests, and with --long every test of pfx-hsm and of the PKCS#11 library.
+threads=(pfx-hsm pfx-agent token-init hsm_slow_module hsm_queue hsm_oplog hsm_log_notes pkcs11_use)
+racy='hsm_queue|hsm_oplog|hsm_log_notes|hsm_flow|pkcs11_use'
+if ((long)); then
+    threads=(all)
+    racy='hsm_.*|hostile_hsm|pkcs11_.*|uploader_co|uploader_cmp'
+fi
+build_tsan() {
+    cmake -S . -B build/tsan -G Ninja -DPFX_WERROR=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+        -DPFX_SANITIZE=thread -DCMAKE_C_COMPILER=gcc &&
+        cmake --build build/tsan --target "${threads[@]}"
+}
+thread_tests() {
+    # Its shadow memory has places of its own, which a kernel may have given to something else.
+    local fixed=(setarch --addr-no-randomize)
+    "${fixed[@]}" true 2>/dev/null || fixed=()
+    export TSAN_OPTIONS="log_path=$out/sanitizer/report:log_exe_name=1:exitcode=99"
+    TSAN_OPTIONS+=":second_deadlock_stack=1"
+    in_place=${fixed[*]} units tsan --tests-regex "^($racy)\$"
+    unset TSAN_OPTIONS
 }
 
 # --- tests --------------------------------------------------------------------------------------
@@ -156,7 +197,8 @@ sanitizer_reports() {
 # units BUILD [OPTION...]. Most of their time is waiting, hence three at once.
 units() {
     local build=$root/build/$1 name=units-$1
-    (cd "$build" && PFX_LONG=$long ctest -j 3 "${@:2}" --timeout 300 \
+    # shellcheck disable=SC2086 # some words, or none
+    (cd "$build" && PFX_LONG=$long ${in_place:-} ctest -j 3 "${@:2}" --timeout 300 \
         --output-junit "$out/$name.xml" --output-on-failure >"$out/$name.log" 2>&1)
     if [[ -s $out/$name.xml ]]; then
         /usr/bin/python3 hsm-test/tools/tally.py --junit "$name" "$out/$name.xml" >>"$results"
@@ -168,10 +210,11 @@ units() {
 
 memcheck() {
     local test
-    for test in "$root"/build/gcc/hsm-test/{crypto,wire,conf,cli,agent,store,flow}_*; do
+    for test in "$root"/build/gcc/hsm-test/{crypto,wire,conf,cli,agent,uploader,audit}_* \
+        "$root"/build/gcc/hsm-test/{logdir,hsm_queue,hsm_formats,hsm_log_notes,hsm_oplog}; do
         [[ -x $test && -f $test ]] || continue
         # The guard pages of secrets are made to fault in a child; wiping needs its own malloc.
-        case $test in *crypto_secret | *crypto_wipe) continue ;; esac
+        case $test in *_tool | *.so | *crypto_secret | *crypto_wipe | *uploader_unwiped) continue ;; esac
         step "valgrind ${test##*/}" valgrind -q --error-exitcode=99 --leak-check=full \
             --errors-for-leak-kinds=definite "$test"
     done
@@ -204,15 +247,19 @@ if ((ok)) && part gcc; then
     heading "build: gcc"
     step "build gcc" build gcc -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=gcc || ok=0
 fi
-if ((ok)) && part clang; then
-    heading "build: clang"
-    step "build clang" build clang -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=clang
-fi
 if ((ok)) && part asan; then
-    heading "build: sanitizers"
+    heading "build: clang, sanitizers, counted lines"
     sanitizer_environment
-    step "build sanitizers" build asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPFX_SANITIZE=ON \
-        -DCMAKE_C_COMPILER=gcc
+    rm -rf build/asan/profile
+    mkdir -p build/asan/profile
+    chmod 1777 build/asan/profile # some tests run a program as another user
+    step "build clang with sanitizers" build asan -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+        -DPFX_SANITIZE=ON -DPFX_COVERAGE=ON -DCMAKE_C_COMPILER=clang
+fi
+static=
+if ((ok)) && part static; then
+    static_analysis >"$out/static.log" 2>&1 &
+    static=$!
 fi
 if ((ok)) && part checks; then
     heading "source checks"
@@ -233,6 +280,11 @@ if ((ok)) && part units; then
         memcheck
     fi
 fi
+if ((ok)) && part tsan; then
+    heading "threads: ThreadSanitizer"
+    unset ASAN_OPTIONS UBSAN_OPTIONS
+    step "build threads" build_tsan && thread_tests
+fi
 if ((ok)) && part fuzz; then
     heading "fuzzing"
     unset ASAN_OPTIONS UBSAN_OPTIONS
@@ -250,6 +302,11 @@ if ((ok)) && part e2e; then
     ((long)) && about=()
     e2e gcc 1 nss "${about[@]}"
 fi
+if ((ok)) && part coverage; then
+    heading "coverage of the product"
+    step "coverage" /usr/bin/python3 -B hsm-test/tools/product_coverage.py build/asan &&
+        grep -v '^warning' "$out/coverage.log"
+fi
 if ((ok)) && part systemd; then
     heading "units, booted in systemd-nspawn"
     unset ASAN_OPTIONS UBSAN_OPTIONS
@@ -262,6 +319,11 @@ if ((ok)) && part quickstart; then
     step "quick start" deploy/quickstart.sh
     step "the quick start leaves nothing running" nothing_left "$before"
     step "install" env DESTDIR="$out/root" cmake --install build/gcc
+fi
+if [[ -n $static ]]; then
+    heading "static analysis"
+    wait "$static"
+    cat "$out/static.log"
 fi
 ((leaks)) || say "leaks weren't looked for: this process may not trace (CAP_SYS_PTRACE)"
 step "no sanitizer report" sanitizer_reports

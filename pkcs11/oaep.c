@@ -126,7 +126,7 @@ pfx_result pfx_token_rsa_public(struct pfx_session *session, struct pfx_bytes sp
     CK_RV rv = PFX_S(session, C_EncryptInit, &mechanism, object.handle);
     if (rv != CKR_OK)
         return pfx_session_fail(session, err, rv, "C_EncryptInit", "%s", "");
-    uint8_t sealed[PFX_MAX_RSA_BYTES];
+    uint8_t sealed[PFX_MAX_RSA_BYTES] = {0};
     CK_ULONG len = sizeof sealed;
     rv = PFX_S(session, C_Encrypt, (CK_BYTE *)(uintptr_t)pfx_secret_bytes(encoded),
                pfx_secret_len(encoded), sealed, &len);

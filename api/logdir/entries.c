@@ -109,16 +109,17 @@ static size_t segment_of(const struct pfx_logdir *dir, uint64_t seq)
 static pfx_result look(struct pfx_logdir *dir, size_t i, uint64_t seq, enum pfx_record *ret_kind,
                        struct pfx_bytes *ret_entry, struct pfx_error *err)
 {
-    PFX_TRY(open_segment(dir, dir->firsts[i], err));
-    jump(dir, seq);
-    *ret_kind = PFX_RECORD_WHOLE;
-    while (*ret_kind == PFX_RECORD_WHOLE && dir->seq <= seq)
-        PFX_TRY(step(dir, ret_kind, ret_entry, err));
-    /* A file that was made ahead under a name that its entries never reached: they go on in the one
-     * before it until the writer names it anew. */
-    if (*ret_kind != PFX_RECORD_WHOLE && dir->seq == dir->seg_first && i > 0)
-        return look(dir, i - 1, seq, ret_kind, ret_entry, err);
-    return PFX_OK;
+    for (;; i--) {
+        PFX_TRY(open_segment(dir, dir->firsts[i], err));
+        jump(dir, seq);
+        *ret_kind = PFX_RECORD_WHOLE;
+        while (*ret_kind == PFX_RECORD_WHOLE && dir->seq <= seq)
+            PFX_TRY(step(dir, ret_kind, ret_entry, err));
+        /* Else a file that was made ahead under a name that its entries never reached: they go on
+         * in the one before it until the writer names it anew. */
+        if (*ret_kind == PFX_RECORD_WHOLE || dir->seq != dir->seg_first || i == 0)
+            return PFX_OK;
+    }
 }
 
 pfx_result pfx_logdir_entry(struct pfx_logdir *dir, uint64_t seq, struct pfx_bytes *ret_entry,

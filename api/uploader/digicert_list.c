@@ -134,7 +134,7 @@ static void on_orders(struct pfx_task *task, const struct pfx_answer *answer)
         pfx_task_fail_content(task, answer, tally.why);
         return;
     }
-    long long listed = (long long)(tally.read + tally.odd);
+    long long listed = (long long)tally.read + (long long)tally.odd;
     long long first =
         tally.read > 0 ? pfx_msg_int(pfx_msg_obj_at(result, "orders", 0), "order_id") : at->first;
     if (pfx_digicert_more(pfx_doc_root(&doc), listed, at->offset + listed)) {

@@ -163,6 +163,7 @@ class Remote:
 
     servers = []
     needles = True  # with --needles, so that `control` tells the secrets
+    ahead = None    # a file of RSA keys that are given out before any is drawn (bench)
 
     def __init__(self, folder, labels, forwarder=""):
         super().__init__(folder, labels, forwarder)
@@ -182,6 +183,8 @@ class Remote:
             argv += ["--parameters", self.own_parameters]
         if self.needles:
             argv.append("--needles")
+        if self.ahead:
+            argv += ["--keys-ahead", self.ahead]
         if not self.servers:
             atexit.register(self.end_all)
         environment = {k: v for k, v in os.environ.items()

@@ -185,9 +185,9 @@ void pfx_journal_open_read(uint64_t seq, const struct pfx_entry *intent,
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf bytes = pfx_buf_make(PFX_KEY_ID_SIZE);
     *ret_open = (struct pfx_journal_open){.seq = seq};
     /* A name that is longer than any of ours isn't of an intent of ours. */
-    if (event.len < sizeof ret_open->event)
+    if (event.len > 0 && event.len < sizeof ret_open->event)
         memcpy(ret_open->event, event.data, event.len);
-    if (op.len < sizeof ret_open->op)
+    if (op.len > 0 && op.len < sizeof ret_open->op)
         memcpy(ret_open->op, op.data, op.len);
     if (algorithm.len > 0 && algorithm.len < sizeof ret_open->algorithm)
         memcpy(ret_open->algorithm, algorithm.data, algorithm.len);
