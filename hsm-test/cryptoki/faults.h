@@ -33,6 +33,7 @@ enum tt_action {
 #define TT_MAX_APPS 64
 #define TT_MAX_CALLS 65536
 #define TT_MAX_NEEDLES (64u << 20)
+#define TT_MAX_AHEAD 4096
 
 struct tt_rule {
     unsigned id; /* 0: none */
@@ -58,6 +59,7 @@ struct tt_shared {
     unsigned long counts[TT_COUNT];
     unsigned long n_calls;
     struct tt_call_record calls[TT_MAX_CALLS];
+    bool ahead_taken[TT_MAX_AHEAD]; /* keys of --keys-ahead that were handed out */
     size_t needle_len;
     char needle[TT_MAX_NEEDLES]; /* text, see needles.h */
 };

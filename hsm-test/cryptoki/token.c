@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "hsm-test/cryptoki/ahead.h"
 #include "hsm-test/cryptoki/faults.h"
 #include "hsm-test/cryptoki/serve.h"
 
@@ -136,7 +137,8 @@ static void read_args(int argc, char **argv)
 {
     static const char usage[] =
         "usage: pfx-test-token --socket PATH --module FILE [--parameters TEXT] [--needles]\n"
-        "       [--with-parent]\n";
+        "       [--with-parent] [--keys-ahead FILE]\n";
+    const char *ahead = NULL;
     bool needles = false;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -155,6 +157,8 @@ static void read_args(int argc, char **argv)
             real.module = value;
         } else if (value && strcmp(argv[i - 1], "--parameters") == 0) {
             real.parameters = value;
+        } else if (value && strcmp(argv[i - 1], "--keys-ahead") == 0) {
+            ahead = value;
         } else {
             fputs(usage, stderr);
             exit(2);
@@ -166,6 +170,8 @@ static void read_args(int argc, char **argv)
     }
     tt_shared_new();
     tt_shared->needles = needles;
+    if (ahead)
+        tt_ahead_load(ahead);
 }
 
 int main(int argc, char **argv)

@@ -13,3 +13,6 @@ target_link_libraries(pfx-hsm-unlogged PRIVATE pfx_hsm)
 target_link_options(pfx-hsm-unlogged PRIVATE
     -Wl,--wrap=pfx_oplog_append,--wrap=pfx_oplog_append_all,--wrap=pfx_oplog_wait
     -Wl,--wrap=pfx_hsmlog_agentd)
+# The calls of an enrolment alone (enrolment.py), and a store with so many users (passes.py).
+add_executable(bench-bare bench/bare.c ${PFX_WIPE})
+target_link_libraries(bench-bare PRIVATE pfx_hsm)

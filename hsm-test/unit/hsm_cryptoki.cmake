@@ -5,7 +5,7 @@ add_library(pfx_test_token MODULE ${cryptoki_dir}/module.c ${cryptoki_dir}/link.
     ${cryptoki_dir}/values.c ${cryptoki_dir}/wire.c)
 set_target_properties(pfx_test_token PROPERTIES C_VISIBILITY_PRESET hidden)
 add_executable(pfx-test-token ${cryptoki_dir}/token.c ${cryptoki_dir}/serve.c
-    ${cryptoki_dir}/calls.c ${cryptoki_dir}/faults.c ${cryptoki_dir}/handles.c
+    ${cryptoki_dir}/ahead.c ${cryptoki_dir}/calls.c ${cryptoki_dir}/faults.c ${cryptoki_dir}/handles.c
     ${cryptoki_dir}/needles.c ${cryptoki_dir}/values.c ${cryptoki_dir}/wire.c)
 foreach(target IN ITEMS pfx_test_token pfx-test-token)
     target_link_libraries(${target} PRIVATE $<$<NOT:$<BOOL:${PFX_SANITIZE}>>:pfx_flags>
@@ -14,6 +14,8 @@ foreach(target IN ITEMS pfx_test_token pfx-test-token)
     target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR})
 endforeach()
 target_link_libraries(pfx-test-token PRIVATE PkgConfig::OPENSSL)
+# The module that it loads is to find ahead.c's RSA_generate_key_ex.
+target_link_options(pfx-test-token PRIVATE -Wl,--export-dynamic-symbol=RSA_generate_key_ex)
 pfx_unit(hsm_test_token PkgConfig::OPENSSL PkgConfig::P11KIT Threads::Threads ${CMAKE_DL_LIBS})
 target_compile_definitions(hsm_test_token PRIVATE _GNU_SOURCE
     TEST_TOKEN_MODULE="$<TARGET_FILE:pfx_test_token>"
