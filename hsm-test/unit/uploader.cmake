@@ -8,7 +8,7 @@ pfx_unit(uploader_body pfx_uploader_parts)
 pfx_unit(uploader_trouble pfx_uploader_parts)
 pfx_unit(uploader_route pfx_uploader_parts)
 pfx_unit(uploader_roles pfx_uploader_parts)
-foreach(part IN ITEMS flow faults network remove orders cmp cmp_mock signin identity lines http2
+foreach(part IN ITEMS flow faults network remove orders setup cmp cmp_mock signin identity lines http2
         proxy dns)
     add_test(NAME uploader_${part} COMMAND /usr/bin/python3 -B
              ${CMAKE_CURRENT_SOURCE_DIR}/unit/uploader_${part}.py $<TARGET_FILE:pfx-uploader>)
