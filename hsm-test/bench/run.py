@@ -152,7 +152,7 @@ class Memory(threading.Thread):
         return self.most
 
 
-def memory(options, rows, found):
+def memory(options, rows, found, _folder):
     """Idle, and while all of them work."""
     os.environ["PFX_TOKEN"] = "softhsm"
     arguments = many.settings(10 if options.quick else 300, 40)
@@ -174,7 +174,7 @@ def memory(options, rows, found):
                                                              value["Locked"] / KIB))
 
 
-def idle_pass(options, rows, found):
+def idle_pass(options, rows, found, _folder):
     os.environ["PFX_TOKEN"] = "softhsm"
     count = 500 if options.quick else 10000
     pages = -(-count // passes.PAGE)
@@ -193,7 +193,7 @@ def idle_pass(options, rows, found):
                    for name in ("agentd", "uploader")), os.getloadavg()[0]))
 
 
-def store(options, rows, found):
+def store(options, rows, found, _folder):
     os.environ["PFX_TOKEN"] = "softhsm"
     count = 1000 if options.quick else 100000
     with passes.new_world(count) as world:
@@ -207,6 +207,20 @@ def store(options, rows, found):
         rows.add("store", "pfx-agent status with {:,} users".format(count),
                  1000 * passes.status_seconds(world), "ms", below=300)
         found["store"] = done
+
+
+def save(options, rows, found, seconds):
+    """After each part: a long run that is ended loses only the rest."""
+    found.update({"rows": rows.rows, "quick": options.quick, "rounds": options.rounds,
+                  "users": options.users, "cores": os.cpu_count(), "seconds": round(seconds),
+                  "when": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")})
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as stream:
+            json.dump(found, stream, indent=1)
+            stream.write("\n")
+    if options.svg:
+        with open(options.svg, "w", encoding="utf-8") as stream:
+            stream.write(plot.svg(found))
 
 
 def main():
@@ -225,24 +239,11 @@ def main():
         parser.error("--only takes %s" % ", ".join(PARTS))
     rows, found, began = Rows(), {}, time.time()
     with tempfile.TemporaryDirectory(prefix="pfx-bench-") as folder:
-        if "enrolment" in parts:
-            enrolments(options, rows, found, folder)
-        if "pass" in parts:
-            idle_pass(options, rows, found)
-            memory(options, rows, found)
-        if "store" in parts:
-            store(options, rows, found)
-    found.update({"rows": rows.rows, "quick": options.quick, "rounds": options.rounds,
-                  "users": options.users, "cores": os.cpu_count(),
-                  "when": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
-                  "seconds": time.time() - began})
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as stream:
-            json.dump(found, stream, indent=1)
-            stream.write("\n")
-    if options.svg:
-        with open(options.svg, "w", encoding="utf-8") as stream:
-            stream.write(plot.svg(found))
+        for part, functions in (("pass", (idle_pass, memory)), ("store", (store,)),
+                                ("enrolment", (enrolments,))):
+            for measure in functions if part in parts else ():
+                measure(options, rows, found, folder)
+                save(options, rows, found, time.time() - began)
     over = [row["name"] for row in rows.rows if row["ok"] is False]
     print("%d of %d limits kept%s" % (sum(row["ok"] is True for row in rows.rows),
                                       sum(row["ok"] is not None for row in rows.rows),

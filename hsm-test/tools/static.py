@@ -114,11 +114,14 @@ def each(one):
     return all_of_them
 
 
+# All of .clang-tidy's but the analyzer, which takes five times as long as they do.
+OTHERS = "-bugprone-*,-cert-*,-concurrency-*,-misc-*,-performance-*,-portability-*"
+
 TOOLS = {
     "cppcheck": cppcheck,
     "gcc": each(lambda build: gcc),
     "tidy": each(lambda build: clang_tidy(build, ["--checks=-clang-analyzer-*"])),
-    "analyzer": each(lambda build: clang_tidy(build, ["--checks=-*,clang-analyzer-*"])),
+    "analyzer": each(lambda build: clang_tidy(build, ["--checks=" + OTHERS])),
 }
 
 
