@@ -95,7 +95,7 @@ pfx_result pfx_oaep_pad(const struct pfx_secret *plain, enum pfx_hash hash, size
 {
     size_t h = pfx_hash_size(hash), len = pfx_secret_len(plain);
     size_t room = pfx_oaep_room(modulus_bytes, hash);
-    if (len > room)
+    if (len > room || room == 0)
         return pfx_fail(err, PFX_CLASS_USAGE, "seal", pfx_hash_name(hash), "",
                         "%zu bytes don't fit: this key and hash have room for %zu.", len, room);
     /* RFC 8017 section 7.1.1: 00 || maskedSeed || maskedDB, DB = lHash || 00... || 01 || M. */
@@ -199,7 +199,8 @@ pfx_result pfx_pss_encode(struct pfx_bytes digest, enum pfx_hash hash, unsigned 
     size_t h = pfx_hash_size(hash);
     size_t em_bits = modulus_bits > 0 ? modulus_bits - 1 : 0;
     size_t em_len = (em_bits + 7) / 8, k = ((size_t)modulus_bits + 7) / 8;
-    if (!good_hash(hash) || digest.len != h || em_len < 2 * h + 2 || k > MAX_MODULUS)
+    if (!good_hash(hash) || hash == PFX_HASH_SHA1 || digest.len != h || em_len < 2 * h + 2 ||
+        k > MAX_MODULUS)
         return pfx_fail(err, PFX_CLASS_USAGE, "sign", pfx_hash_name(hash), "",
                         "PSS with a digest of %zu bytes doesn't fit a key of %u bits.", digest.len,
                         modulus_bits);

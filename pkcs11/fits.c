@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include <openssl/bn.h>
+#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/obj_mac.h>
@@ -19,6 +20,7 @@
 #define HEAD_BYTES                                                                                 \
     48 /* structure and first bytes of the modulus; the EC scalar begins later than 32 */
 #define EC_HEAD_BYTES 32
+#define SEEN_BYTES (PFX_MAX_RSA_BYTES + HEAD_BYTES)
 
 /* The next DER element at *pos: its tag, and where its content lies. Only its header has to lie
  * before `end`. */
@@ -167,28 +169,28 @@ static bool open_blocks(const struct pfx_kek *kek, struct pfx_bytes ciphertext, 
     return ok;
 }
 
-/* The modulus, as far as whole blocks hold nothing behind it. */
+/* The modulus, as far as whole blocks hold nothing behind it. What isn't RSA is opened no further
+ * than an EC key is. */
 static bool modulus_shows(const struct pfx_kek *kek, struct pfx_bytes ciphertext,
-                          struct pfx_bytes spki)
+                          struct pfx_bytes spki, uint8_t seen[SEEN_BYTES])
 {
-    uint8_t seen[PFX_MAX_RSA_BYTES + HEAD_BYTES];
     size_t block = pfx_kek_block(kek->profile), number, len;
     struct layout l;
-    if (!open_blocks(kek, ciphertext, 0, HEAD_BYTES, seen) ||
-        !layout_of(seen, HEAD_BYTES, spki, &l) || !l.rsa || l.end >= ciphertext.len ||
+    if (!open_blocks(kek, ciphertext, 0, EC_HEAD_BYTES, seen) ||
+        !layout_of(seen, EC_HEAD_BYTES, spki, &l) || !l.rsa || l.end >= ciphertext.len ||
+        !open_blocks(kek, ciphertext, 0, HEAD_BYTES, seen) ||
         !number_of(seen, HEAD_BYTES, &l, &number, &len))
         return false;
     size_t to = (number + len) / block * block;
-    return len >= 64 && to <= sizeof seen && to > number + 64 &&
+    return len >= 64 && to <= SEEN_BYTES && to > number + 64 &&
            open_blocks(kek, ciphertext, 0, to, seen) && holds(spki, seen + number, to - number);
 }
 
-/* The public point behind the scalar, where the token puts one there (it needn't: RFC 5915), as far
- * as whole blocks hold nothing before it. */
+/* The public point behind the scalar, as far as whole blocks hold nothing before it. A token that
+ * puts none there (RFC 5915 lets it) doesn't reach the tier direct with EC keys. */
 static bool point_shows(const struct pfx_kek *kek, struct pfx_bytes ciphertext,
-                        struct pfx_bytes spki)
+                        struct pfx_bytes spki, uint8_t seen[SEEN_BYTES])
 {
-    uint8_t seen[256];
     struct pfx_bytes point = pfx_spki_point(spki);
     size_t block = pfx_kek_block(kek->profile), to = ciphertext.len;
     struct layout l;
@@ -199,10 +201,10 @@ static bool point_shows(const struct pfx_kek *kek, struct pfx_bytes ciphertext,
     size_t scalar_end = l.inner + 3 + 2 + field_of(point) + 1;
     size_t from = (scalar_end + block - 1) / block * block;
     if (l.inner_end < scalar_end + point.len)
-        return true;                     /* none there */
+        return false;
     size_t at = l.inner_end - point.len; /* the last thing in ECPrivateKey */
     size_t first = at > from ? at : from;
-    return from < to && to - from <= sizeof seen && first < l.inner_end &&
+    return from < to && to - from <= SEEN_BYTES && first < l.inner_end &&
            open_blocks(kek, ciphertext, from, to, seen) &&
            memcmp(seen + (first - from), point.data + (first - at), l.inner_end - first) == 0;
 }
@@ -212,6 +214,9 @@ bool pfx_wrapped_fits(const struct pfx_kek *kek, struct pfx_bytes ciphertext, st
     size_t block = pfx_kek_block(kek->profile);
     if (ciphertext.len < HEAD_BYTES + block || ciphertext.len % block != 0)
         return false;
-    return pfx_spki_point(spki).len > 0 ? point_shows(kek, ciphertext, spki)
-                                        : modulus_shows(kek, ciphertext, spki);
+    uint8_t seen[SEEN_BYTES];
+    bool fits = pfx_spki_point(spki).len > 0 ? point_shows(kek, ciphertext, spki, seen)
+                                             : modulus_shows(kek, ciphertext, spki, seen);
+    OPENSSL_cleanse(seen, sizeof seen); /* where it isn't the key, it may hold anything */
+    return fits;
 }

@@ -16,17 +16,17 @@ static pfx_result sign_raw(struct pfx_session *session, struct pfx_key *key,
                            uint8_t *signature, struct pfx_error *err)
 {
     CK_OBJECT_HANDLE handle;
-    PFX_TRY(pfx_key_resolve(session, key, &handle, err));
-    CK_RV rv = PFX_S(session, C_SignInit, mechanism, handle);
-    if (rv != CKR_OK)
-        return pfx_session_fail(session, err, rv, "C_SignInit", "The key is the %s key.",
-                                pfx_key_use_name(key->use));
     uint8_t room[PFX_MAX_RSA_BYTES];
     CK_ULONG len = sizeof room;
     /* What a token says it wrote and didn't is other bytes each time: no signature holds, and no
      * two MACs are the same. */
     if (RAND_bytes(room, (int)expect) != 1)
         return pfx_fail(err, PFX_CLASS_INTERNAL, "sign", "", "", "OpenSSL has no random bytes.");
+    PFX_TRY(pfx_key_resolve(session, key, &handle, err));
+    CK_RV rv = PFX_S(session, C_SignInit, mechanism, handle);
+    if (rv != CKR_OK)
+        return pfx_session_fail(session, err, rv, "C_SignInit", "The key is the %s key.",
+                                pfx_key_use_name(key->use));
     rv = PFX_S(session, C_Sign, (CK_BYTE *)(uintptr_t)data.data, data.len, room, &len);
     if (rv == CKR_OK && len != expect) {
         rv = PFX_CKR_NONSENSE;

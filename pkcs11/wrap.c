@@ -43,6 +43,7 @@ pfx_result pfx_wrap_twice(struct pfx_session *session, CK_MECHANISM *mechanism,
         return pfx_session_fail(session, err, rv, "C_WrapKey", "%s", "");
     if (out->len - start == again.len && memcmp(out->data + start, again.data, again.len) == 0)
         return PFX_OK;
+    pfx_buf_cut(out, start);
     return pfx_fail(err, PFX_CLASS_TRANSIENT, "C_WrapKey",
                     pfx_session_token(session)->facts.label, "",
                     "The token wrapped the same key twice and gave two results. It is tried "

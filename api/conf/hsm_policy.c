@@ -118,7 +118,7 @@ static const struct pfx_option rows[] = {
     PER_HOUR("assertions_per_hour", per_hour_assertions, "240", "most assertions signed"),
     PER_HOUR("secrets_per_hour", per_hour_secrets, "240", "most service secrets opened"),
 
-    {.path = "sessions", .type = PFX_O_COUNT, .offset = AT(sessions), .min = 1, .max = 64,
+    {.path = "sessions", .type = PFX_O_COUNT, .offset = AT(sessions), .min = 1, .max = 32,
      .def = "2", .help = "operations at the users token at once, with one session each"},
     {.path = "call_deadline", .type = PFX_O_DURATION, .offset = AT(call_deadline_ms),
      .min = PFX_SECONDS(1), .max = PFX_HOURS(1), .def = "2m",

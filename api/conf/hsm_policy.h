@@ -61,7 +61,7 @@ struct pfx_hsm_policy {
     unsigned per_hour_builds;     /* ceilings.builds_per_hour: 4000 */
     unsigned per_hour_assertions; /* ceilings.assertions_per_hour: 240 */
     unsigned per_hour_secrets;    /* ceilings.secrets_per_hour: 240 */
-    unsigned sessions;         /* sessions: worker threads with a session each (default 2, 1 to 64) */
+    unsigned sessions;         /* sessions: operations at the users token at once (default 2, 1 to 32) */
     int64_t call_deadline_ms;  /* call_deadline: a Cryptoki operation that takes longer ends the
                                 * process (default 2m) */
     char *log_dir;        /* log.dir: folder of the operation log; default state_dir/log */

@@ -6,6 +6,7 @@
  * of the way: changing it is such a call as well, and with SIGSYS blocked the kernel kills at once.
  * What no library tries by accident is killed without a word; the kernel's audit record has it. */
 #include <errno.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -78,10 +79,10 @@ static const char *const calls[GROUPS][48] = {
     /* Sockets that were bound before. */
     [G_LISTENING] = {"accept", "accept4"},
     /* The other processes' sockets, and services that look users up; socket() below. */
-    [G_SOCKETS] = {"connect", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown", "getsockopt",
-                   "setsockopt", "getsockname", "getpeername"},
+    [G_SOCKETS] = {"connect", "recvfrom", "recvmsg", "shutdown", "getsockopt", "setsockopt",
+                   "getsockname", "getpeername"},
     /* Name servers are asked for both families at once. */
-    [G_NETWORK] = {"sendmmsg", "recvmmsg"},
+    [G_NETWORK] = {"recvmmsg"},
     /* clone below: threads only. */
     [G_THREADS] = {"set_robust_list", "get_robust_list", "rseq", "set_tid_address", "membarrier"},
     /* How modules speak to a daemon of theirs (opencryptoki: shared memory, semaphores). */
@@ -348,11 +349,14 @@ static bool signals_and_limits(scmp_filter_ctx ctx)
     return ok;
 }
 
+/* What isatty asks from glibc 2.42 on; the C library's headers name it only with the kernel's. */
+#define TCGETS_TWO 0x802c542aul
+
 /* How much can be read, and whether it is a terminal; more only where the policy names a device,
  * and then Landlock says which. */
 static bool ioctls(scmp_filter_ctx ctx, const struct pfx_sandbox *sandbox)
 {
-    static const unsigned long requests[] = {FIONREAD, FIONBIO, TCGETS, TIOCGWINSZ};
+    static const unsigned long requests[] = {FIONREAD, FIONBIO, TCGETS, TCGETS_TWO, TIOCGWINSZ};
     bool ok = true;
     if (sandbox->devices)
         return RULE(ALLOW, ioctl, 0, none, none);
@@ -363,18 +367,32 @@ static bool ioctls(scmp_filter_ctx ctx, const struct pfx_sandbox *sandbox)
 
 #define SOCKET_TYPE 0xf /* without SOCK_CLOEXEC and SOCK_NONBLOCK */
 
-static bool family(scmp_filter_ctx ctx, int which, bool datagrams)
+static bool one_socket(scmp_filter_ctx ctx, int family, int type, int protocol)
 {
-    return RULE(ALLOW, socket, 2, INT(0, which), BITS(1, SOCKET_TYPE, SOCK_STREAM)) &&
-           (!datagrams || RULE(ALLOW, socket, 2, INT(0, which), BITS(1, SOCKET_TYPE, SOCK_DGRAM)));
+    struct scmp_arg_cmp args[] = {INT(0, family), BITS(1, SOCKET_TYPE, type), INT(2, protocol)};
+    return seccomp_rule_add_array(ctx, ALLOW, SCMP_SYS(socket), 3, args) == 0;
+}
+
+/* TCP and UDP only: Landlock's ports aren't those of MPTCP and SCTP. */
+static bool internet(scmp_filter_ctx ctx, int family)
+{
+    return one_socket(ctx, family, SOCK_STREAM, 0) &&
+           one_socket(ctx, family, SOCK_STREAM, IPPROTO_TCP) &&
+           one_socket(ctx, family, SOCK_DGRAM, 0) &&
+           one_socket(ctx, family, SOCK_DGRAM, IPPROTO_UDP);
 }
 
 static bool sockets(scmp_filter_ctx ctx, unsigned groups)
 {
-    bool ok = family(ctx, AF_UNIX, true) && RULE(ALLOW, socketpair, 1, INT(0, AF_UNIX), none);
+    bool ok = one_socket(ctx, AF_UNIX, SOCK_STREAM, 0) && one_socket(ctx, AF_UNIX, SOCK_DGRAM, 0) &&
+              RULE(ALLOW, socketpair, 1, INT(0, AF_UNIX), none);
+    /* With MSG_FASTOPEN it would connect, and not by the way that Landlock looks at. */
+    ok = ok && RULE(ALLOW, sendto, 1, BITS(3, MSG_FASTOPEN, 0), none) &&
+         RULE(ALLOW, sendmsg, 1, BITS(2, MSG_FASTOPEN, 0), none);
     if (groups & BIT(G_NETWORK))
         /* getaddrinfo asks the kernel for the host's addresses, and does without. */
-        ok = ok && family(ctx, AF_INET, true) && family(ctx, AF_INET6, true) &&
+        ok = ok && RULE(ALLOW, sendmmsg, 1, BITS(3, MSG_FASTOPEN, 0), none) &&
+             internet(ctx, AF_INET) && internet(ctx, AF_INET6) &&
              RULE(SCMP_ACT_ERRNO(EAFNOSUPPORT), socket, 1, INT(0, AF_NETLINK), none);
     return ok;
 }

@@ -178,8 +178,9 @@ void pfx_sandbox_folder_of(struct pfx_sandbox *sandbox, const char *path, enum p
     const char *slash = path ? strrchr(path, '/') : NULL;
     if (!slash)
         return;
+    /* Never the whole disk. */
     char *folder PFX_AUTOFREE =
-        slash == path ? pfx_strdup("/") : pfx_asprintf("%.*s", (int)(slash - path), path);
+        slash == path ? pfx_strdup(path) : pfx_asprintf("%.*s", (int)(slash - path), path);
     pfx_sandbox_path(sandbox, folder, reach);
 }
 

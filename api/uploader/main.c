@@ -169,8 +169,7 @@ static void make_arm(struct uploader *u)
 
 /* Nothing was read yet but the configuration. There is no file that it could write, and no library
  * that it could still load. */
-static pfx_result confine(const struct pfx_uploader_conf *conf, const char *path,
-                          struct pfx_error *err)
+static pfx_result confine(const struct pfx_uploader_conf *conf, struct pfx_error *err)
 {
     const char *urls[] = {conf->proxy,     conf->digicert_url, conf->cmp_url,
                           conf->login_url, conf->graph_url,    conf->exchange_url};
@@ -184,7 +183,6 @@ static pfx_result confine(const struct pfx_uploader_conf *conf, const char *path
                                                                    : PFX_IDENTITY_VM);
     if (conf->sign_in == PFX_SIGN_IN_AZURE_ARC)
         pfx_sandbox_path(box, PFX_IDENTITY_KEYS, PFX_REACH_READ);
-    pfx_sandbox_folder_of(box, path, PFX_REACH_READ);
     if (conf->ca_bundle) {
         pfx_sandbox_folder_of(box, conf->ca_bundle, PFX_REACH_READ);
     } else {
@@ -225,7 +223,7 @@ static pfx_result start(struct uploader *u, const char *path, struct pfx_error *
     collect_kinds(u);
     make_arm(u);
     pfx_arm_expect(u->up.arm, agent == (uid_t)-1 ? geteuid() : agent);
-    PFX_TRY(confine(u->conf, path, err));
+    PFX_TRY(confine(u->conf, err));
     char text[PFX_SANDBOX_TEXT];
     pfx_sandbox_text(text, sizeof text);
     pfx_arm_sandbox(u->up.arm, text);

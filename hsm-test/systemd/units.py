@@ -307,6 +307,10 @@ class C_Flow(Case):
         for record_id, record in sealed.items():
             judge.prove(record_id, record, ("openssl", "cryptography"))
         self.assert_nothing_lost()
+        # Each entry of the operation log says in which boot of the host it was.
+        entries = self.world.cli("log", "tail", "--json", "-n", "1000").out.splitlines()
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            self.assertEqual({json.loads(e)["boot"] for e in entries}, {stream.read().strip()})
 
     def test_the_timer_starts_a_pass(self):
         installed.Typist({}).type(self.world.timer)

@@ -278,7 +278,7 @@ static void policy_choices(void **state)
 {
     (void)state;
     struct pfx_hsm_policy *policy = NULL;
-    assert_ok(load_policy("host_id: h\nsessions: 64\n" TOKENS
+    assert_ok(load_policy("host_id: h\nsessions: 32\n" TOKENS
                           "entra:\n  tenant: 00000000-0000-4000-8000-000000000002\n"
                           "  algorithm: RS256\n  apps:\n"
                           "  - {name: a, client_id: 00000000-0000-4000-8000-000000000001}\n"
@@ -361,7 +361,7 @@ static void policy_mistakes(void **state)
         {HEAD "tokens:\n  users: {module: m}\n", 7, "tokens.users.module", "absolute path"},
         {HEAD "tokens:\n  users: {pin_file: 'my secret!'}\n", 7, "tokens.users.pin_file",
          "systemd credential"},
-        {POLICY "sessions: 65\n", 11, "sessions", "from 1 to 64"},
+        {POLICY "sessions: 33\n", 11, "sessions", "from 1 to 32"},
         {POLICY "entr: x\n", 11, "entr", "did you mean entra?"},
         {POLICY "call_deadline: 5m\ncall_deadline: 5m\n", 12, "call_deadline", "line 11"},
         {POLICY "access:\n  agent_user: 'a b'\n", 12, "access.agent_user", "user or group"},

@@ -121,6 +121,12 @@ static int inet_high(const char *what)
     return closing(syscall(SYS_socket, 0x100000000L | AF_INET, SOCK_STREAM, 0));
 }
 
+static int mptcp(const char *what)
+{
+    (void)what;
+    return a_socket(AF_INET, SOCK_STREAM, 262); /* IPPROTO_MPTCP */
+}
+
 static int tcp_listen(const char *what)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -135,7 +141,7 @@ static int tcp_listen(const char *what)
     return rc;
 }
 
-static int tcp_connect(const char *what)
+static int reach_port(const char *what, int fast)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)strtoul(what, NULL, 10)),
@@ -143,11 +149,21 @@ static int tcp_connect(const char *what)
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0)
         return -1;
-    int rc = connect(fd, (struct sockaddr *)&at, sizeof at);
+    int rc = fast ? (int)sendto(fd, "x", 1, MSG_FASTOPEN, (struct sockaddr *)&at, sizeof at)
+                  : connect(fd, (struct sockaddr *)&at, sizeof at);
     int e = errno;
     close(fd);
     errno = e;
-    return rc;
+    return rc < 0 ? -1 : 0;
+}
+
+static int tcp_connect(const char *what)
+{
+    return reach_port(what, 0);
+}
+static int tcp_fastopen(const char *what)
+{
+    return reach_port(what, 1);
 }
 
 static int abstract_connect(const char *what)
@@ -531,8 +547,10 @@ static const struct climb {
     {"socket-raw", inet_raw},
     {"socket-packet", packet},
     {"socket-netlink", netlink},
+    {"socket-mptcp", mptcp},
     {"tcp-listen", tcp_listen},
     {"tcp-connect-elsewhere", tcp_connect},
+    {"tcp-fastopen-elsewhere", tcp_fastopen},
     {"abstract-socket", abstract_connect},
     {"execve", exec},
     {"fork", fork_},

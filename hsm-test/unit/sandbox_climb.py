@@ -45,8 +45,10 @@ TABLE = {
     "socket-raw": ("", K, K, K),
     "socket-packet": ("", K, K, K),
     "socket-netlink": ("", K, K, "EAFNOSUPPORT"),
+    "socket-mptcp": ("", K, K, K),
     "tcp-listen": ("", K, K, K),
     "tcp-connect-elsewhere": ("port", K, K, "EACCES"),
+    "tcp-fastopen-elsewhere": ("port", K, K, K),
     "abstract-socket": ("abstract", "EPERM", None, "EPERM"),
     "execve": ("", K, K, K),
     "fork": ("", K, K, K),
@@ -104,15 +106,15 @@ TABLE = {
     "open_by_handle_at": ("", K, K, K),
     "+socket-unix": ("", "ok", "ok", "ok"),
     "+kill-self": ("", "ok", "ok", "ok"),
-    "+read-own": ("own", "ok", "ok", "ok"),
+    "+read-own": ("own", "ok", "ok", None),
     "+write-own": ("inside", "ok", "ok", None),
 }
 # What the profile network-hsm opens, and nothing else.
 NETWORK = {"socket-inet": "ok", "socket-inet6": "ok", "socket-netlink": "EAFNOSUPPORT",
-           "tcp-connect-elsewhere": "ok", "socket-raw": K, "tcp-listen": K, "execve": K,
+           "tcp-connect-elsewhere": "ok", "socket-raw": K, "socket-mptcp": K, "tcp-listen": K, "execve": K,
            "read-shadow": "EACCES"}
 # The control's kernel may have been made, or set, without these.
-PERHAPS = {"int-0x80", "bpf", "keyctl", "add_key", "userfaultfd", "io_uring_setup", "set-ptracer",
+PERHAPS = {"int-0x80", "socket-mptcp", "bpf", "keyctl", "add_key", "userfaultfd", "io_uring_setup", "set-ptracer",
            "perf_event_open", "clone-newuser", "mount", "init_module",
            "memfd_secret", "raise-nofile", "raise-core"}  # which also take CAP_SYS_RESOURCE
 

@@ -195,7 +195,11 @@ static pfx_result at_token(struct pfx_worker *worker, struct pfx_op *op, pfx_op_
     bool counted = op->actor.role == PFX_ACTOR_AGENTD;
     while (counted && sem_wait(&worker->hsm->lanes) != 0 && errno == EINTR)
         ;
-    pfx_result outcome = work(worker, op, ctx, ret_reply, why);
+    pfx_result outcome =
+        counted && atomic_load(&worker->hsm->stopping)
+            ? pfx_fail(why, PFX_CLASS_TRANSIENT, rows[op->event].name, "", "",
+                       "pfx-hsm is stopping: nothing was done, and it is done by the next one.")
+            : work(worker, op, ctx, ret_reply, why);
     if (counted)
         sem_post(&worker->hsm->lanes);
     return outcome;

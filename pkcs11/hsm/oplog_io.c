@@ -247,9 +247,8 @@ static int make_folder(struct pfx_oplog *log, int at, const char *path)
     int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return errno;
-    int error = set_mode(log, fd, 0750);
-    if (!made)
-        error = 0; /* there before, and somebody's choice */
+    /* One that was there before has its modes, and its group, from pfx_oplog_modes. */
+    int error = made ? set_mode(log, fd, 0750) : 0;
     close(fd);
     return error;
 }

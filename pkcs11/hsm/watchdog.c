@@ -12,7 +12,7 @@
 #include "api/conf/process.h"
 #include "pkcs11/token.h"
 
-#define MARKS 128     /* threads: at most 64 workers and a few more */
+#define MARKS 128     /* threads: two workers for each of at most 32 sessions, and a few more */
 #define LATE_MS 10000 /* it looks each second, or more often */
 
 struct mark {
