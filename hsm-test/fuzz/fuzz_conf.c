@@ -64,7 +64,7 @@ static void try_policy(const struct pfx_hsm_policy *policy)
         must(role->module[0] == '/' && strncmp(role->uri, "pkcs11:", 7) == 0);
         must(!strcasestr(role->uri, "pin-value") && !strcasestr(role->uri, "pin-source"));
     }
-    must(policy->sessions >= 1 && policy->sessions <= 64);
+    must(policy->sessions >= 1 && policy->sessions <= 32);
     must(policy->log_keep_days == 0 || policy->log_keep_days >= 730);
 }
 

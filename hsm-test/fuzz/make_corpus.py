@@ -271,6 +271,10 @@ def conf_variants():
         "types-twice": policy.replace("users:\n  ca", "users:\n  key_types: [rsa-2048, rsa-2048]\n  ca"),
         "types-word": policy.replace("users:\n  ca", "users:\n  key_types: rsa-2048\n  ca"),
         "types-odd": policy.replace("users:\n  ca", "users:\n  key_types: [x, [y]]\n  ca"),
+        "domains": policy.replace("users:\n  ca", "users:\n  domains:\n    - domain: a.example\n"
+                                  "    - domain: B.example\n  ca"),
+        "domains-odd": policy.replace("users:\n  ca", "users:\n  domains:\n    - domain: '@a.example'\n"
+                                      "    - domain: '*.b'\n  ca"),
         "direct": policy.replace("users:\n  ca", "users:\n  lowest_tier: direct\n  keys: wrapped\n  ca"),
         "pin": policy.replace("    token: \"pkcs11:token=encryption\"\n",
                               "    token: \"pkcs11:token=encryption\"\n    pin_file: /x\n"),
@@ -281,7 +285,7 @@ def conf_variants():
         "serial": policy.replace("pkcs11:token=users", "pkcs11:serial=1"),
         "pin-path": policy.replace("users-pin", "/run/pin"), "pin-dots": policy.replace("users-pin", ".."),
         "role": policy + "  log:\n    x: 1\n", "module": policy.replace("/lib/p.so", "p.so"),
-        "nothing": "host_id: x\n", "deadline": policy + "call_deadline: 1s\nsessions: 65\n",
+        "nothing": "host_id: x\n", "deadline": policy + "call_deadline: 1s\nsessions: 33\n",
     }
     rows.update({"policy-with-" + what: "policy\n" + text for what, text in more.items()})
     return rows
