@@ -244,6 +244,10 @@ static void refusals_leave_a_reserve(void **state)
         usleep(50000);
     err = (struct pfx_error)PFX_ERROR_NONE;
     assert_ok(rig_operation(log, NULL, &err), &err);
+    /* The first tile is due, and is made when nothing else is to do. */
+    char *tile PFX_AUTOFREE = pfx_asprintf("%s/tile/0/000", config.dir);
+    for (int i = 0; i < 200 && access(tile, F_OK) != 0; i++)
+        usleep(50000);
     pfx_oplog_free(log);
     rig_check(config.dir);
 }
