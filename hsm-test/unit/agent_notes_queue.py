@@ -166,7 +166,7 @@ class Queue(NotesCase):
             if body["notes"]:
                 raise Fail("refused", "never", "no")
             return good(body)
-        self.assertEqual(self.events(rig), ["agentd.start"])
+        rig.wait_for(lambda: self.events(rig) == ["agentd.start"], what="the note of the start")
         rig.world.hsm_log = never
         for _ in range(5):
             rig.ask("pause", orders=True)
