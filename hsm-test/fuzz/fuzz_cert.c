@@ -145,8 +145,13 @@ static void try_key(struct pfx_bytes spki)
     if (!rsa)
         return;
     must(modulus.len * 8 == pfx_key_type_bits(type));
-    must(
-        pfx_ok(pfx_spki_from_rsa(pfx_buf_bytes(&modulus), pfx_buf_bytes(&exponent), &again, &err)));
+    /* OpenSSL reads one with even numbers as well; a token's is refused. */
+    bool odd = (modulus.data[modulus.len - 1] & 1) && exponent.len > 0 &&
+               (exponent.data[exponent.len - 1] & 1);
+    bool made =
+        pfx_ok(pfx_spki_from_rsa(pfx_buf_bytes(&modulus), pfx_buf_bytes(&exponent), &again, &err));
+    must(odd || !made);
+    must(made || !odd || exponent.len == 1 || exponent.len > 32); /* an exponent of 1, a long one */
 }
 
 static void try_csr(struct pfx_bytes der)

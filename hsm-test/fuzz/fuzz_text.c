@@ -46,6 +46,8 @@ static void try_url(struct pfx_bytes rest)
     PFX_AUTOFREE char *link = text_of(rest);
     struct pfx_error err = PFX_ERROR_NONE;
     char shown[160], host[300];
+    if (!pfx_ascii_printable(below, strlen(below)))
+        return; /* the program's own words */
     pfx_url_show(link, shown, sizeof shown);
     must(pfx_utf8_valid(shown, strlen(shown)) && !strpbrk(shown, "#\n\x1B"));
     pfx_url_host(link, host, sizeof host);

@@ -4,6 +4,7 @@
 #
 #   hsm-test/fuzz/run.sh [SECONDS [TARGET...]]
 #   PFX_FUZZ_RUNS=10000000 hsm-test/fuzz/run.sh 1 frame      so many executions instead of seconds
+#   PFX_FUZZ_SEED=1 hsm-test/fuzz/run.sh                      the same inputs each time
 #
 # Builds in build/fuzz with clang. What it learns stays there; an input that fails is kept there, too:
 # once mended it belongs in hsm-test/fuzz/corpus/TARGET, which every build checks.
@@ -34,7 +35,7 @@ fuzz() {
     local name=$1 learned=$build/learned/$1 options
     mkdir -p "$learned"
     options=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=256
-        -max_len=16384 -print_final_stats=1 -artifact_prefix="$build/found/$name-")
+        -max_len=16384 -seed="${PFX_FUZZ_SEED:-0}" -print_final_stats=1 -artifact_prefix="$build/found/$name-")
     if [[ -n ${PFX_FUZZ_RUNS:-} ]]; then # as many, however long that takes
         options+=(-runs="$PFX_FUZZ_RUNS" -max_total_time=0)
     fi
