@@ -16,7 +16,6 @@ struct pfx_db {
     sqlite3 *handle;
     char *path;
     bool full; /* a write met a full disk, and nothing was done about it yet */
-    bool room; /* something was, and nobody has tried again since */
     struct cached cache[CACHE_SLOTS];
 };
 
@@ -201,40 +200,21 @@ static void make_room(struct pfx_db *db)
     if (!db->full || !sqlite3_get_autocommit(db->handle))
         return;
     db->full = false;
-    db->room = sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
-                                         NULL) == SQLITE_OK;
-}
-
-bool pfx_db_again(struct pfx_db *db, pfx_result r, struct pfx_error *err)
-{
-    bool again = db->room && r.cls == PFX_CLASS_TRANSIENT;
-    db->room = false;
-    if (again && err)
-        *err = (struct pfx_error)PFX_ERROR_NONE;
-    return again;
-}
-
-static pfx_result exec_once(struct pfx_db *db, struct pfx_error *err, int64_t *ret_changes,
-                            const char *sql, const struct pfx_param *params, size_t n)
-{
-    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
-    bool row;
-    PFX_TRY(pfx_db_select(db, err, &stmt, sql, params, n));
-    PFX_TRY(pfx_db_next(db, stmt, &row, err));
-    if (ret_changes)
-        *ret_changes = sqlite3_changes64(db->handle);
-    return PFX_OK;
+    (void)sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 }
 
 pfx_result pfx_db_exec(struct pfx_db *db, struct pfx_error *err, int64_t *ret_changes,
                        const char *sql, const struct pfx_param *params, size_t n)
 {
-    bool alone = sqlite3_get_autocommit(db->handle);
-    pfx_result r = exec_once(db, err, ret_changes, sql, params, n);
-    if (!alone || !db->full)
-        return r;
+    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+    bool row;
+    PFX_TRY(pfx_db_select(db, err, &stmt, sql, params, n));
+    pfx_result r = pfx_db_next(db, stmt, &row, err);
+    if (pfx_ok(r) && ret_changes)
+        *ret_changes = sqlite3_changes64(db->handle);
+    pfx_db_done(&stmt);
     make_room(db);
-    return pfx_db_again(db, r, err) ? exec_once(db, err, ret_changes, sql, params, n) : r;
+    return r;
 }
 
 pfx_result pfx_db_int(struct pfx_db *db, struct pfx_error *err, int64_t fallback,

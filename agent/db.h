@@ -1,6 +1,7 @@
 /*
  * SQLite behind a few calls: prepared statements kept by their text, typed parameters, transactions
- * that roll back unless they were committed, SQLite's errors as ours.
+ * that roll back unless they were committed, SQLite's errors as ours. Where the disk is full, the
+ * write-ahead log is emptied after the failure, which may be the room for the next try.
  *
  * SQL is always a string literal: the cache keys on its address.
  */
@@ -69,10 +70,6 @@ struct pfx_tx {
 PFX_MUST_USE pfx_result pfx_tx_begin(struct pfx_tx *tx, struct pfx_db *db, struct pfx_error *err);
 PFX_MUST_USE pfx_result pfx_tx_commit(struct pfx_tx *tx, struct pfx_error *err);
 void pfx_tx_end(struct pfx_tx *tx);
-/* Is it worth doing the whole transaction once more? It failed as the disk was full, and emptying
- * the write-ahead log has given room back since. err is cleared then. One statement outside of a
- * transaction is done again by itself. */
-PFX_MUST_USE bool pfx_db_again(struct pfx_db *db, pfx_result r, struct pfx_error *err);
 #define PFX_AUTOTX __attribute__((cleanup(pfx_tx_end)))
 
 /* Owned copies of a column; NULL stays NULL. */

@@ -457,9 +457,9 @@ static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,
     return pfx_pass_answer(agent, &answer, err);
 }
 
-static pfx_result apply_once(struct pfx_agent *agent, const char *role, const char *incarnation,
-                             const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
-                             struct pfx_error *err)
+pfx_result pfx_steps_apply(struct pfx_agent *agent, const char *role, const char *incarnation,
+                           const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
+                           struct pfx_error *err)
 {
     struct pfx_tx tx PFX_AUTOTX = {0};
     struct pfx_job_row job PFX_AUTOJOB = {0};
@@ -472,14 +472,4 @@ static pfx_result apply_once(struct pfx_agent *agent, const char *role, const ch
     else
         PFX_TRY(apply(agent, &job, done, now_ms, ret_stale, err));
     return pfx_tx_commit(&tx, err);
-}
-
-pfx_result pfx_steps_apply(struct pfx_agent *agent, const char *role, const char *incarnation,
-                           const struct pfx_msg *done, int64_t now_ms, bool *ret_stale,
-                           struct pfx_error *err)
-{
-    pfx_result r = apply_once(agent, role, incarnation, done, now_ms, ret_stale, err);
-    if (pfx_db_again(agent->store->db, r, err))
-        r = apply_once(agent, role, incarnation, done, now_ms, ret_stale, err);
-    return r;
 }

@@ -240,13 +240,10 @@ void pfx_verb_revoke(struct pfx_agent *agent, struct pfx_asker *asker, const str
                      int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
-    int64_t id = pfx_msg_int(args, "enrolment");
-    const char *reason = pfx_msg_str(args, "reason");
-    asker->select.enrolment = id;
-    pfx_result r = revoke(asker, id, reason, now_ms, &err);
-    if (pfx_db_again(agent->store->db, r, &err))
-        r = revoke(asker, id, reason, now_ms, &err);
-    if (pfx_failed(r))
+    (void)agent;
+    asker->select.enrolment = pfx_msg_int(args, "enrolment");
+    if (pfx_failed(
+            revoke(asker, asker->select.enrolment, pfx_msg_str(args, "reason"), now_ms, &err)))
         pfx_asker_fail(asker, &err);
     else
         pfx_asker_end(asker, 0, NULL);

@@ -225,8 +225,6 @@ static void step_act(struct pfx_asker *asker, int64_t now_ms)
         }
         if (pfx_ok(r))
             r = act_once(asker, e.id, now_ms, &err);
-        if (pfx_db_again(asker->agent->store->db, r, &err))
-            r = act_once(asker, e.id, now_ms, &err);
         if (pfx_ok(r)) {
             s->done++;
             continue;

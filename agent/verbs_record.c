@@ -147,13 +147,12 @@ void pfx_verb_remove(struct pfx_agent *agent, struct pfx_asker *asker, const str
     char *id PFX_AUTOFREE = NULL;
     bool row;
     pfx_result r;
+    (void)agent;
     read_selection(asker, args);
     if (!asker->select.record)
         r = pfx_fail(&err, PFX_CLASS_USAGE, "record remove", "id", "",
                      "say which: Intune's id of the record; pfx-agent record list shows them");
     else
-        r = remove_record(asker, asker->select.record, now_ms, &err);
-    if (asker->select.record && pfx_db_again(agent->store->db, r, &err))
         r = remove_record(asker, asker->select.record, now_ms, &err);
     if (pfx_ok(r))
         r = send_next(asker, NULL, &row, &id, &err);
