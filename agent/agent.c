@@ -30,8 +30,8 @@ pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err)
     return PFX_OK;
 }
 
-static pfx_result pause_once(struct pfx_agent *agent, bool orders, bool uploads, bool paused,
-                             uid_t uid, int64_t now_ms, struct pfx_error *err)
+pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads, bool paused,
+                           uid_t uid, int64_t now_ms, struct pfx_error *err)
 {
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
@@ -43,16 +43,7 @@ static pfx_result pause_once(struct pfx_agent *agent, bool orders, bool uploads,
                      paused ? "pauses" : "resumes", orders ? "orders" : "",
                      orders && uploads ? " and " : "", uploads ? "uploads" : ""));
     PFX_TRY(pfx_note_command(agent->store, uid, paused ? "pause" : "resume", 0, NULL, now_ms, err));
-    return pfx_tx_commit(&tx, err);
-}
-
-pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads, bool paused,
-                           uid_t uid, int64_t now_ms, struct pfx_error *err)
-{
-    pfx_result r = pause_once(agent, orders, uploads, paused, uid, now_ms, err);
-    if (pfx_db_again(agent->store->db, r, err))
-        r = pause_once(agent, orders, uploads, paused, uid, now_ms, err);
-    PFX_TRY(r);
+    PFX_TRY(pfx_tx_commit(&tx, err));
     agent->no_orders = orders ? paused : agent->no_orders;
     agent->no_uploads = uploads ? paused : agent->no_uploads;
     return PFX_OK;
@@ -76,14 +67,20 @@ void pfx_agent_store_result(struct pfx_agent *agent, pfx_result r, const struct 
     agent->store_changes = changes;
 }
 
-bool pfx_agent_may_tell(struct pfx_agent *agent)
+bool pfx_agent_may_tell(struct pfx_agent *agent, enum pfx_lines about)
 {
     uint64_t untold;
-    bool may = pfx_limit_take(&agent->lines, LINES_MOST, LINES_SPAN_MS, pfx_uptime_ms(), &untold);
+    static const char *const names[] = {
+        [PFX_LINES_HSM] = "hsm",
+        [PFX_LINES_UPLOADER] = "uploader",
+        [PFX_LINES_PEOPLE] = "cli",
+    };
+    bool may =
+        pfx_limit_take(&agent->lines[about], LINES_MOST, LINES_SPAN_MS, pfx_uptime_ms(), &untold);
     if (untold > 0)
         pfx_log(PFX_LOG_WARN,
-                "%llu lines about connections weren't written: there were more than %d in %d s",
-                (unsigned long long)untold, LINES_MOST, LINES_SPAN_MS / 1000);
+                "socket %s: %llu lines weren't written: there were more than %d in %d s",
+                names[about], (unsigned long long)untold, LINES_MOST, LINES_SPAN_MS / 1000);
     return may;
 }
 
