@@ -26,11 +26,12 @@ static void x509s_free_p(x509_list **pp)
 #define MAX_BUNDLE (1024 * 1024)
 
 /* Each is parsed once, since OpenSSL's parser takes long over the public key in it. */
+struct item {
+    struct pfx_buf der;
+    X509 *cert;
+};
 struct pfx_certs {
-    struct item {
-        struct pfx_buf der;
-        X509 *cert;
-    } * items;
+    struct item *items;
     size_t n;
 };
 
@@ -134,12 +135,9 @@ static pfx_result refuse(struct pfx_error *err, const char *text)
     return pfx_fail_ossl(err, PFX_CLASS_REFUSED, "read certificates", "bundle", text);
 }
 
-static pfx_result add_bounded(struct pfx_certs *certs, struct pfx_bytes der, struct pfx_error *err)
+static pfx_result bounded(const struct pfx_certs *certs, struct pfx_error *err)
 {
-    PFX_TRY(pfx_certs_add(certs, der, err));
-    if (certs->n > MAX_CERTS)
-        return refuse(err, "It holds more than 32 certificates.");
-    return PFX_OK;
+    return certs->n <= MAX_CERTS ? PFX_OK : refuse(err, "It holds more than 32 certificates.");
 }
 
 static pfx_result add_list(struct pfx_certs *certs, const x509_list *list, struct pfx_error *err)
@@ -149,7 +147,8 @@ static pfx_result add_list(struct pfx_certs *certs, const x509_list *list, struc
         int len = i2d_X509(sk_X509_value(list, i), &der);
         if (len <= 0)
             return refuse(err, "A certificate in it can't be encoded.");
-        PFX_TRY(add_bounded(certs, (struct pfx_bytes){der, (size_t)len}, err));
+        PFX_TRY(pfx_certs_add(certs, (struct pfx_bytes){der, (size_t)len}, err));
+        PFX_TRY(bounded(certs, err));
     }
     return PFX_OK;
 }
@@ -179,9 +178,8 @@ static pfx_result add_signed_data(struct pfx_certs *certs, struct pfx_bytes der,
 static pfx_result add_der(struct pfx_certs *certs, struct pfx_bytes der, struct pfx_error *err)
 {
     struct pfx_error quiet = PFX_ERROR_NONE;
-    PFX_CLEANUP(X509_free_p) X509 *cert = NULL;
-    if (pfx_ok(pfx_x509_load(der, PFX_CLASS_REFUSED, &cert, &quiet)))
-        return add_bounded(certs, der, err);
+    if (pfx_ok(pfx_certs_add(certs, der, &quiet)))
+        return bounded(certs, err);
     return add_signed_data(certs, der, err);
 }
 
