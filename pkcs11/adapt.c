@@ -59,6 +59,10 @@ CK_RV pfx_template_adapt(struct pfx_token *token, const enum pfx_half *halves, s
                          pfx_template_fn try, void *ctx)
 {
     CK_RV rv = try(ctx, 0);
+    /* What a token doesn't take it refuses each time. One odd answer under load mustn't be remembered:
+     * every later key would lack the attribute, and be refused for it. */
+    if (about_template(rv))
+        rv = try(ctx, 0);
     if (!about_template(rv))
         return rv;
     unsigned bits = 0;

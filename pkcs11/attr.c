@@ -145,14 +145,23 @@ pfx_result pfx_objects_find(struct pfx_session *session, CK_ATTRIBUTE *match, si
 }
 
 /* A token that mixes its handles up shows another key than was asked for. */
-static pfx_result check_id(struct pfx_session *session, CK_OBJECT_HANDLE object, struct pfx_bytes id,
-                           struct pfx_error *err)
+CK_RV pfx_attr_id_is(struct pfx_session *session, CK_OBJECT_HANDLE object, struct pfx_bytes id,
+                     bool *ret_same)
 {
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf found = pfx_buf_make(256);
     CK_RV rv = pfx_attr_read(session, object, CKA_ID, 256, &found);
+    *ret_same = rv == CKR_OK && found.len == id.len && memcmp(found.data, id.data, id.len) == 0;
+    return rv;
+}
+
+static pfx_result check_id(struct pfx_session *session, CK_OBJECT_HANDLE object, struct pfx_bytes id,
+                           struct pfx_error *err)
+{
+    bool same;
+    CK_RV rv = pfx_attr_id_is(session, object, id, &same);
     if (rv != CKR_OK)
         return pfx_session_fail(session, err, rv, "C_GetAttributeValue", "%s", "");
-    if (found.len == id.len && memcmp(found.data, id.data, id.len) == 0)
+    if (same)
         return PFX_OK;
     pfx_session_saw(session, CKR_OBJECT_HANDLE_INVALID);
     return pfx_fail(err, PFX_CLASS_DEVICE, "C_FindObjects", pfx_session_token(session)->facts.label,

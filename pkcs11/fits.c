@@ -146,8 +146,7 @@ bool pfx_pkcs8_fits(const struct pfx_secret *pkcs8, struct pfx_bytes spki)
     return point.len > 0 && len <= field_of(point) + 1 && makes_point(d + number, len, point);
 }
 
-/* --- in the tier direct -------------------------------------------------------------------------
- */
+/* --- in the tier direct --- */
 
 /* Opens the blocks from `from` to `to`, multiples of the block. */
 static bool open_blocks(const struct pfx_kek *kek, struct pfx_bytes ciphertext, size_t from,

@@ -39,6 +39,9 @@ PFX_MUST_USE CK_RV pfx_attr_read(struct pfx_session *session, CK_OBJECT_HANDLE o
                                  CK_ATTRIBUTE_TYPE type, size_t max, struct pfx_buf *out);
 PFX_MUST_USE CK_RV pfx_attr_ulong(struct pfx_session *session, CK_OBJECT_HANDLE object,
                                   CK_ATTRIBUTE_TYPE type, CK_ULONG *ret_value);
+/* Is this its CKA_ID? */
+PFX_MUST_USE CK_RV pfx_attr_id_is(struct pfx_session *session, CK_OBJECT_HANDLE object,
+                                  struct pfx_bytes id, bool *ret_same);
 /* 0, 1, or -1 where the token has no such attribute; in one call where the token lets us. */
 PFX_MUST_USE CK_RV pfx_attr_bools(struct pfx_session *session, CK_OBJECT_HANDLE object,
                                   const CK_ATTRIBUTE_TYPE *types, size_t n,
@@ -176,7 +179,7 @@ PFX_MUST_USE pfx_result pfx_kwp_host_unwrap(const struct pfx_secret *kek, struct
  * point) */
 bool pfx_pkcs8_fits(const struct pfx_secret *pkcs8, struct pfx_bytes spki);
 /* The same of what the token has wrapped under the kek, by the blocks that hold no secret: the key
- * opens it, RSA's modulus is there, and EC's point where the token puts it behind the scalar. */
+ * opens it, and RSA's modulus or, behind the scalar, EC's point is there. */
 bool pfx_wrapped_fits(const struct pfx_kek *kek, struct pfx_bytes ciphertext,
                       struct pfx_bytes spki);
 

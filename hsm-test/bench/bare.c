@@ -259,6 +259,18 @@ static pfx_result make(struct bench *bench, const struct ring *ring, struct user
     return ticket_of(session, ring, user, user->ticket, err);
 }
 
+/* SoftHSM now and then fails one of two C_GenerateKeyPair at once; pfx-hsm's job comes again, too. */
+static pfx_result make_patiently(struct bench *bench, const struct ring *ring, struct user *user,
+                                 struct pfx_error *err)
+{
+    pfx_result r = make(bench, ring, user, err);
+    for (int i = 0; i < 3 && (r.cls == PFX_CLASS_DEVICE || r.cls == PFX_CLASS_TRANSIENT); i++) {
+        *err = PFX_ERROR_NONE;
+        r = make(bench, ring, user, err);
+    }
+    return r;
+}
+
 static pfx_result check(const struct bench *bench, const struct user *user,
                         struct pfx_certs **ret_chain, struct pfx_error *err)
 {
@@ -366,7 +378,7 @@ static void *work(void *ctx)
             return NULL;
         struct user *user = &bench->users[at];
         need(bench->second ? build(bench, thread->ring, user, &err)
-                           : make(bench, thread->ring, user, &err),
+                           : make_patiently(bench, thread->ring, user, &err),
              &err);
         for (; due > 0; due--)
             need(checkpoint(bench, thread->ring, &err), &err);
