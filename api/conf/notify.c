@@ -14,6 +14,7 @@
 /* Beats in one time-out of the service manager: one that comes late isn't the end. */
 #define BEATS 3
 #define UNWELL_MS 200 /* until the caller is asked again */
+#define READY_WAIT_S 5 /* said once: a manager that is busy is waited for */
 
 static int fd = -1;
 /* Kept, and the socket not connected: the manager may make its own anew. */
@@ -64,8 +65,9 @@ void pfx_notify_setup(void)
 {
     const char *name = getenv("NOTIFY_SOCKET");
     if (name && read_address(name)) {
-        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0)
+        struct timeval patience = {.tv_sec = READY_WAIT_S};
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) != 0)
             pfx_log(PFX_LOG_WARN, "NOTIFY_SOCKET: no socket: %s", strerror(errno));
         every_ms = fd < 0 ? 0 : watched_ms();
     } else if (name) {
@@ -85,10 +87,10 @@ void pfx_notify_done(void)
 }
 
 /* A manager that doesn't listen is no reason to stop, and there is nothing to be done about it. */
-static void say(const char *text)
+static void say(const char *text, int flags)
 {
     if (fd >= 0)
-        (void)!sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&address,
+        (void)!sendto(fd, text, strlen(text), MSG_NOSIGNAL | flags, (const struct sockaddr *)&address,
                       address_len);
 }
 
@@ -100,12 +102,12 @@ void pfx_notify_ready(const char *status)
     for (int i = (int)strlen("READY=1\nSTATUS="); i < len && i < (int)sizeof text - 1; i++)
         if ((unsigned char)text[i] < ' ')
             text[i] = ' ';
-    say(text);
+    say(text, 0);
 }
 
 void pfx_notify_stopping(void)
 {
-    say("STOPPING=1");
+    say("STOPPING=1", MSG_DONTWAIT);
 }
 
 int64_t pfx_notify_beat(bool well, int64_t uptime_ms)
@@ -116,7 +118,7 @@ int64_t pfx_notify_beat(bool well, int64_t uptime_ms)
         return beat_at_ms - uptime_ms;
     if (!well)
         return UNWELL_MS;
-    say("WATCHDOG=1");
+    say("WATCHDOG=1", MSG_DONTWAIT);
     beat_at_ms = uptime_ms + every_ms;
     return every_ms;
 }

@@ -1,7 +1,7 @@
 /* The sandbox that a process shuts around itself: which files it may reach (Landlock), which system
  * calls it may make (seccomp). One for each process; there is no way back.
  *
- * A forbidden call ends the process by SIGSYS, after one line that names the call. */
+ * A forbidden call ends the process by SIGSYS, most of them after one line that names the call. */
 #ifndef PFX_CONF_SANDBOX_H
 #define PFX_CONF_SANDBOX_H
 

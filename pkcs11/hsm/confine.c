@@ -1,10 +1,14 @@
+/* The walls of pfx-hsm: which files and libraries its tokens need, found out from the policy and from
+ * what the modules say in their own configuration. */
 #include "pkcs11/hsm/confine.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/conf/process.h"
 #include "api/conf/sandbox.h"
@@ -19,42 +23,60 @@ static struct pfx_module *held[PFX_ROLE_COUNT];
 
 /* --- files ------------------------------------------------------------------------------------ */
 
+/* The value of "name = value" in a file with a setting a line and comments from # on; NULL where it
+ * has none. */
+static char *setting(const char *text, const char *name)
+{
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        line += strspn(line, " \t");
+        size_t len = strlen(name);
+        if (strncmp(line, name, len) != 0)
+            continue;
+        const char *at = line + len + strspn(line + len, " \t");
+        if (*at != '=')
+            continue;
+        at += 1 + strspn(at + 1, " \t");
+        size_t n = strcspn(at, "#\r\n");
+        while (n > 0 && strchr(" \t", at[n - 1]))
+            n--;
+        return pfx_asprintf("%.*s", (int)n, at);
+    }
+    return NULL;
+}
+
 /* SoftHSM's configuration says where its tokens are, in the line directories.tokendir. */
 static void softhsm(void)
 {
     const char *home = secure_getenv("HOME");
     const char *given = secure_getenv("SOFTHSM2_CONF");
     char *own PFX_AUTOFREE = home ? pfx_asprintf("%s/.config/softhsm2/softhsm2.conf", home) : NULL;
-    const char *files[] = {given, own, "/etc/softhsm/softhsm2.conf"};
-    static const char key[] = "directories.tokendir";
-    for (size_t i = given ? 0 : 1; i < (given ? 1 : 3); i++) {
+    const char *files[] = {given, own, "/etc/softhsm/softhsm2.conf", "/etc/softhsm2.conf"};
+    for (size_t i = given ? 0 : 1; i < (given ? 1 : 4); i++) {
         struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(MAX_CONF);
         struct pfx_error ignored = PFX_ERROR_NONE;
         if (!files[i] || pfx_failed(pfx_file_read(files[i], MAX_CONF, &text, &ignored)))
             continue;
         pfx_sandbox_path(sandbox, files[i], PFX_REACH_READ);
-        const char *line = strstr(pfx_buf_str(&text), key);
-        if (!line)
+        char *folder PFX_AUTOFREE = setting(pfx_buf_str(&text), "directories.tokendir");
+        if (!folder)
             continue;
-        line += strlen(key);
-        line += strspn(line, " \t=");
-        char *folder PFX_AUTOFREE = pfx_asprintf("%.*s", (int)strcspn(line, "\r\n"), line);
-        for (size_t n = strlen(folder); n > 0 && strchr(" \t", folder[n - 1]); n--)
-            folder[n - 1] = '\0';
         pfx_sandbox_path(sandbox, folder, PFX_REACH_WRITE);
         return;
     }
 }
 
-/* NSS: a configdir='sql:FOLDER' for each of its databases. */
+/* NSS: a configdir='sql:FOLDER' for each of its databases, in any case and in any of its quotes. */
 static void nss(const char *parameters)
 {
-    static const char key[] = "configdir='";
-    for (const char *at = strstr(parameters, key); at; at = strstr(at, key)) {
+    static const char key[] = "configdir=", open[] = "'\"([{<", end[] = "'\")]}>";
+    for (const char *at = strcasestr(parameters, key); at; at = strcasestr(at, key)) {
         at += strlen(key);
-        if (strncmp(at, "sql:", 4) == 0 || strncmp(at, "dbm:", 4) == 0)
+        const char *quote = *at ? strchr(open, *at) : NULL;
+        char until[] = {quote ? end[quote - open] : ' ', '\0'};
+        at += quote != NULL;
+        if (strncasecmp(at, "sql:", 4) == 0 || strncasecmp(at, "dbm:", 4) == 0)
             at += 4;
-        char *folder PFX_AUTOFREE = pfx_asprintf("%.*s", (int)strcspn(at, "'"), at);
+        char *folder PFX_AUTOFREE = pfx_asprintf("%.*s", (int)strcspn(at, until), at);
         pfx_sandbox_path(sandbox, folder, PFX_REACH_WRITE);
     }
 }
@@ -97,9 +119,15 @@ static void modules(const struct pfx_hsm_policy *policy)
         if (conf->module && strstr(conf->module, "opencryptoki"))
             opencryptoki();
     }
-    for (size_t i = 0; i < policy->n_folders; i++)
-        pfx_sandbox_path(sandbox, policy->folders[i].path,
-                         (enum pfx_reach)policy->folders[i].reach);
+    for (size_t i = 0; i < policy->n_folders; i++) {
+        const struct pfx_folder_conf *folder = &policy->folders[i];
+        if (access(folder->path, F_OK) != 0)
+            pfx_log(PFX_LOG_WARN,
+                    "sandbox.folders: %s: %s; what comes there later stays out of reach until "
+                    "pfx-hsm is started again",
+                    folder->path, strerror(errno));
+        pfx_sandbox_path(sandbox, folder->path, (enum pfx_reach)folder->reach);
+    }
 }
 
 pfx_result pfx_confine_files(const struct pfx_hsm_policy *policy, struct pfx_error *err)
