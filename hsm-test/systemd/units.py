@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import re
+import signal
 import socket
 import struct
 import sys
@@ -389,6 +390,20 @@ class D_ComesBack(Case):
         self.assertEqual(glob.glob("/run/pfx-*/*"), [])
         systemctl("start", "pfx-agentd")  # the others come with it
         self.world.until_well()
+
+    def test_what_the_sandbox_ended_is_not_started_again(self):
+        since = cursor()
+        systemctl("kill", "--signal=SIGSYS", "pfx-uploader")
+        time.sleep(3)  # longer than RestartSec=
+        said = journal(since=since)
+        self.assertEqual(show("pfx-uploader", "ActiveState"), "failed", said)
+        self.assertEqual(show("pfx-uploader", "ExecMainStatus"), str(int(signal.SIGSYS)))
+        self.assertEqual(said.count("the sandbox ends this process"), 1, said)
+        systemctl("start", "pfx-uploader")
+        self.world.until_well()
+
+    def test_the_identity_of_a_cloud_machine_is_out_of_reach(self):
+        self.assertIn("169.254.169.254", show("pfx-uploader", "IPAddressDeny"))
 
     def test_a_mistake_in_a_file_is_said_once(self):
         path = "/etc/pfx-agent/uploader.yaml"
