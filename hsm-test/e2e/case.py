@@ -75,6 +75,18 @@ class WorldCase(unittest.TestCase):
         harness.wait_for("ACTIVE for %s" % sorted(wanted), step, seconds, 0.5)
 
 
+class OneWorldCase(WorldCase):
+    """One world for all tests of the class, made by the first of them."""
+
+    world = None
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.world:
+            cls.world.close()
+            cls.world = None
+
+
 class _Telling:
     def __init__(self, world):
         self.world = world

@@ -8,7 +8,7 @@ import unittest
 import harness
 import invariants
 import people
-from case import LONG, WorldCase
+from case import LONG, OneWorldCase
 
 ORDER = {"service": "digicert", "method": "POST", "path_regex": "/order/certificate/"}
 DOWNLOAD = {"service": "digicert", "method": "GET", "path_regex": "/certificate/download/"}
@@ -99,17 +99,10 @@ def every(faults, step):
     return names if LONG else names[::step]
 
 
-class Network(WorldCase):
-    """One world. The first test makes it; each takes users of its own."""
+class Network(OneWorldCase):
+    """Each test takes users of its own."""
 
-    world = None
     last = 0
-
-    @classmethod
-    def tearDownClass(cls):
-        if cls.world:
-            cls.world.close()
-            cls.world = None
 
     def world_of(self, count):
         """The world, and so many new people for its group."""

@@ -11,7 +11,7 @@ import unittest
 
 import harness
 import people
-from case import WorldCase, about_keys
+from case import OneWorldCase, about_keys
 
 RECORD = "/userPfxCertificates/[0-9a-f]{32}-"
 HOLD = 2.5  # seconds that an answer is kept back
@@ -40,17 +40,10 @@ VICTIMS = {"agentd": ("agentd",), "hsm": ("hsm",), "uploader": ("uploader",),
 
 
 @about_keys
-class Restart(WorldCase):
-    """One world; each test takes a user of its own through it."""
+class Restart(OneWorldCase):
+    """Each test takes a user of its own through it."""
 
-    world = None
     number = 0
-
-    @classmethod
-    def tearDownClass(cls):
-        if cls.world:
-            cls.world.close()
-            cls.world = None
 
     def setUp(self):
         cls = type(self)

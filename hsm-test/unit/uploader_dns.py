@@ -2,7 +2,6 @@
 root only. A resolver that hangs costs its own request its time-out and nobody else anything."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,24 +10,10 @@ import threading
 import time
 import unittest
 
-INSIDE = "PFX_TEST_NAMESPACE"
+import own_namespace
 
-
-def enter():
-    """Runs this program again in namespaces of its own; 77 (skipped) where that can't be done."""
-    command = ["unshare", "--net", "--mount", sys.executable, "-B"] + sys.argv
-    probe = ["unshare", "--net", "--mount", "true"]
-    able = os.geteuid() == 0 and shutil.which("unshare") and shutil.which("ip") and \
-        os.path.exists("/etc/resolv.conf") and \
-        subprocess.run(probe, check=False).returncode == 0
-    if not able:
-        print("SKIPPED uploader_dns: needs root, unshare, ip and /etc/resolv.conf")
-        sys.exit(77)
-    sys.exit(subprocess.run(command, env=dict(os.environ, **{INSIDE: "1"}), check=False).returncode)
-
-
-if __name__ == "__main__" and INSIDE not in os.environ:
-    enter()
+if __name__ == "__main__":
+    own_namespace.enter("/etc/resolv.conf")
 
 import uploader_rig  # noqa: E402  (only inside)
 from simclient import GROUP  # noqa: E402

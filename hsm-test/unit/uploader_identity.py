@@ -10,24 +10,10 @@ import sys
 import time
 import unittest
 
-INSIDE = "PFX_TEST_NAMESPACE"
-KEYS = "/var/opt/azcmagent/tokens"
+import own_namespace
 
-
-def enter():
-    """Runs this program again in namespaces of its own; 77 (skipped) where that can't be done."""
-    command = ["unshare", "--net", "--mount", sys.executable, "-B"] + sys.argv
-    probe = ["unshare", "--net", "--mount", "true"]
-    able = os.geteuid() == 0 and shutil.which("unshare") and shutil.which("ip") and \
-        os.path.isdir("/var/opt") and subprocess.run(probe, check=False).returncode == 0
-    if not able:
-        print("SKIPPED uploader_identity: needs root, unshare and ip for a network namespace")
-        sys.exit(77)
-    sys.exit(subprocess.run(command, env=dict(os.environ, **{INSIDE: "1"}), check=False).returncode)
-
-
-if __name__ == "__main__" and INSIDE not in os.environ:
-    enter()
+if __name__ == "__main__":
+    own_namespace.enter("/var/opt")
 
 import uploader_rig  # noqa: E402  (only inside)
 from simclient import GROUP  # noqa: E402
@@ -35,6 +21,7 @@ from uploader_rig import SharedRig  # noqa: E402
 
 MACHINE = "1de00000-0001-4000-8000-000000000001"
 ASSIGNED = "1de00000-0002-4000-8000-000000000002"
+KEYS = "/var/opt/azcmagent/tokens"
 ROLES = ["User.Read.All", "GroupMember.Read.All", "DeviceManagementConfiguration.ReadWrite.All"]
 IDENTITIES = [
     {"client_id": MACHINE, "roles": ROLES, "default": True},
