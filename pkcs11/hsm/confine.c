@@ -125,7 +125,7 @@ static void modules(const struct pfx_hsm_policy *policy)
             pfx_log(PFX_LOG_WARN,
                     "sandbox.folders: %s: %s; what comes there later stays out of reach until "
                     "pfx-hsm is started again",
-                    folder->path, strerror(errno));
+                    folder->path, strerrorname_np(errno));
         pfx_sandbox_path(sandbox, folder->path, (enum pfx_reach)folder->reach);
     }
 }
