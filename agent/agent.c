@@ -67,20 +67,14 @@ void pfx_agent_store_result(struct pfx_agent *agent, pfx_result r, const struct 
     agent->store_changes = changes;
 }
 
-bool pfx_agent_may_tell(struct pfx_agent *agent, enum pfx_lines about)
+bool pfx_agent_may_tell(struct pfx_limit *lines, const char *socket)
 {
     uint64_t untold;
-    static const char *const names[] = {
-        [PFX_LINES_HSM] = "hsm",
-        [PFX_LINES_UPLOADER] = "uploader",
-        [PFX_LINES_PEOPLE] = "cli",
-    };
-    bool may =
-        pfx_limit_take(&agent->lines[about], LINES_MOST, LINES_SPAN_MS, pfx_uptime_ms(), &untold);
+    bool may = pfx_limit_take(lines, LINES_MOST, LINES_SPAN_MS, pfx_uptime_ms(), &untold);
     if (untold > 0)
         pfx_log(PFX_LOG_WARN,
-                "socket %s: %llu lines weren't written: there were more than %d in %d s",
-                names[about], (unsigned long long)untold, LINES_MOST, LINES_SPAN_MS / 1000);
+                "socket %s: %llu lines weren't written: there were more than %d in %d s", socket,
+                (unsigned long long)untold, LINES_MOST, LINES_SPAN_MS / 1000);
     return may;
 }
 

@@ -28,9 +28,6 @@ struct pfx_notes_state {
     int64_t untold;    /* refusals over the limit */
 };
 
-/* Whom a line in the journal is about: the arms first, as enum pfx_arm_role. */
-enum pfx_lines { PFX_LINES_HSM, PFX_LINES_UPLOADER, PFX_LINES_PEOPLE, PFX_LINES_KINDS };
-
 struct pfx_agent {
     const struct pfx_agent_conf *conf;
     struct pfx_store *store;
@@ -47,7 +44,6 @@ struct pfx_agent {
     unsigned pass_failures;       /* in a row */
     bool checkpoint;         /* a parcel was erased: empty the log */
     struct pfx_notes_state notes;
-    struct pfx_limit lines[PFX_LINES_KINDS]; /* in the journal: pfx_agent_may_tell */
     struct pfx_limit stale;  /* answers that nobody waits for, in the history */
     char store_trouble[800]; /* the last write that failed; "" once one went well again */
     int64_t store_changes;   /* rows changed until then */
@@ -65,8 +61,9 @@ void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms);
  * be written again. */
 void pfx_agent_store_result(struct pfx_agent *agent, pfx_result r, const struct pfx_error *err);
 /* Before a log line about who connects, is refused or leaves: whoever knocks mustn't fill the
- * journal, nor keep the lines about the others out of it. */
-bool pfx_agent_may_tell(struct pfx_agent *agent, enum pfx_lines about);
+ * journal. Each socket has a limit of its own, so that it can't keep the lines about the others out
+ * of it either. */
+bool pfx_agent_may_tell(struct pfx_limit *lines, const char *socket);
 uint32_t pfx_dice(void);
 /* Back-off of this configuration. */
 int64_t pfx_agent_backoff(const struct pfx_agent *agent, int64_t tries);

@@ -20,6 +20,7 @@ struct pfx_counter {
     char *path;
     gid_t operators, auditors; /* -1: none */
     struct pfx_asker askers[PFX_COUNTER_ASKERS];
+    struct pfx_limit lines; /* in the journal, about who comes and goes */
 };
 
 /* Nothing is permitted unless a row says so. */
@@ -128,7 +129,7 @@ static void send_to(struct pfx_asker *asker, const struct pfx_msg *msg)
     struct pfx_error err = PFX_ERROR_NONE;
     if (asker->broken || pfx_ok(pfx_conn_send(asker->conn, msg, &err)))
         return;
-    if (pfx_agent_may_tell(asker->agent, PFX_LINES_PEOPLE))
+    if (pfx_agent_may_tell(&asker->agent->counter->lines, "cli"))
         pfx_log_error(&err, "CLI (pid %d)", (int)pfx_conn_peer(asker->conn)->pid);
     asker->broken = true;
 }
@@ -247,7 +248,7 @@ static void accept_all(struct pfx_counter *counter)
                  pfx_peer_allowed(peer, (uid_t)-1, counter->auditors))
             asker->role = PFX_ASKER_AUDITOR;
         if (!place || (asker->role == PFX_ASKER_NOBODY && crowded(counter))) {
-            if (pfx_agent_may_tell(counter->agent, PFX_LINES_PEOPLE))
+            if (pfx_agent_may_tell(&counter->lines, "cli"))
                 pfx_log(PFX_LOG_WARN, "socket cli: too many connections, pid %d is refused",
                         (int)peer->pid);
             leave(asker);
@@ -293,7 +294,7 @@ static void read_asker(struct pfx_asker *asker, int64_t now_ms)
     while (asker->conn && !asker->request) {
         struct pfx_msg *req PFX_AUTOMSG = NULL;
         if (pfx_failed(pfx_conn_next(asker->conn, &req, &err))) {
-            if (pfx_agent_may_tell(asker->agent, PFX_LINES_PEOPLE))
+            if (pfx_agent_may_tell(&asker->agent->counter->lines, "cli"))
                 pfx_log_error(&err, "CLI (pid %d) is cut off",
                               (int)pfx_conn_peer(asker->conn)->pid);
             leave(asker);

@@ -31,6 +31,7 @@ struct pfx_desk {
     uid_t uid[PFX_ARM_ROLES];
     struct link links[PFX_ARM_ROLES * LINKS_EACH];
     struct pfx_arm_facts facts[PFX_ARM_ROLES];
+    struct pfx_limit lines[PFX_ARM_ROLES]; /* in the journal, about who comes and goes */
 };
 _Static_assert(PFX_DESK_POLLFDS >= PFX_ARM_ROLES * (LINKS_EACH + 1), "room for every descriptor");
 
@@ -68,6 +69,11 @@ pfx_result pfx_desk_open(struct pfx_agent *agent, const uid_t uids[PFX_ARM_ROLES
     return PFX_OK;
 }
 
+static bool may_tell(struct pfx_desk *desk, const struct link *link)
+{
+    return pfx_agent_may_tell(&desk->lines[link->role], pfx_arm_role_name(link->role));
+}
+
 static void hang_up(struct pfx_desk *desk, struct link *link, const char *why)
 {
     if (!link->conn)
@@ -87,11 +93,11 @@ static void hang_up(struct pfx_desk *desk, struct link *link, const char *why)
         desk->facts[link->role].since_ms = pfx_now_ms();
         desk->facts[link->role].since_uptime = pfx_uptime_ms();
         desk->facts[link->role].jobs = 0;
-        if (pfx_agent_may_tell(desk->agent, (enum pfx_lines)link->role))
+        if (may_tell(desk, link))
             pfx_log(why ? PFX_LOG_WARN : PFX_LOG_INFO, "pfx-%s (pid %lld) is gone%s%s",
                     pfx_arm_role_name(link->role), (long long)desk->facts[link->role].pid,
                     why ? ": " : "", why ? why : "");
-    } else if (why && pfx_agent_may_tell(desk->agent, (enum pfx_lines)link->role)) {
+    } else if (why && may_tell(desk, link)) {
         pfx_log(PFX_LOG_WARN, "socket %s: pid %d refused: %s", pfx_arm_role_name(link->role),
                 (int)pfx_conn_peer(link->conn)->pid, why);
     }
@@ -208,7 +214,7 @@ static void on_hello(struct pfx_desk *desk, struct link *link, const struct pfx_
     strncpy(facts->version, pfx_msg_str(msg, "version"), sizeof(facts->version) - 1);
     if (pfx_msg_has(msg, "sandbox"))
         strncpy(facts->sandbox, pfx_msg_str(msg, "sandbox"), sizeof(facts->sandbox) - 1);
-    if (pfx_agent_may_tell(agent, (enum pfx_lines)link->role))
+    if (may_tell(desk, link))
         pfx_log(strcmp(facts->version, PFX_VERSION) == 0 ? PFX_LOG_INFO : PFX_LOG_WARN,
                 "pfx-%s %s (pid %lld) is connected", pfx_arm_role_name(link->role), facts->version,
                 (long long)facts->pid);
@@ -264,7 +270,7 @@ static void on_message(struct pfx_desk *desk, struct link *link, const struct pf
     } else if (pfx_msg_is(msg, &pfx_s_done)) {
         on_done(desk, link, msg, now_ms);
     } else {
-        if (pfx_agent_may_tell(desk->agent, (enum pfx_lines)link->role))
+        if (may_tell(desk, link))
             pfx_log(PFX_LOG_INFO, "pfx-%s says goodbye: %s", pfx_arm_role_name(link->role),
                     pfx_msg_str(msg, "why"));
         hang_up(desk, link, NULL);

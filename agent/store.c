@@ -64,7 +64,7 @@ static pfx_result set_pragmas(struct pfx_db *db, struct pfx_error *err)
                          "PRAGMA temp_store = MEMORY;"
                          "PRAGMA cache_size = -16384;" /* KiB: a pass over 100,000 users */
                          "PRAGMA trusted_schema = OFF;"
-                         /* Between transactions at most about 1 MiB of a small disk is in the log. */
+                         /* Between transactions the write-ahead log holds about 1 MiB at most. */
                          "PRAGMA wal_autocheckpoint = 256;"
                          "PRAGMA journal_size_limit = 1048576;",
                          err);

@@ -199,7 +199,7 @@ thread_tests() {
 units() {
     local build=$root/build/$1 name=units-$1
     # shellcheck disable=SC2086 # some words, or none
-    (cd "$build" && PFX_LONG=$long ${in_place:-} ctest -j 3 "${@:2}" --timeout 300 --repeat until-pass:2 \
+    (cd "$build" && PFX_LONG=$long ${in_place:-} ctest -j 3 "${@:2}" --timeout $((long ? 7200 : 300)) --repeat until-pass:2 \
         --output-junit "$out/$name.xml" --output-on-failure >"$out/$name.log" 2>&1)
     sed -nE 's|^ *[0-9]+/[0-9]+ +Test +#[0-9]+: ([a-z0-9_]+) .*\*\*\*.*|failed at the first try: \1|p' "$out/$name.log"
     if [[ -s $out/$name.xml ]]; then
@@ -230,7 +230,14 @@ e2e() {
         --log "$out/e2e-$3.log" "${@:4}"
 }
 
-daemons() { ps -C pfx-agentd,pfx-hsm,pfx-uploader -o pid= | sort; }
+# Those of this clone, and those that don't let anybody see whose they are.
+daemons() {
+    local pid path
+    for pid in $(ps -C pfx-agentd,pfx-hsm,pfx-uploader -o pid=); do
+        path=$(readlink "/proc/$pid/exe") || path=$root/
+        [[ $path != "$root"/* ]] || echo "$pid"
+    done | sort
+}
 # Daemons that run now and didn't before.
 nothing_left() {
     local left

@@ -144,7 +144,6 @@ pfx_result pfx_objects_find(struct pfx_session *session, CK_ATTRIBUTE *match, si
     return PFX_OK;
 }
 
-/* A token that mixes its handles up shows another key than was asked for. */
 CK_RV pfx_attr_id_is(struct pfx_session *session, CK_OBJECT_HANDLE object, struct pfx_bytes id,
                      bool *ret_same)
 {
@@ -154,6 +153,7 @@ CK_RV pfx_attr_id_is(struct pfx_session *session, CK_OBJECT_HANDLE object, struc
     return rv;
 }
 
+/* A token that mixes its handles up shows another key than was asked for. */
 static pfx_result check_id(struct pfx_session *session, CK_OBJECT_HANDLE object, struct pfx_bytes id,
                            struct pfx_error *err)
 {

@@ -266,17 +266,14 @@ static pfx_result make(struct plan *plan, struct pfx_key **ret_key, struct pfx_e
     if (rv != CKR_OK)
         return pfx_session_fail(session, err, rv,
                                 pair ? "C_GenerateKeyPair" : "C_GenerateKey", "%s", "");
-    struct pfx_error why = PFX_ERROR_NONE;
-    pfx_result r = check(session, plan, key, &why);
+    struct pfx_error first = PFX_ERROR_NONE;
+    pfx_result r = check(session, plan, key, &first);
     /* What doesn't fit is looked at once more: SoftHSM under load now and then answers for another
      * object, and that needs no person. */
-    if (r.cls == PFX_CLASS_INTEGRITY) {
-        why = PFX_ERROR_NONE;
+    if (pfx_failed(r)) {
         pfx_buf_reset(&key->spki);
-        r = check(session, plan, key, &why);
+        r = check(session, plan, key, err);
     }
-    if (pfx_failed(r) && err && err->cls == PFX_CLASS_OK)
-        *err = why;
     if (pfx_ok(r)) {
         *ret_key = PFX_TAKE(key);
         return PFX_OK;

@@ -37,6 +37,11 @@ static pfx_result parse(const char *uri, const char *what, P11KitUri **ret_uri,
     PFX_CLEANUP(uri_freep) P11KitUri *parsed = p11_kit_uri_new();
     if (!parsed)
         pfx_die("out of memory");
+    /* p11-kit takes white space out, so that another name or an empty part may come of it. */
+    for (const char *c = uri ? uri : ""; *c; c++)
+        if ((unsigned char)*c <= ' ' || (unsigned char)*c >= 0x7F)
+            return refuse(err, what, "It has a space or a character that isn't printable ASCII. "
+                                     "Write a space as %20, others as their bytes in UTF-8.");
     /* p11-kit reads no further than an empty part. */
     if (uri && strstr(uri, ";;"))
         return refuse(err, what, "It has an empty part (\";;\"). Take one of the semicolons out.");

@@ -106,7 +106,7 @@ static void try_uri(struct pfx_bytes bytes)
     PFX_AUTOFREE char *text = text_of(bytes);
     struct pfx_error err = PFX_ERROR_NONE;
     if (pfx_ok(pfx_uri_check(text, "users", &err))) {
-        must(strncasecmp(text, "pkcs", 4) == 0); /* p11-kit passes over white space */
+        must(strncasecmp(text, "pkcs11:", 7) == 0);
         must(!strchr(text, '?')); /* PINs and modules stand behind it */
         must(!strstr(text, ";slot-id=") && strncmp(text + 7, "slot-id=", 8) != 0);
         return;

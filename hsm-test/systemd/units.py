@@ -310,9 +310,9 @@ class C_Flow(Case):
         for record_id, record in sealed.items():
             judge.prove(record_id, record, ("openssl", "cryptography"))
         self.assert_nothing_lost()
-        # Each entry of the operation log says in which boot of the host it was.
+        # Each entry of the operation log says in which boot of the host it was. (The container's own
+        # boot id isn't what a unit sees.)
         entries = self.world.cli("log", "tail", "--json", "-n", "1000").out.splitlines()
-        # (The container has a boot id of its own, which a unit doesn't see.)
         boots = {json.loads(e)["boot"] for e in entries}
         self.assertEqual((len(boots), "unknown" in boots), (1, False), boots)
 

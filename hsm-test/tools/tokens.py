@@ -86,7 +86,8 @@ class Softhsm(Kind):
         super().__init__(folder, labels, forwarder)
         self.configuration = folder.rstrip("/") + "-softhsm2.conf"
         with open(self.configuration, "w", encoding="ascii") as stream:
-            stream.write("directories.tokendir = %s\nobjectstore.backend = file\n"
+            stream.write("# directories.tokendir = /nowhere\n"
+                         "directories.tokendir = %s # its files\nobjectstore.backend = file\n"
                          "log.level = ERROR\nslots.removable = false\n" % folder)
         self.environment = {"SOFTHSM2_CONF": self.configuration}
 

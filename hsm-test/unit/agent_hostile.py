@@ -168,6 +168,26 @@ class Hostile(unittest.TestCase):
         self.rig.wait_for(lambda: self.rig.ask("status")[1] == 0)
         self.assertEqual(self.rig.run_once()[1], 0)
 
+    def test_who_knocks_on_one_socket_hides_nobody_on_another(self):
+        def knock(name):
+            line = Line(self.rig.run + "/" + name, 5)
+            line.raw(b"\xff\xff\xff\xff")
+            try:
+                while line.sock.recv(4096):
+                    pass
+            except OSError:
+                pass
+            line.close()
+
+        def told(name):
+            return self.rig.log().count("socket %s: pid %d refused" % (name, os.getpid()))
+
+        for _ in range(80):
+            knock("hsm")
+        self.assertTrue(40 < told("hsm") <= 50, told("hsm"))
+        knock("uploader")
+        self.assertEqual(told("uploader"), 1)
+
     def test_no_hello(self):
         line = Line(self.rig.run + "/hsm", 15)
         start = time.time()

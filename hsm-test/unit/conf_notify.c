@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include "api/conf/notify.h"
 
@@ -108,6 +109,36 @@ static void a_new_listener_is_heard_by(void **state)
     close(fd);
 }
 
+/* Its queue is full, and there is room a moment later. */
+static void a_busy_listener_is_waited_for(void **state)
+{
+    (void)state;
+    int fd = listen_at(notify_path), flood = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", notify_path);
+    unsigned queued = 0;
+    while (sendto(flood, "x", 1, 0, (struct sockaddr *)&at, sizeof at) == 1)
+        queued++;
+    setenv("NOTIFY_SOCKET", notify_path, 1);
+    setenv("WATCHDOG_USEC", "3000000", 1);
+    pfx_notify_setup();
+    (void)pfx_notify_beat(true, 1); /* isn't waited with */
+    pid_t child = fork();
+    if (child == 0) {
+        pfx_notify_ready("at last");
+        _exit(0);
+    }
+    usleep(100000);
+    for (; queued > 0; queued--)
+        assert_string_equal(heard(fd), "x");
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_string_equal(heard(fd), "READY=1\nSTATUS=at last");
+    assert_null(heard(fd));
+    close(flood);
+    close(fd);
+}
+
 static void beats(void **state)
 {
     (void)state;
@@ -189,6 +220,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tells_a_path, set_up, tear_down),
         cmocka_unit_test_setup_teardown(tells_an_abstract_address, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_new_listener_is_heard_by, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_busy_listener_is_waited_for, set_up, tear_down),
         cmocka_unit_test_setup_teardown(beats, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_process_is_watched, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_number_or_no_address, set_up, tear_down),

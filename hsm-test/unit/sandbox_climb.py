@@ -424,12 +424,14 @@ class Climbs(unittest.TestCase):
         other = os.path.join(self.dir, "other")
         self.rig.options["sandbox"] = ["late_libraries: allowed", "folders:",
                                        "  - path: " + os.path.join(other, "store.db"),
+                                       "  - path: /no/such/folder",
                                        "  - path: " + os.path.join(self.dir, "mount"),
                                        "    access: write"]
         self.rig.write_policy()
         try:
             process = self.start("pfx-hsm")
             self.assertIn("libraries may still be loaded", process.said())
+            self.assertIn("sandbox.folders: /no/such/folder: ENOENT", process.said())
             library = unmapped_library(process.process.pid)
             for climb, what, wanted in (
                     ("dlopen-library", library, "ok"),

@@ -51,7 +51,7 @@ static void softhsm(void)
     const char *given = secure_getenv("SOFTHSM2_CONF");
     char *own PFX_AUTOFREE = home ? pfx_asprintf("%s/.config/softhsm2/softhsm2.conf", home) : NULL;
     const char *files[] = {given, own, "/etc/softhsm/softhsm2.conf", "/etc/softhsm2.conf"};
-    for (size_t i = given ? 0 : 1; i < (given ? 1 : 4); i++) {
+    for (size_t i = given ? 0 : 1; i < (given ? 1 : sizeof files / sizeof *files); i++) {
         struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(MAX_CONF);
         struct pfx_error ignored = PFX_ERROR_NONE;
         if (!files[i] || pfx_failed(pfx_file_read(files[i], MAX_CONF, &text, &ignored)))
