@@ -324,7 +324,7 @@ static pfx_result on_report(struct pfx_agent *agent, const struct pfx_answer *an
 {
     if (answer->fail.cls != PFX_CLASS_OK)
         return pfx_trouble_set(agent->store, "hsm", answer->now_ms, &answer->fail, err);
-    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make((size_t)1 << 16);
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make((size_t)1 << 17);
     PFX_TRY(pfx_msg_encode(answer->body, false, &text, err));
     PFX_TRY(pfx_meta_set_text(agent->store, "hsm_report", pfx_buf_str(&text), err));
     if (pfx_msg_bool(answer->body, "ready"))

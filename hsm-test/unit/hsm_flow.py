@@ -144,6 +144,9 @@ class Flow(unittest.TestCase):
             report = r.agent.do("hsm.report")["body"]
             self.assertTrue(report["ready"], report)
             self.assertEqual(report["encryption_key"], names["encryption-1"]["sha256"])
+            self.assertEqual([(g["generation"], g["state"], g["key_name"])
+                              for g in report["generations"]],
+                             [(1, "active", "test-encryption")])
             self.assertEqual(report["tier_rsa"], r.kind.tier)
             self.assertNotIn("compat_tier_rsa", report)  # the policy doesn't allow it
             rows, end = r.admin("hsm.status")

@@ -141,9 +141,9 @@ void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const c
     }
 }
 
-/* The active pin, as the users token's MAC key vouches for it now. */
-static pfx_result active_pin(struct pfx_worker *worker, struct pfx_pins *pins,
-                             const struct pfx_pinned **ret_pin, struct pfx_error *err)
+/* The pins, as the users token's MAC key vouches for them now. */
+static pfx_result pins_read(struct pfx_worker *worker, struct pfx_pins *ret_pins,
+                            struct pfx_error *err)
 {
     struct pfx_hsm *hsm = worker->hsm;
     struct pfx_session *session PFX_AUTOSESSION = NULL;
@@ -151,7 +151,12 @@ static pfx_result active_pin(struct pfx_worker *worker, struct pfx_pins *pins,
     PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS), err));
     PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    PFX_TRY(pfx_pins_load(hsm, session, mac, pins, err));
+    return pfx_pins_load(hsm, session, mac, ret_pins, err);
+}
+
+static pfx_result active_of(const struct pfx_pins *pins, const struct pfx_pinned **ret_pin,
+                            struct pfx_error *err)
+{
     *ret_pin = pfx_pins_active(pins);
     if (!*ret_pin)
         return pfx_fail(err, PFX_CLASS_REFUSED, "read pins", "pins", "",
@@ -172,6 +177,19 @@ static void report_note(void *ctx, const char *text)
     pfx_msg_add_str(ctx, "notes", text);
 }
 
+static void report_generations(const struct pfx_pins *pins, struct pfx_msg *item)
+{
+    for (size_t i = 0; i < pins->n; i++) {
+        const struct pfx_pinned *pin = &pins->list[i];
+        struct pfx_msg *row = pfx_msg_add_obj(item, "generations");
+        pfx_msg_set_int(row, "generation", pin->generation);
+        pfx_msg_set_str(row, "state", pfx_pinned_state_name(pin->state));
+        pfx_msg_set_str(row, "key_name", pin->key_name);
+        pfx_msg_set_str(row, "provider_name", pin->provider_name);
+        pfx_msg_set_int(row, "since", 0);
+    }
+}
+
 pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = worker->hsm;
@@ -182,9 +200,16 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
     pfx_result ready = pfx_hsm_needs(
         hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_SERVICE) | PFX_NEEDS(PFX_ROLE_LOG),
         &why);
+    struct pfx_error unread = PFX_ERROR_NONE;
+    pfx_result pinned = pins_read(worker, &pins, &unread);
+    if (pfx_ok(ready) && pfx_failed(pinned)) {
+        ready = pinned;
+        why = unread;
+    }
     if (pfx_ok(ready))
-        ready = active_pin(worker, &pins, &pin, &why);
+        ready = active_of(&pins, &pin, &why);
     struct pfx_msg *item = pfx_task_item(task);
+    report_generations(&pins, item);
     pfx_msg_set_bool(item, "ready", pfx_ok(ready));
     if (pfx_failed(ready)) {
         char line[640];
@@ -289,7 +314,7 @@ static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
     const struct pfx_pinned *pin = NULL;
     const struct pfx_hsm_policy *policy = worker->hsm->policy;
     char value[640], line[640], hex[65];
-    if (pfx_failed(active_pin(worker, &pins, &pin, &why))) {
+    if (pfx_failed(pins_read(worker, &pins, &why)) || pfx_failed(active_of(&pins, &pin, &why))) {
         say(task, "encryption key", "not usable", "bad", pfx_error_line(&why, line, sizeof line));
         return;
     }
