@@ -8,6 +8,7 @@
 const struct pfx_event_info pfx_events[PFX_EVENT_COUNT] = {
     [PFX_EV_UNKNOWN] = {"", false, HSM | AGENTD},
     [PFX_EV_ASSERTION_SIGN] = {"assertion.sign", true, HSM},
+    [PFX_EV_BACKUP_CREATE] = {"backup.create", true, HSM},
     [PFX_EV_CEREMONY_CERTIFICATE] = {"ceremony.certificate", true, HSM},
     [PFX_EV_CEREMONY_KEY] = {"ceremony.key", true, HSM},
     [PFX_EV_CEREMONY_PIN] = {"ceremony.pin", true, HSM},
@@ -35,6 +36,7 @@ const struct pfx_event_info pfx_events[PFX_EVENT_COUNT] = {
     [PFX_EV_TOKEN_READY] = {"token.ready", false, HSM},
     [PFX_EV_AGENTD_START] = {"agentd.start", false, AGENTD},
     [PFX_EV_AGENTD_STOP] = {"agentd.stop", false, AGENTD},
+    [PFX_EV_BACKUP_RESTORED] = {"backup.restored", false, AGENTD},
     [PFX_EV_CERTIFICATE_RECEIVED] = {"certificate.received", false, AGENTD},
     [PFX_EV_COMMAND] = {"command", false, AGENTD},
     [PFX_EV_ENROLMENT_ENDED] = {"enrolment.ended", false, AGENTD},

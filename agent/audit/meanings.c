@@ -3,6 +3,7 @@
 const char *const pfx_event_meanings[PFX_EVENT_COUNT] = {
     [PFX_EV_UNKNOWN] = "",
     [PFX_EV_ASSERTION_SIGN] = "a client key signed an assertion for Entra ID",
+    [PFX_EV_BACKUP_CREATE] = "a backup was made; out.sha256 of the result is that of its manifest",
     [PFX_EV_CEREMONY_CERTIFICATE] = "the certificate of a client key was made",
     [PFX_EV_CEREMONY_KEY] = "a standing key was made or adopted",
     [PFX_EV_CEREMONY_PIN] = "an encryption key was pinned: from then on passwords are sealed to it",
@@ -31,6 +32,8 @@ const char *const pfx_event_meanings[PFX_EVENT_COUNT] = {
     [PFX_EV_TOKEN_READY] = "a token role can be used; for users with all pins",
     [PFX_EV_AGENTD_START] = "pfx-agentd started",
     [PFX_EV_AGENTD_STOP] = "pfx-agentd ended in order",
+    [PFX_EV_BACKUP_RESTORED] =
+        "pfx-agentd goes on with a store of a backup; count: enrolments that are looked up first",
     [PFX_EV_CERTIFICATE_RECEIVED] = "the CA's certificate was downloaded and fits its order",
     [PFX_EV_COMMAND] = "an operator's command",
     [PFX_EV_ENROLMENT_ENDED] = "an enrolment ended without delivery",

@@ -12,6 +12,7 @@
  *   keys/<vkey id>.vkey   each key line that signed, one a file
  *   anchor                what was last written to the token, "origin\nsize\nhash\ntime\n": hash 24
  *                         hex digits, time RFC 3339
+ *   copy                  there in a backup only: pfx-hsm goes on with a successor, never with this
  *
  * A segment begins at a multiple of 256; it is as long as the next one's name says, not always
  * log.segment_entries. The last one may be empty: made ahead, for entries to come. Tiles hold
@@ -25,6 +26,8 @@
 
 #include "crypto/checkpoint.h"
 #include "crypto/entry.h"
+
+#define PFX_LOGDIR_COPY "copy"
 
 /* A slot: a fixed PFX_SLOT_SIZE bytes. Line 1: 16 hex digits of SHA-256 over the rest up to the
  * slot's end, LF; then the checkpoint; then zeros. A slot that doesn't hash is a torn write: the

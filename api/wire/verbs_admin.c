@@ -53,6 +53,11 @@ LOCAL_SCHEMA(log_key_item, "log.key.item", 4 * KIB,
        STR("vkey", 1, 400, OPT, "key line for verifiers"),
        STR("origin", 1, 128, OPT, "of the log"));
 
+LOCAL_SCHEMA(backup_args, "backup.create", KIB,
+       BLOB("manifest", 32, 32, 0, "SHA-256 of the archive's manifest"));
+LOCAL_SCHEMA(backup_item, "backup.create.item", 2 * KIB,
+       STR("kind", 1, 16, 0, "step or note"), STR("text", 1, 1000, 0, "what was done"));
+
 const struct pfx_wire_pair pfx_wire_admin[] = {
     {"init", &init_args, &init_item},
     {"hsm.test", &test_args, &test_item},
@@ -60,6 +65,7 @@ const struct pfx_wire_pair pfx_wire_admin[] = {
     {"log.status", &pfx_s_none, &log_status_item},
     {"log.rotate_key", &pfx_s_none, &log_key_item},
     {"log.reopen", &pfx_s_none, &log_key_item},
+    {"backup.create", &backup_args, &backup_item},
     {"key.list", &key_args, &key_item},
     {"key.show", &key_args, &key_item},
     {"key.export_public", &key_args, &key_item},

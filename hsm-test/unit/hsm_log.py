@@ -343,6 +343,7 @@ class Losses(LogCase):
         try:
             r.init()
             self.enrol(r, 1)
+            self.backed_up(r)
             r.stop()
             folder = os.path.join(r.state, "log")
             self.read_only(r, folder)
@@ -364,8 +365,34 @@ class Losses(LogCase):
             self.assertIn("log reopen", text)
             self.assertEqual(r.admin("init", encryption_pin=r.pin("encryption"))[1]["exit"], 6)
             self.reopened(r, 3, None, 0)
+            self.a_copy(r, folder)
         finally:
             r.close()
+
+    def backed_up(self, r):
+        """The manifest's hash in an operation of its own, and the anchor is behind it."""
+        digest = sha256(b"manifest")
+        items, end = r.admin("backup.create", manifest=base64.b64encode(digest).decode())
+        self.assertEqual((end["exit"], [i["kind"] for i in items]), (0, ["step"]), (end, items))
+        log = self.log(r)
+        intent, result = log.pairs()[-1]
+        self.assertEqual((intent["event"], result["outcome"], result["out"]["sha256"]),
+                         ("backup.create", "ok", digest.hex()))
+        self.assertLess(result["seq"], log.covered)
+        self.assertGreater(self.status(r)["anchor"]["number"], result["seq"])
+        for wrong in ({}, {"manifest": base64.b64encode(digest[1:]).decode()}):
+            self.assertNotEqual(r.admin("backup.create", **wrong)[1]["exit"], 0)
+
+    def a_copy(self, r, folder):
+        """What a backup brings back is never written to, though no anchor says that it is older."""
+        r.stop()
+        size = len(self.log(r).entries)
+        with open(os.path.join(folder, "copy"), "w", encoding="ascii") as f:
+            f.write("\n")
+        r.start()
+        self.refused(r, "log reopen")
+        self.assertEqual(len(self.log(r).entries), size)
+        self.reopened(r, 4, size, size)
 
     def read_only(self, r, folder):
         if os.geteuid() == 0:

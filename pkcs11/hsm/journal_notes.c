@@ -252,7 +252,8 @@ static const char *const agentd_events[] = {
     "agentd.start",     "agentd.stop",     "command",          "order.placed",
     "order.lost",       "order.cancelled", "order.revoked",    "certificate.received",
     "upload.confirmed", "enrolment.held",  "enrolment.failed", "enrolment.ended",
-    "record.removed",   "log.dropped",     "request.refused",  NULL};
+    "record.removed",   "log.dropped",     "request.refused",
+    "backup.restored",  NULL};
 
 static const char *event_of(const char *name)
 {

@@ -40,6 +40,7 @@ static const struct row {
     [PFX_EVENT_PROBE] = {"probe", WHO(PFX_ACTOR_OPERATOR) | WHO(PFX_ACTOR_SELF), 0,
                          PFX_CEILING_NONE},
     [PFX_EVENT_KEY_EXPORT] = {"key.export", WHO(PFX_ACTOR_OPERATOR), USERS | LOG, PFX_CEILING_NONE},
+    [PFX_EVENT_BACKUP] = {"backup.create", WHO(PFX_ACTOR_OPERATOR), LOG, PFX_CEILING_NONE},
 };
 static const char *const actors[] = {[PFX_ACTOR_SELF] = "self",
                                      [PFX_ACTOR_AGENTD] = "agentd",

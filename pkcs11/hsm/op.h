@@ -28,6 +28,7 @@ enum pfx_event {
     PFX_EVENT_CEREMONY_CERT, /* a client certificate made */
     PFX_EVENT_PROBE,
     PFX_EVENT_KEY_EXPORT, /* a public key, after its pin was checked */
+    PFX_EVENT_BACKUP,     /* the manifest of a backup: the CLI has read the files */
 };
 enum pfx_actor_role { PFX_ACTOR_SELF, PFX_ACTOR_AGENTD, PFX_ACTOR_UPLOADER, PFX_ACTOR_OPERATOR };
 struct pfx_actor { /* SO_PEERCRED of the line that the request came over */

@@ -215,9 +215,21 @@ static bool is_stump(struct pfx_logdir *dir)
     return stump && n_kept == 0 && pfx_ok(pfx_logdir_count(dir, &count, &ignored)) && count <= 1;
 }
 
+/* A backup ends before the entry that names it, so the log that it is of went on. Were a copy
+ * written to, there would be two logs of one origin; the anchor alone wouldn't see it in time. */
+static pfx_result not_a_copy(const struct pfx_oplog *log, struct pfx_error *err)
+{
+    if (faccessat(log->fd, PFX_LOGDIR_COPY, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, "open log", log->dir, PFX_LOGDIR_COPY,
+                    "These files are a backup's, and the log that it was made of went on. Begin "
+                    "its successor with pfx-agent log reopen.");
+}
+
 static pfx_result recover(struct pfx_recovery *r, struct pfx_error *err)
 {
     struct pfx_oplog *log = r->log;
+    PFX_TRY(not_a_copy(log, err));
     PFX_TRY(pfx_logdir_open_bare(log->dir, &r->dir, err));
     struct pfx_error inner = PFX_ERROR_NONE;
     pfx_result read = pfx_logdir_refresh(r->dir, &inner);

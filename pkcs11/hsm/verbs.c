@@ -17,6 +17,7 @@ const struct pfx_verb pfx_verbs_admin[] = {
     {"log.status", pfx_do_log_status, true, false},
     {"log.rotate_key", pfx_do_log_rotate, false, true},
     {"log.reopen", pfx_do_log_reopen, false, true},
+    {"backup.create", pfx_do_backup, false, true},
     {"key.list", pfx_do_key_list, false, false},
     {"key.show", pfx_do_key_show, false, false},
     {"key.export_public", pfx_do_key_export, false, false},

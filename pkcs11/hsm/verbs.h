@@ -36,5 +36,6 @@ PFX_HANDLER(pfx_do_log);       /* log_verbs.c */
 PFX_HANDLER(pfx_do_log_status);
 PFX_HANDLER(pfx_do_log_rotate); /* log_change.c */
 PFX_HANDLER(pfx_do_log_reopen);
+PFX_HANDLER(pfx_do_backup); /* backup.c */
 
 #endif
