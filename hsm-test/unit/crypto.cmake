@@ -29,3 +29,7 @@ foreach(part IN ITEMS canon entry)
     target_compile_definitions(crypto_${part} PRIVATE
         CANON_ORACLE="${CMAKE_CURRENT_LIST_DIR}/canon_oracle.py")
 endforeach()
+# Signatures of people, against ssh-keygen.
+pfx_unit(crypto_sshsig crypto_tool)
+target_compile_definitions(crypto_sshsig PRIVATE
+    SSH_ORACLE="${CMAKE_CURRENT_LIST_DIR}/ssh_oracle.py")

@@ -1,0 +1,87 @@
+/*
+ * Signatures of people and rosters. The first line says which: "roster", "text" (armored) or
+ * "blob" (Base64 of one, so that a changed byte isn't lost in the armor).
+ */
+#include "fuzz.h"
+
+#include "crypto/roster.h"
+
+static const struct pfx_bytes message = {(const uint8_t *)"message", 7};
+
+static void try_blob(struct pfx_bytes blob)
+{
+    struct pfx_sshsig sig;
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (pfx_failed(pfx_sshsig_parse(blob, &sig, &err))) {
+        must(err.cls == PFX_CLASS_REFUSED);
+        must_say(&err);
+        return;
+    }
+    must(sig.key.data >= blob.data && sig.signature.data + sig.signature.len <= blob.data + blob.len);
+    pfx_result verified = pfx_sshsig_verify(&sig, "pfx-agent", message, &err);
+    if (pfx_failed(verified)) {
+        must(err.cls == PFX_CLASS_REFUSED);
+        must_say(&err);
+        return;
+    }
+    /* What holds for this message holds for no other one. */
+    must(pfx_failed(pfx_sshsig_verify(&sig, "pfx-agent", (struct pfx_bytes){message.data, 6}, NULL)));
+    must(pfx_failed(pfx_sshsig_verify(&sig, "file", message, NULL)));
+}
+
+static void try_text(struct pfx_bytes text)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf blob = pfx_buf_make(PFX_SSHSIG_MAX);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(2 * PFX_SSHSIG_TEXT_MAX);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf back = pfx_buf_make(PFX_SSHSIG_MAX);
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (pfx_failed(pfx_sshsig_unarmor(text, &blob, &err))) {
+        must_say(&err);
+        return;
+    }
+    must(pfx_sshsig_armor(pfx_buf_bytes(&blob), &again));
+    must(again.len > PFX_SSHSIG_TEXT_MAX ||
+         (pfx_ok(pfx_sshsig_unarmor(pfx_buf_bytes(&again), &back, NULL)) &&
+          same(pfx_buf_bytes(&blob), pfx_buf_bytes(&back))));
+    try_blob(pfx_buf_bytes(&blob));
+}
+
+static void try_roster(struct pfx_bytes text)
+{
+    PFX_CLEANUP(pfx_roster_done) struct pfx_roster roster = {NULL, 0};
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (pfx_failed(pfx_roster_parse(text, &roster, &err))) {
+        must(err.cls == PFX_CLASS_REFUSED && roster.n == 0);
+        must_say(&err);
+        return;
+    }
+    must(pfx_roster_people(&roster) <= roster.n);
+    for (size_t i = 0; i < roster.n; i++) {
+        const struct pfx_roster_line *line = &roster.lines[i];
+        char print[PFX_SSH_FINGERPRINT_SIZE];
+        struct pfx_bytes key = {line->key, line->key_len};
+        must(pfx_roster_find(&roster, key) == line && pfx_roster_names(&roster, line->principal));
+        must(strlen(pfx_ssh_fingerprint(key, print)) == PFX_SSH_FINGERPRINT_SIZE - 2);
+        struct pfx_error why = PFX_ERROR_NONE;
+        if (pfx_failed(pfx_roster_allows(line, "pfx-agent", INT64_C(1700000000000), &why)))
+            must_say(&why);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct pfx_bytes rest = {data, size};
+    struct pfx_bytes what = take_until(&rest, '\n');
+    static void (*const tries[])(struct pfx_bytes) = {try_roster, try_text, try_blob};
+    size_t which = is_word(what, "roster") ? 0 : is_word(what, "text") ? 1 : 2;
+    if (which == 2 && !is_word(what, "blob"))
+        which = any_of(what, 3);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf blob = pfx_buf_make(2 * PFX_SSHSIG_MAX);
+    if (which == 2) {
+        if (!pfx_base64_decode((const char *)rest.data, rest.len, &blob))
+            return 0;
+        rest = pfx_buf_bytes(&blob);
+    }
+    tries[which](rest);
+    return 0;
+}
