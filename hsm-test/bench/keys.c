@@ -2,10 +2,10 @@
  * keys: how many keys a token makes in a second, with nothing else around it.
  *
  *   keys --module PATH --label LABEL --pin-fd N --key ec-p256|ec-p384|rsa-2048|rsa-3072|rsa-4096
- *        --count N
+ *        --count N [--keep yes]
  *
- * Session objects of one session, thrown away at once. The file descriptor gives the PIN. Prints
- * the rate. Part of the benchmark (enrol.py), no test.
+ * Session objects of one session, thrown away at once; or token objects that stay. The file
+ * descriptor gives the PIN. Prints the rate. Part of the benchmarks, no test.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -32,11 +32,19 @@ static void check(const char *what, CK_RV rv)
         fail(what, rv);
 }
 
-static const char *argument(int argc, char **argv, const char *name)
+static const char *given(int argc, char **argv, const char *name)
 {
     for (int i = 1; i + 1 < argc; i += 2)
         if (strcmp(argv[i], name) == 0)
             return argv[i + 1];
+    return NULL;
+}
+
+static const char *argument(int argc, char **argv, const char *name)
+{
+    const char *value = given(argc, argv, name);
+    if (value)
+        return value;
     fprintf(stderr, "keys: %s is missing\n", name);
     exit(2);
 }
@@ -81,27 +89,32 @@ static void log_in(CK_SESSION_HANDLE session, int fd)
     explicit_bzero(pin, sizeof(pin));
 }
 
-static void make(CK_SESSION_HANDLE session, const char *kind)
+static void make(CK_SESSION_HANDLE session, const char *kind, int keep, long number)
 {
     static unsigned char p256[] = {6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7};
     static unsigned char p384[] = {6, 5, 0x2b, 0x81, 4, 0, 0x22};
     static unsigned char three[] = {1, 0, 1};
-    CK_BBOOL no = CK_FALSE, yes = CK_TRUE;
+    CK_BBOOL token = keep ? CK_TRUE : CK_FALSE, yes = CK_TRUE;
     int rsa = strncmp(kind, "rsa-", 4) == 0, small = strcmp(kind, "ec-p256") == 0;
     CK_ULONG bits = rsa ? strtoul(kind + 4, NULL, 10) : 0;
     CK_MECHANISM mechanism = {rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, NULL, 0};
     CK_ATTRIBUTE own_rsa[] = {{CKA_MODULUS_BITS, &bits, sizeof(bits)},
                               {CKA_PUBLIC_EXPONENT, three, sizeof(three)},
-                              {CKA_TOKEN, &no, sizeof(no)}};
+                              {CKA_TOKEN, &token, sizeof(token)},
+                              {CKA_ID, &number, sizeof(number)}};
     CK_ULONG curve_len = small ? sizeof(p256) : sizeof(p384);
     CK_ATTRIBUTE own_ec[] = {{CKA_EC_PARAMS, small ? p256 : p384, curve_len},
-                             {CKA_TOKEN, &no, sizeof(no)}};
-    CK_ATTRIBUTE private[] = {{CKA_TOKEN, &no, sizeof(no)}, {CKA_PRIVATE, &yes, sizeof(yes)},
-                              {CKA_SENSITIVE, &yes, sizeof(yes)}, {CKA_SIGN, &yes, sizeof(yes)}};
+                             {CKA_TOKEN, &token, sizeof(token)},
+                             {CKA_ID, &number, sizeof(number)}};
+    CK_ATTRIBUTE private[] = {{CKA_TOKEN, &token, sizeof(token)}, {CKA_PRIVATE, &yes, sizeof(yes)},
+                              {CKA_SENSITIVE, &yes, sizeof(yes)}, {CKA_SIGN, &yes, sizeof(yes)},
+                              {CKA_ID, &number, sizeof(number)}};
     CK_OBJECT_HANDLE a, b;
     check("C_GenerateKeyPair",
-          p11->C_GenerateKeyPair(session, &mechanism, rsa ? own_rsa : own_ec, rsa ? 3 : 2, private,
-                                 4, &a, &b));
+          p11->C_GenerateKeyPair(session, &mechanism, rsa ? own_rsa : own_ec, rsa ? 4 : 3, private,
+                                 5, &a, &b));
+    if (keep)
+        return;
     check("C_DestroyObject", p11->C_DestroyObject(session, a));
     check("C_DestroyObject", p11->C_DestroyObject(session, b));
 }
@@ -124,7 +137,7 @@ int main(int argc, char **argv)
     log_in(session, (int)strtol(argument(argc, argv, "--pin-fd"), NULL, 10));
     double began = now();
     for (long i = 0; i < count; i++)
-        make(session, argument(argc, argv, "--key"));
+        make(session, argument(argc, argv, "--key"), given(argc, argv, "--keep") != NULL, i);
     printf("%.2f\n", (double)count / (now() - began));
     check("C_Finalize", p11->C_Finalize(NULL));
     return 0;

@@ -38,8 +38,8 @@ def store_of(world):
     return sqlite3.connect(world.path("state", "store.db"), isolation_level=None)
 
 
-def fill(world):
-    """Every user of the group is enrolled, as far as the store knows."""
+def fill(world, leave=0):
+    """Every user of the group is enrolled, as far as the store knows, but for so many who wait."""
     first = world.run_once("1h", seconds=3600)
     if first.code not in (0, 1):
         raise SystemExit("run: exit %d\n%s" % (first.code, first.err[-2000:]))
@@ -57,7 +57,9 @@ def fill(world):
         " record_id = (SELECT hex FROM user WHERE id = enrolment.user)"
         "  || lower(hex(randomblob(16))), %s"
         " FROM (SELECT %s FROM enrolment WHERE id = %d) AS d WHERE enrolment.state = 'HELD'"
-        % (", ".join("%s = d.%s" % (c, c) for c in COMMON), ", ".join(COMMON), done))
+        " AND enrolment.id NOT IN"
+        "  (SELECT id FROM enrolment WHERE state = 'HELD' ORDER BY id DESC LIMIT %d)"
+        % (", ".join("%s = d.%s" % (c, c) for c in COMMON), ", ".join(COMMON), done, leave))
     store.execute(
         "INSERT INTO record(id, user_hex, thumbprint, purpose, upn, starts, expires,"
         " provider_name, key_name, padding, pass) SELECT e.record_id, u.hex, e.thumbprint,"
@@ -69,9 +71,11 @@ def fill(world):
     active, = store.execute("SELECT count(*) FROM enrolment WHERE state = 'ACTIVE'").fetchone()
     wanted, = store.execute("SELECT count(*) FROM user").fetchone()
     store.close()
-    if active != wanted:
+    if active != wanted - leave:
         raise SystemExit("%d of %d users are enrolled in the store" % (active, wanted))
     world.changes["agent"]["schedule"] = {"pass_every": "12h"}
+    if leave:
+        world.changes["agent"]["schedule"].update(poll_every="1s", retry_min="1s")
     world.write_conf()
     world.start_all()
 

@@ -1,7 +1,7 @@
 """Every benchmark with a limit, in one run: a table, the figures as JSON, and a plot.
 
     PFX_BUILD=build/gcc /usr/bin/python3 hsm-test/bench/run.py \\
-        [--quick] [--rounds N] [--users N] [--only enrolment,pass,store] [--json FILE] [--svg FILE]
+        [--quick] [--rounds N] [--users N] [--only enrolment,pass,store,crowd] [--json FILE] [--svg FILE]
 
 Ratios are of what was measured in turn in the same run: the processes, the bare loop, the processes
 again. Exit code 1 where a limit isn't kept. --quick shows that all of it works, in about a minute;
@@ -22,12 +22,13 @@ sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-import enrolment  # noqa: E402  (the line above makes them found)
+import crowd  # noqa: E402  (the line above makes them found)
+import enrolment  # noqa: E402
 import passes  # noqa: E402
 import plot  # noqa: E402
 from enrolment import Setup, many  # noqa: E402
 
-PARTS = ("enrolment", "pass", "store")
+PARTS = ("enrolment", "pass", "store", "crowd")
 NAMES = {"rsa-2048": "RSA-2048", "ec-p256": "P-256"}
 RATIO = {"rsa-2048": 0.9, "ec-p256": 0.5}
 GAIN = 0.95
@@ -209,6 +210,22 @@ def store(options, rows, found, _folder):
         found["store"] = done
 
 
+def crowds(options, rows, found, _folder):
+    """What an enrolment costs beside many others."""
+    sizes = (100, 1000) if options.quick else (1000, 100000)
+    objects = (0, 100) if options.quick else (0, 1000, 10000)
+    wrapped = crowd.compare(sizes, False, options.rounds)
+    token = crowd.compare(objects, True, options.rounds)
+    found["crowd"] = {"wrapped": dict(zip(sizes, wrapped)), "token": dict(zip(objects, token))}
+    rows.add("crowd", "an enrolment beside {:,} users with wrapped keys, to one beside {:,}".format(
+        sizes[1], sizes[0]), wrapped[1][0] / wrapped[0][0], most=1.2,
+        note="%.1f, %.1f ms; processor time %.1f, %.1f ms; load %.1f" % (
+            wrapped[1][0], wrapped[0][0], wrapped[1][1], wrapped[0][1], os.getloadavg()[0]))
+    for size, took in zip(objects, token):
+        rows.add("crowd", "an enrolment beside {:,} key pairs in a SoftHSM token".format(size),
+                 took[0], "ms", note="processor time %.1f ms" % took[1])
+
+
 def save(options, rows, found, seconds):
     """After each part: a long run that is ended loses only the rest."""
     found.update({"rows": rows.rows, "quick": options.quick, "rounds": options.rounds,
@@ -240,7 +257,7 @@ def main():
     rows, found, began = Rows(), {}, time.time()
     with tempfile.TemporaryDirectory(prefix="pfx-bench-") as folder:
         for part, functions in (("pass", (idle_pass, memory)), ("store", (store,)),
-                                ("enrolment", (enrolments,))):
+                                ("crowd", (crowds,)), ("enrolment", (enrolments,))):
             for measure in functions if part in parts else ():
                 measure(options, rows, found, folder)
                 save(options, rows, found, time.time() - began)
