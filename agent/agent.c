@@ -10,6 +10,7 @@
 #include "agent/orders.h"
 #include "agent/pass.h"
 #include "agent/removal.h"
+#include "agent/restored.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
 
@@ -23,6 +24,7 @@ pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err)
     PFX_TRY(pfx_pass_rules(agent, err));
     PFX_TRY(pfx_counter_forget(agent, err));
     PFX_TRY(pfx_removal_heal(agent, pfx_now_ms(), err));
+    PFX_TRY(pfx_restored_begin(agent, pfx_now_ms(), err));
     PFX_TRY(pfx_meta_get(agent->store, "pause_orders", &orders, err));
     PFX_TRY(pfx_meta_get(agent->store, "pause_uploads", &uploads, err));
     agent->no_orders = orders != 0;

@@ -36,6 +36,7 @@ struct pfx_agent {
     int64_t job_deadline_ms;    /* an arm without a sign of life for so long is taken for hung */
     int64_t patience_ms;        /* a person who waits is told after so long that nothing comes */
     bool no_orders, no_uploads; /* paused; the store has them too */
+    int64_t restored_from, restored_at; /* restored.h; 0: this store is no backup's */
     struct pfx_desk *desk;
     struct pfx_counter *counter;
     struct pfx_run *run;     /* NULL: none */

@@ -41,6 +41,7 @@ const struct pfx_verb pfx_verbs[] = {
     {"pause", PFX_ASKER_OPERATOR, true, pfx_verb_pause},
     {"resume", PFX_ASKER_OPERATOR, true, pfx_verb_resume},
     {"log.names", PFX_ASKER_OPERATOR, true, pfx_verb_log_names},
+    {"backup.store", PFX_ASKER_OPERATOR, true, pfx_verb_backup},
     {NULL, PFX_ASKER_NOBODY, false, NULL},
 };
 

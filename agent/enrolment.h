@@ -25,7 +25,8 @@
                                             I(non_repudiation) T(common_name) T(pseudonym)         \
                                                 I(revoked_at) T(revoked_word) T(revoked_then)      \
                                                     I(revoked_seen) I(revoke_asked) T(revoke_said) \
-                                                        T(parked) I(replaces) I(listed)
+                                                        T(parked) I(replaces) I(listed)        \
+                                                            I(looked)
 /* What only the work on it needs. */
 #define PFX_ENROLMENT_MATERIAL(I, T, B) B(key_id) B(ticket) B(csr) B(spki) B(cert) B(chain)
 

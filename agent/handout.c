@@ -6,6 +6,7 @@
 #include "agent/note.h"
 #include "agent/notes_queue.h"
 #include "agent/payload.h"
+#include "agent/restored.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
 
@@ -203,6 +204,7 @@ static pfx_result take_one(struct pfx_agent *agent, const struct pfx_arm_id *id,
         PFX_TRY(pfx_enrolment_load(agent->store, job->enrolment, &e, err));
         if (e.id == 0 || e.ver != job->ver)
             return pfx_outbox_drop(agent->store, job->id, err);
+        PFX_TRY(pfx_restored_gate(agent, job, &e, now_ms, err));
     }
     PFX_TRY(pfx_payload_build(agent, job, &e, now_ms, &body, &bad, err));
     if (!body)

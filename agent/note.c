@@ -147,6 +147,14 @@ pfx_result pfx_note_program(struct pfx_store *store, const char *event, int64_t 
     return pfx_notes_add(store, note, now_ms, err);
 }
 
+pfx_result pfx_note_restored(struct pfx_store *store, int64_t count, int64_t now_ms,
+                             struct pfx_error *err)
+{
+    struct pfx_msg *note PFX_AUTOMSG = begin("backup.restored", NULL, now_ms);
+    pfx_msg_set_int(note, "count", count);
+    return pfx_notes_add(store, note, now_ms, err);
+}
+
 static void set_operator(struct pfx_msg *note, uid_t uid, const char *verb)
 {
     pfx_msg_set_str(note, "actor", "operator");

@@ -16,6 +16,9 @@
 /* agentd.start, agentd.stop: with this program's version. */
 PFX_MUST_USE pfx_result pfx_note_program(struct pfx_store *store, const char *event, int64_t now_ms,
                                          struct pfx_error *err);
+/* backup.restored: this store is a copy; count: enrolments without an order in it. */
+PFX_MUST_USE pfx_result pfx_note_restored(struct pfx_store *store, int64_t count, int64_t now_ms,
+                                          struct pfx_error *err);
 /* A verb of the CLI that changes something. enrolment 0: none; fail NULL: it was done. */
 PFX_MUST_USE pfx_result pfx_note_command(struct pfx_store *store, uid_t uid, const char *verb,
                                          int64_t enrolment, const struct pfx_error *fail,

@@ -5,6 +5,7 @@
 
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
+#include "agent/restored.h"
 #include "agent/timing.h"
 #include "agent/user.h"
 
@@ -150,7 +151,8 @@ static pfx_result order_settle(struct build *b, struct pfx_error *err)
     SET_BLOB(b, "spki", e->spki);
     SET_BLOB(b, "csr", e->csr);
     pfx_msg_set_str(b->body, "token", e->order_token);
-    pfx_msg_set_int(b->body, "since", e->sent_first ? e->sent_first : e->created_at);
+    pfx_msg_set_int(b->body, "since",
+                    pfx_restored_since(b->agent, e->sent_first ? e->sent_first : e->created_at));
     /* The grace period runs from the first look on. */
     return pfx_db_exec(b->agent->store->db, err, NULL,
                        "UPDATE enrolment SET settle_since = coalesce(settle_since, ?) WHERE id = ?",

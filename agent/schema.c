@@ -138,5 +138,8 @@ const char *const pfx_migrations[] = {
     "CREATE TABLE note(n INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL);\n"
     "ALTER TABLE user ADD COLUMN log_hash BLOB;\n"
     "CREATE INDEX user_log ON user(log_hash) WHERE log_hash IS NOT NULL;\n",
+    /* 3 -> 4. enrolment.looked: when the CA was last looked at for an order that a restored store
+     * doesn't have. */
+    "ALTER TABLE enrolment ADD COLUMN looked INTEGER NOT NULL DEFAULT 0;\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

@@ -8,6 +8,7 @@
 #include "agent/item.h"
 #include "agent/notes_queue.h"
 #include "agent/pass.h"
+#include "agent/restored.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
 #include "agent/words.h"
@@ -61,7 +62,7 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
 {
     struct pfx_pass pass;
     int64_t poll_ok, today;
-    char a[PFX_TIME_SIZE], b[PFX_TIME_SIZE];
+    char a[PFX_TIME_SIZE], b[PFX_TIME_SIZE], until[PFX_TIME_SIZE];
     PFX_TRY(pfx_pass_load(agent->store, &pass, err));
     PFX_TRY(pfx_meta_get(agent->store, "poll_ok", &poll_ok, err));
     PFX_TRY(pfx_orders_today(agent->store, now_ms, &today, err));
@@ -75,6 +76,12 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
          agent->no_uploads ? "paused: pfx-agent resume --uploads" : "on");
     fact(asker, "orders today", today >= agent->conf->max_orders_per_day ? "warn" : "ok",
          "%lld of %u", (long long)today, agent->conf->max_orders_per_day);
+    if (agent->restored_at && now_ms < agent->restored_at + PFX_RESTORED_MS)
+        fact(asker, "restored", "ok",
+             "%s, from the backup of %s: each order is looked for at DigiCert before it is placed, "
+             "until %s",
+             at(agent->restored_at, a), at(agent->restored_from, b),
+             pfx_time_format(agent->restored_at + PFX_RESTORED_MS, false, until));
     fact(asker, "last pass", pass.finished ? "ok" : "warn", "%s%s", at(pass.finished, a),
          pass.active ? ", one is being read" : "");
     if (agent->conf->pass_every_ms)

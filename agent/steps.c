@@ -11,6 +11,7 @@
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/removal.h"
+#include "agent/restored.h"
 #include "agent/stale.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -27,7 +28,8 @@ struct step {
     const struct pfx_msg *body;
     int64_t now_ms;
     struct pfx_error bad;
-    int64_t again_at; /* not 0: not done yet, the same job then */
+    int64_t again_at; /* not 0: not done yet, the same job then, or this one: */
+    const char *again_as;
     bool hold_lost;   /* looked long enough for a lost order */
     bool jumps;       /* goes to `to` instead of where the table says */
     enum pfx_state to;
@@ -147,10 +149,21 @@ static pfx_result on_order_settle(struct step *st, struct pfx_error *err)
                            "UPDATE enrolment SET info_at = ? WHERE id = ?",
                            PFX_PARAMS(P_INT(st->now_ms), P_INT(st->e->id)));
     }
+    if (pfx_restored_first(st->agent, st->e)) {
+        PFX_TRY(pfx_restored_empty(st->agent, st->e, st->body, st->now_ms, &st->again_at, &st->bad,
+                                   err));
+        if (st->bad.cls == PFX_CLASS_OK && !st->again_at) {
+            st->again_as = "up.order";
+            st->again_at = st->now_ms;
+        }
+        return PFX_OK;
+    }
     int64_t grace = st->agent->conf->settle_grace_ms;
     unsigned empty = (unsigned)st->e->settle_empty + 1;
     st->hold_lost = pfx_settle_over(empty, st->e->settle_since, grace, st->now_ms);
     st->again_at = st->now_ms + pfx_settle_delay(empty, grace);
+    if (st->hold_lost)
+        PFX_TRY(pfx_restored_looked(st->agent, st->e, st->now_ms, err));
     return pfx_db_exec(st->agent->store->db, err, NULL,
                        "UPDATE enrolment SET settle_empty = ? WHERE id = ?",
                        PFX_PARAMS(P_INT(empty), P_INT(st->e->id)));
@@ -384,8 +397,9 @@ static pfx_result flow_answer(struct pfx_agent *agent, const struct pfx_answer *
                                       &lost, err);
         }
         if (st.again_at)
-            return pfx_outbox_again(agent->store, answer->job, answer->job->kind, st.again_at, NULL,
-                                    err);
+            return pfx_outbox_again(agent->store, answer->job,
+                                    st.again_as ? st.again_as : answer->job->kind, st.again_at,
+                                    NULL, err);
     }
     return follow(&st, answer, err);
 }

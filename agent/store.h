@@ -23,6 +23,11 @@ void pfx_store_close(struct pfx_store *store);
  * store.db.v<old> without parcels before the first one. */
 PFX_MUST_USE pfx_result pfx_store_migrate(struct pfx_db *db, const char *const *steps, size_t n,
                                           struct pfx_error *err);
+/* A copy of the store as it stands, without parcels, at path (replaced; mode 0600), on disk. made_ms:
+ * the time that the copy says of itself (restored.h). */
+#define PFX_STORE_COPY "copy.db" /* in the state folder, for a backup */
+PFX_MUST_USE pfx_result pfx_store_copy(struct pfx_db *db, const char *path, int64_t made_ms,
+                                       struct pfx_error *err);
 /* Empties the write-ahead log, so that what was erased is gone from it too. Best effort. */
 void pfx_store_checkpoint(struct pfx_store *store);
 

@@ -60,13 +60,14 @@ static pfx_result cancel(struct pfx_asker *asker, struct pfx_enrolment *e, int64
                               err);
 }
 
-static pfx_result look_anew(struct pfx_agent *agent, const struct pfx_enrolment *e,
+/* by_address: for an order that a restored store doesn't have (restored.h), too. */
+static pfx_result look_anew(struct pfx_agent *agent, const struct pfx_enrolment *e, bool by_address,
                             struct pfx_error *err)
 {
     return pfx_db_exec(agent->store->db, err, NULL,
-                       "UPDATE enrolment SET settle_since = NULL, settle_empty = 0, bounces = 0"
-                       " WHERE id = ?",
-                       PFX_PARAMS(P_INT(e->id)));
+                       "UPDATE enrolment SET settle_since = NULL, settle_empty = 0, bounces = 0,"
+                       " looked = CASE WHEN ? THEN 0 ELSE looked END WHERE id = ?",
+                       PFX_PARAMS(P_INT(by_address), P_INT(e->id)));
 }
 
 /* Of one that ended, or of a revoked one that waits until another may take its place. */
@@ -105,7 +106,7 @@ static pfx_result retry(struct pfx_asker *asker, struct pfx_enrolment *e, int64_
                   "go on");
     if (!e->held_from || !pfx_state_parse(e->held_from, &from))
         return no(err, e, "retry", "doesn't say where it was; cancel it");
-    PFX_TRY(look_anew(agent, e, err));
+    PFX_TRY(look_anew(agent, e, true, err));
     /* What pfx-hsm holds against a certificate or its chain, only another download can mend. */
     bool anew = from == PFX_CHECKED;
     if (anew)
@@ -149,7 +150,7 @@ static pfx_result release(struct pfx_asker *asker, struct pfx_enrolment *e, int6
         return pfx_enrolment_move(agent->store, e, PFX_NEW, NULL, now_ms, now_ms,
                                   "released by an operator", err);
     }
-    PFX_TRY(look_anew(agent, e, err));
+    PFX_TRY(look_anew(agent, e, false, err));
     return pfx_enrolment_move(agent->store, e, PFX_KEYED, "up.order", now_ms, now_ms,
                               "an operator orders again, the lost order is given up", err);
 }

@@ -17,6 +17,7 @@
 
 #define MAX_PAGES 20
 #define MAX_CANDIDATES 200
+#define MAX_OTHERS 50
 /* Clocks differ; an order can't be much older than the moment at which it was sent. */
 #define BEFORE_MS (3600 * 1000)
 /* A time without a zone may be that of DigiCert's place, or of anywhere. */
@@ -31,6 +32,12 @@ struct settle {
     bool unsorted; /* the list isn't newest first */
     bool cut;      /* there were more than could be looked at */
     struct pfx_digicert_tally listed;
+    /* Of an agent, for these addresses, of another key: what a restored store may not know. */
+    struct other {
+        int64_t id;
+        char status[65];
+    } others[MAX_OTHERS];
+    size_t n_others;
     struct pfx_digicert_tally doubt; /* .odd: of those not read, how many could be the lost one */
 };
 static void next_page(struct pfx_task *task);
@@ -92,6 +99,12 @@ static void answer_found(struct pfx_task *task, bool found, int64_t id, int64_t 
         if (certificate > 0)
             pfx_msg_set_int(result, "certificate_id", certificate);
         pfx_digicert_set_status(result, status, 32);
+    }
+    const struct settle *s = pfx_task_get(task);
+    for (size_t i = 0; !found && i < s->n_others; i++) {
+        struct pfx_msg *other = pfx_msg_add_obj(result, "others");
+        pfx_msg_set_int(other, "order_id", s->others[i].id);
+        pfx_digicert_set_status(other, s->others[i].status, 64);
     }
     pfx_task_ok(task, result);
 }
@@ -192,6 +205,24 @@ static enum match compare(const struct pfx_msg *job, struct pfx_doc *doc, const 
     return commented || without ? OTHERS : UNKNOWN;
 }
 
+/* An agent's orders have its mark in their comments. */
+static void note_other(struct settle *s, const cJSON *root, int64_t id, const char *status)
+{
+    struct pfx_doc aside = {0};
+    const cJSON *requests = pfx_doc_array(&aside, root, "requests", PFX_DOC_MAY);
+    for (const cJSON *item = requests ? requests->child : NULL; item; item = item->next) {
+        const char *comments = pfx_doc_str(&aside, item, "comments", PFX_DOC_MAY);
+        if (!comments || strncmp(comments, PFX_DIGICERT_COMMENT, strlen(PFX_DIGICERT_COMMENT)) != 0)
+            continue;
+        if (s->n_others == MAX_OTHERS) /* the newest ones are there */
+            return;
+        struct other *other = &s->others[s->n_others++];
+        other->id = id;
+        snprintf(other->status, sizeof other->status, "%s", status);
+        return;
+    }
+}
+
 static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
 {
     struct settle *s = pfx_task_get(task);
@@ -218,6 +249,8 @@ static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
         answer_found(task, true, id, pfx_doc_int(&aside, certificate, "id", PFX_DOC_MAY), status);
         return;
     }
+    if (match == OTHERS && !doc.bad)
+        note_other(s, root, id, status);
     if (match == UNKNOWN) {
         pfx_doc_wrong(&doc, "the order", "shows neither a readable request nor comments");
         (void)pfx_digicert_count(&s->doubt, &doc);

@@ -185,12 +185,14 @@ LOCAL_SCHEMA(up_order_settle, "up.order_settle", 128 * KIB, STR("product", 1, 64
        BLOB("spki", 32, 2048, 0, "public key of the request"),
        BLOB("csr", 64, 32768, OPT, "DER PKCS#10 request"),
        STR("token", 36, 36, 0, "GUID in the comments"), TIME("since", 0, "when the order was sent"));
+LOCAL_SCHEMA(pfx_s_order_change, "order_change", KIB, ORDER, CERT_ID, STR("status", 1, 64, 0, "new status"));
 LOCAL_SCHEMA(up_order_settle_result, "up.order_settle.result", MIB, BOOL("found", 0, "same CSR key"),
        INT("order_id", 1, PFX_MAX_INT, OPT, "if found"), CERT_ID,
        STR("status", 1, 32, OPT, "if found"), BLOB("leaf", 64, 32768, OPT, "as in up.order.result"),
-       BLOBS("chain", 8, 64, 32768, OPT, "as in up.order.result"));
+       BLOBS("chain", 8, 64, 32768, OPT, "as in up.order.result"),
+       OBJS("others", 50, &pfx_s_order_change, OPT,
+            "if not found: orders of an agent for these addresses, of other keys"));
 LOCAL_SCHEMA(up_order_changes, "up.order_changes", KIB, INT("minutes", 1, 10080, 0, "how far back"));
-LOCAL_SCHEMA(pfx_s_order_change, "order_change", KIB, ORDER, CERT_ID, STR("status", 1, 64, 0, "new status"));
 LOCAL_SCHEMA(up_order_changes_result, "up.order_changes.result", 10 * MIB,
        OBJS("orders", 60000, &pfx_s_order_change, 0, "orders of the whole account"));
 /* Every order of the account, newest first: when status changes don't reach back far enough. */

@@ -55,7 +55,7 @@ LOCAL_SCHEMA(log_key_item, "log.key.item", 4 * KIB,
 
 LOCAL_SCHEMA(backup_args, "backup.create", KIB,
        BLOB("manifest", 32, 32, 0, "SHA-256 of the archive's manifest"));
-LOCAL_SCHEMA(backup_item, "backup.create.item", 2 * KIB,
+LOCAL_SCHEMA(backup_item, "backup.create.item", 4 * KIB,
        STR("kind", 1, 16, 0, "step or note"), STR("text", 1, 1000, 0, "what was done"));
 
 const struct pfx_wire_pair pfx_wire_admin[] = {

@@ -77,6 +77,10 @@ LOCAL_SCHEMA(log_name_item, "log.name", 64 * KIB, STR("user", 64, 64, 0, "as log
        STR("id", 36, 36, 0, "object id"), STR("upn", 0, 1024, OPT, "user principal name"),
        STRS("addresses", 64, 3, 254, OPT, "mail addresses of their certificates"));
 
+LOCAL_SCHEMA(backup_item, "backup.store.item", KIB,
+       STR("file", 1, 64, 0, "name of the copy in the state folder"),
+       INT("size", 0, PFX_MAX_INT, 0, "of it, in bytes"), INT("made", 0, PFX_MAX_INT, 0, "ms UTC"));
+
 const struct pfx_wire_pair pfx_wire_agent[] = {
     {"run", &run_args, &run_item},
     {"status", &pfx_s_none, &status_item},
@@ -92,6 +96,7 @@ const struct pfx_wire_pair pfx_wire_agent[] = {
     {"setup.digicert", &pfx_s_none, &setup_item},
     {"setup.entra", &pfx_s_none, &setup_item},
     {"log.names", &pfx_s_none, &log_name_item},
+    {"backup.store", &pfx_s_none, &backup_item},
     {"pause", &pause_args, NULL},
     {"resume", &pause_args, NULL},
     {NULL, NULL, NULL},

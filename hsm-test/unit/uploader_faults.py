@@ -68,6 +68,16 @@ class Lost(Rig):
         job["addresses"] = ["nobody@example.com"]
         self.assertFalse(self.found(job)["found"])
 
+    def test_settle_tells_of_others(self):
+        """Orders of other keys for these addresses, where an agent's mark is in their comments."""
+        number = self.good("up.order", **self.order_job(RSA_KEY))["order_id"]
+        lost = self.found(self.order_job())
+        self.assertEqual([number], [o["order_id"] for o in lost["others"]])
+        self.assertIn(lost["others"][0]["status"], ("pending", "issued"))
+        self.knob(service="digicert", path_regex="/order/certificate/[0-9]+$", times=-1,
+                  action="wrong_type", member="/requests/0/comments", value="by hand")
+        self.assertEqual({"found": False}, self.found(self.order_job()))
+
     def test_settle_too_old(self):
         job = self.order_job()
         self.good("up.order", **job)
