@@ -115,9 +115,7 @@ static const struct pfx_generation *in_state(const struct pfx_generation *list, 
     return NULL;
 }
 
-static void because(struct pfx_reasons *reasons, const char *fmt, ...) PFX_PRINTF(2, 3);
-
-static void because(struct pfx_reasons *reasons, const char *fmt, ...)
+void pfx_reasons_add(struct pfx_reasons *reasons, const char *fmt, ...)
 {
     va_list args;
     if (reasons->n == sizeof reasons->text / sizeof reasons->text[0])
@@ -131,7 +129,7 @@ static void because(struct pfx_reasons *reasons, const char *fmt, ...)
 static void cell(struct pfx_reasons *reasons, const char *format, unsigned number)
 {
     const char *at = strstr(format, "%u");
-    because(reasons, "%.*s%u%s", (int)(at - format), format, number, at + 2);
+    pfx_reasons_add(reasons, "%.*s%u%s", (int)(at - format), format, number, at + 2);
 }
 
 /* A new generation: one at a time is on its way, so that nobody activates the wrong one. */
@@ -141,19 +139,21 @@ static void may_begin(const struct pfx_generation *list, size_t n, struct pfx_re
     if (staged)
         cell(reasons, cells[PFX_STATE_STAGED][PFX_MOVE_ROTATE], staged->number);
     if (n >= PFX_GENERATIONS_MOST && !in_state(list, n, PFX_STATE_MAKING))
-        because(reasons, "There are %d generations, and no more are kept: set up a new host.",
-                PFX_GENERATIONS_MOST);
+        pfx_reasons_add(reasons,
+                        "There are %d generations, and no more are kept: set up a new host.",
+                        PFX_GENERATIONS_MOST);
 }
 
 static void wait_for_connectors(const struct pfx_key_needs *needs, unsigned number,
                                 struct pfx_reasons *reasons)
 {
     for (size_t i = 0; i < needs->n_missing; i++)
-        because(reasons,
-                "The connector %s hasn't confirmed generation %u: its administrator runs the guide "
-                "of pfx-agent connector probe %s, and an operator gives the answer to pfx-agent "
-                "connector confirm.",
-                needs->missing[i], number, needs->missing[i]);
+        pfx_reasons_add(
+            reasons,
+            "The connector %s hasn't confirmed generation %u: its administrator runs the guide "
+            "of pfx-agent connector probe %s, and an operator gives the answer to pfx-agent "
+            "connector confirm.",
+            needs->missing[i], number, needs->missing[i]);
 }
 
 /* unknown_holds: what isn't known may be there. */
@@ -162,20 +162,22 @@ static void wait_for_records(const struct pfx_key_needs *needs, unsigned number,
 {
     char when[PFX_TIME_SIZE], by_itself[120] = "";
     if (!needs->records_known && unknown_holds)
-        because(reasons,
-                "It isn't known how many records name generation %u: pfx-agentd has to read "
-                "Intune's list to its end, which it does by itself in the next pass.",
-                number);
+        pfx_reasons_add(
+            reasons,
+            "It isn't known how many records name generation %u: pfx-agentd has to read "
+            "Intune's list to its end, which it does by itself in the next pass.",
+            number);
     if (!needs->records_known || needs->records <= 0)
         return;
     if (needs->last_expiry_ms > 0)
         snprintf(by_itself, sizeof by_itself,
                  "; without that the last one expires by itself at %s",
                  pfx_time_format(needs->last_expiry_ms, false, when));
-    because(reasons,
-            "%" PRId64 " %s generation %u: an operator has pfx-agent key rebuild replace %s%s.",
-            needs->records, needs->records == 1 ? "record names" : "records name", number,
-            needs->records == 1 ? "it" : "them", by_itself);
+    pfx_reasons_add(reasons,
+                    "%" PRId64
+                    " %s generation %u: an operator has pfx-agent key rebuild replace %s%s.",
+                    needs->records, needs->records == 1 ? "record names" : "records name", number,
+                    needs->records == 1 ? "it" : "them", by_itself);
 }
 
 bool pfx_lifecycle_allows(const struct pfx_generation *list, size_t n, unsigned number,
@@ -189,7 +191,8 @@ bool pfx_lifecycle_allows(const struct pfx_generation *list, size_t n, unsigned 
         return ret_reasons->n == 0;
     }
     if (!at) {
-        because(ret_reasons, "There is no generation %u: pfx-agent key status lists them.", number);
+        pfx_reasons_add(ret_reasons, "There is no generation %u: pfx-agent key status lists them.",
+                        number);
         return false;
     }
     if (cells[at->state][move])

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "crypto/result.h"
+
 enum pfx_key_state {
     PFX_STATE_MAKING,      /* about to be made; there is no public half yet */
     PFX_STATE_STAGED,      /* pre-activation: made, and nothing uses it */
@@ -59,6 +61,8 @@ struct pfx_reasons {
     size_t n;
     char text[12][PFX_REASON_TEXT];
 };
+/* One more sentence; past the last that fits it is left out. */
+void pfx_reasons_add(struct pfx_reasons *reasons, const char *fmt, ...) PFX_PRINTF(2, 3);
 
 /* May this generation make this move? reasons: why not, all of them; n is 0 when it may. For
  * ROTATE without a generation under way number is 0. */
