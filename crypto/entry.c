@@ -43,6 +43,7 @@
     T(OUTCOME, "outcome", WORD, 16)                                                                \
     T(PHASE, "phase", WORD, 16)                                                                    \
     G(PIN_GENERATION, "pin", "generation", INT, 0)                                                 \
+    G(PIN_SERIAL, "pin", "serial", INT, 0)                                                         \
     G(PIN_SPKI, "pin", "spki", HASH, 0)                                                            \
     G(PIN_STATE, "pin", "state", WORD, 32)                                                         \
     T(PINS, "pins", RAW, 0)                                                                        \

@@ -47,8 +47,9 @@ enum pfx_field {
     PFX_F_OUTCOME,       /* enum pfx_outcome */
     PFX_F_PHASE,         /* enum pfx_phase */
     PFX_F_PIN_GENERATION,/* int: of the encryption key */
+    PFX_F_PIN_SERIAL,    /* int: of the pins' file; grows with each write */
     PFX_F_PIN_SPKI,      /* hash */
-    PFX_F_PIN_STATE,     /* word: active */
+    PFX_F_PIN_STATE,     /* word: making, staged, active, ... */
     PFX_F_PINS,          /* raw array of {generation, spki, state}: all pins as they stand */
     PFX_F_POLICY_SHA256, /* hash: of the policy file */
     PFX_F_PREV,          /* hash: leaf hash of the entry before */

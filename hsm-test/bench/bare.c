@@ -134,7 +134,7 @@ static void read_files(struct bench *bench)
 {
     struct pfx_error err = PFX_ERROR_NONE;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf roots = pfx_buf_make(1024 * 1024);
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     char *path PFX_AUTOFREE = pfx_asprintf("%s/pins", bench->policy->state_dir);
     need(pfx_file_read(bench->policy->ca_roots, roots.max, &roots, &err), &err);
     need(pfx_certs_parse(pfx_buf_bytes(&roots), &bench->roots, &err), &err);

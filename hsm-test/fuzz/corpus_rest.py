@@ -97,11 +97,30 @@ def b64u(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+def pins_whole(head, pin):
+    """Every line that there may be, and each of them wrong."""
+    mac, since = "5f" * 32, "since 1795000000000\n"
+    rest = since + "activated 1795000000001\ncompromised 1795000000002\nadopted 00ff\n"
+    whole = (head + (pin % "compromised").replace(since, rest)
+             + "connector CONN1 1795000000003 %s 0\nconnector CONN2 5 %s 1795000000004\n" % (mac, mac))
+    wrong = [("adopted 00ff", "adopted 00FF"), ("adopted 00ff", "adopted "),
+             ("adopted 00ff", "adopted 0"), ("adopted 00ff", "adopted " + "00" * 65),
+             ("activated 1", "activated 01"), ("activated 1795000000001", "activated 0"),
+             ("compromised 1", "compromised -1"), ("since 1", "since x1"), ("CONN2", "CONN1"),
+             (mac + " 0", mac[:-2] + " 0"), (mac + " 0", mac.upper() + " 0"), (mac + " 0", mac),
+             ("CONN1", "C" * 64), ("CONN1 ", " "), ("CONN2 5", "CONN2 x"),
+             ("5 %s 1795000000004" % mac, "5 %s 9999999999999999" % mac),
+             ("connector CONN2", "".join("connector X%d 0 %s 0\n" % (i, mac) for i in range(33))
+              + "connector CONN2")]
+    states = ("staged", "active", "suspended", "retired", "destroyed")
+    return (whole, *[whole.replace(*pair) for pair in wrong], *[head + pin % one for one in states])
+
+
 def state():
     spki, key_id = b64u(b"k" * 91), "ab" * 16
-    pin = "generation %d\nstate %s\nkey_name K %d\nprovider_name P\nspki %s\n"
+    pin = "generation %d\nstate %s\nsince 1795000000000\nkey_name K %d\nprovider_name P\nspki %s\n"
     public = base64.b64encode(b"s" * 50).decode()
-    head = "pfx-agent pins v1\n"
+    head = "pfx-agent pins v2\nserial 7\n"
     sealed = ("pfx-agent secret v1\nname digicert\nchanged %s\nsealed_to " + "ab" * 32
               + "\noaep sha256\n")
     block = "sealed " + base64.b64encode(b"x" * 384).decode() + "\n"
@@ -124,8 +143,10 @@ def state():
                  head + pin % (1, "active", 1, ""), head + pin % (1, "lost", 1, public),
                  head + (pin % (1, "active", 1, public)).replace("generation 1", "generation 01"),
                  head + (pin % (1, "active", 1, public)).replace("generation 1", "generation 1x"),
-                 head + "generation 1\nstate", "pfx-agent pins v2\n", "",
-                 head + "".join(pin % (i, "making", i, "") for i in range(1, 67))),
+                 head + "generation 1\nstate", "pfx-agent pins v1\n", "pfx-agent pins v2\n", "",
+                 "pfx-agent pins v2\nserial 0\n", "pfx-agent pins v2\nserial 4503599627370497\n",
+                 head + "".join(pin % (i, "making", i, "") for i in range(1, 67)))
+                + pins_whole(head, pin % (1, "%s", 1, public)),
         "sealed": (sealed % "5" + block, sealed % "5" + block * 2, sealed % "5" + block * 3,
                    sealed % "5", sealed % "+5" + block, sealed % "x" + block, sealed % "-5" + block,
                    sealed % "5" + "sealed !\n", (sealed % "5" + block).replace("oaep", "oeap"),

@@ -36,7 +36,7 @@ static void try_keyref(struct pfx_bytes bytes)
 
 static void try_pins(struct pfx_bytes bytes)
 {
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(bytes.len + 1);
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf json = pfx_buf_make(65536);
     size_t active = 0;
@@ -47,10 +47,20 @@ static void try_pins(struct pfx_bytes bytes)
     must(pfx_pins_write(&pins, &again) && same(pfx_buf_bytes(&again), bytes));
     for (size_t i = 0; i < pins.n; i++) {
         must(pfx_pins_find(&pins, pins.list[i].generation) == &pins.list[i]);
-        must(pfx_pinned_state_name(pins.list[i].state)[0] != '\0');
-        active += pins.list[i].state == PFX_PINNED_ACTIVE;
+        must(pfx_key_state_name(pins.list[i].state)[0] != '\0');
+        must((pins.list[i].spki.len == 0) == (pins.list[i].state == PFX_STATE_MAKING));
+        must(pins.list[i].n_adopted <= PFX_ADOPTED_ID_MOST);
+        for (size_t c = 0; c < pins.list[i].n_connectors; c++)
+            must(pfx_pinned_connector(&pins.list[i], pins.list[i].connectors[c].name) ==
+                 &pins.list[i].connectors[c]);
+        active += pins.list[i].state == PFX_STATE_ACTIVE;
     }
     must(active <= 1 && (active == 1) == (pfx_pins_active(&pins) != NULL));
+    struct pfx_generation list[PFX_GENERATIONS_MOST];
+    must(pfx_pins_generations(&pins, list) == pins.n);
+    pfx_pins_take(&pins, list);
+    pfx_buf_reset(&again);
+    must(pfx_pins_write(&pins, &again) && same(pfx_buf_bytes(&again), bytes));
     pfx_journal_pins(&pins, &json);
 }
 

@@ -91,62 +91,111 @@ static void keyref_mac_binds_all(void **state)
     assert_memory_equal(a.data, want, sizeof want - 1);
 }
 
+#define HEAD "pfx-agent pins v2\nserial 7\n"
+#define MAC "0101010101010101010101010101010101010101010101010101010101010101"
+
 static void pins_round_trip(void **state)
 {
     (void)state;
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0}, back = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE, back = PFX_PINS_NONE;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(4096);
+    pins.serial = 7;
     struct pfx_pinned *pin = pfx_pins_add(&pins, 1, "key name", "A Provider");
-    pin->state = PFX_PINNED_ACTIVE;
+    pin->state = PFX_STATE_COMPROMISED;
+    pin->since_ms = 30;
+    pin->activated_ms = 10;
+    pin->compromised_ms = 30;
+    pin->n_adopted = 3;
+    memcpy(pin->adopted, "\x00\xab\xff", 3);
     assert_true(pfx_buf_add_str(&pin->spki, "spki"));
+    struct pfx_pin_connector *row = pfx_pinned_connector(pin, "CONN1");
+    row->probed_ms = 8;
+    memset(row->expected, 1, sizeof row->expected);
+    assert_ptr_equal(pfx_pinned_connector(pin, "CONN1"), row);
+    assert_false(pfx_pinned_confirmed(pin, "CONN1"));
+    row->confirmed_ms = 9;
     pfx_pins_add(&pins, 2, "next", "A Provider");
     assert_true(pfx_pins_write(&pins, &text));
-    assert_string_equal(pfx_buf_str(&text), "pfx-agent pins v1\n"
-                                            "generation 1\nstate active\nkey_name key name\n"
-                                            "provider_name A Provider\nspki c3BraQ==\n"
-                                            "generation 2\nstate making\nkey_name next\n"
-                                            "provider_name A Provider\nspki \n");
+    assert_string_equal(pfx_buf_str(&text),
+                        HEAD "generation 1\nstate compromised\nsince 30\nactivated 10\n"
+                             "compromised 30\nadopted 00abff\nkey_name key name\n"
+                             "provider_name A Provider\nspki c3BraQ==\n"
+                             "connector CONN1 8 " MAC " 9\n"
+                             "generation 2\nstate making\nsince 0\nkey_name next\n"
+                             "provider_name A Provider\nspki \n");
     assert_true(pfx_pins_parse(pfx_buf_str(&text), text.len, &back));
     assert_int_equal(back.n, 2);
-    assert_int_equal(pfx_pins_active(&back)->generation, 1);
+    assert_int_equal(back.serial, 7);
+    assert_null(pfx_pins_active(&back));
+    assert_int_equal(pfx_pins_find(&back, 1)->compromised_ms, 30);
+    assert_int_equal(pfx_pins_find(&back, 1)->n_adopted, 3);
+    assert_true(pfx_pinned_confirmed(pfx_pins_find(&back, 1), "CONN1"));
+    assert_false(pfx_pinned_confirmed(pfx_pins_find(&back, 1), "CONN2"));
     assert_string_equal(pfx_pins_find(&back, 2)->key_name, "next");
     assert_null(pfx_pins_find(&back, 3));
     for (size_t cut = 0; cut < text.len; cut++) {
-        PFX_CLEANUP(pfx_pins_done) struct pfx_pins part = {NULL, 0};
+        PFX_CLEANUP(pfx_pins_done) struct pfx_pins part = PFX_PINS_NONE;
         if (!pfx_pins_parse(pfx_buf_str(&text), cut, &part))
             continue;
         PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(4096);
         assert_true(pfx_pins_write(&part, &again));
         assert_int_equal(again.len, cut);
     }
+    /* What the rules make of them comes back. */
+    struct pfx_generation list[PFX_GENERATIONS_MOST];
+    assert_int_equal(pfx_pins_generations(&back, list), 2);
+    assert_int_equal(list[0].compromised_ms, 30);
+    pfx_lifecycle_apply(list, 2, 1, PFX_MOVE_DESTROY, 40);
+    pfx_pins_take(&back, list);
+    assert_int_equal(pfx_pins_find(&back, 1)->state, PFX_STATE_DESTROYED);
+    assert_int_equal(pfx_pins_find(&back, 1)->since_ms, 40);
+    assert_int_equal(pfx_pins_find(&back, 1)->compromised_ms, 30);
 }
 
 static void pins_refused(void **state)
 {
     (void)state;
 #define ONE(g, s, spki)                                                                            \
-    "generation " g "\nstate " s "\nkey_name k\nprovider_name p\nspki " spki "\n"
+    "generation " g "\nstate " s "\nsince 5\nkey_name k\nprovider_name p\nspki " spki "\n"
+#define GOOD ONE("1", "active", "c3BraQ==")
     static const char *const bad[] = {
         "",
+        "pfx-agent pins v1\n",
         "pfx-agent pins v2\n",
-        "pfx-agent pins v1\n" ONE("1", "active", ""),
-        "pfx-agent pins v1\n" ONE("1", "making", "c3BraQ=="),
-        "pfx-agent pins v1\n" ONE("01", "active", "c3BraQ=="),
-        "pfx-agent pins v1\n" ONE("-1", "active", "c3BraQ=="),
-        "pfx-agent pins v1\n" ONE("0", "active", "c3BraQ=="),
-        "pfx-agent pins v1\n" ONE("1", "sleeping", "c3BraQ=="),
-        "pfx-agent pins v1\n" ONE("1", "active", "c3Bra"),
-        "pfx-agent pins v1\n" ONE("1", "active", "c3BraQ==") ONE("1", "making", ""),
-        "pfx-agent pins v1\n" ONE("1", "active", "c3BraQ==") ONE("2", "active", "c3BraQ=="),
-        "pfx-agent pins v1\n" ONE("1", "active", "c3BraQ==") "more\n",
+        "pfx-agent pins v2\nserial 0\n",
+        "pfx-agent pins v2\nserial 07\n",
+        HEAD ONE("1", "active", ""),
+        HEAD ONE("1", "making", "c3BraQ=="),
+        HEAD ONE("01", "active", "c3BraQ=="),
+        HEAD ONE("-1", "active", "c3BraQ=="),
+        HEAD ONE("0", "active", "c3BraQ=="),
+        HEAD ONE("1", "sleeping", "c3BraQ=="),
+        HEAD ONE("1", "active", "c3Bra"),
+        HEAD GOOD ONE("1", "making", ""),
+        HEAD GOOD ONE("2", "active", "c3BraQ=="),
+        HEAD GOOD "more\n",
+        HEAD GOOD "connector C 1 " MAC "\n",
+        HEAD GOOD "connector C 1 " MAC " 2 3\n",
+        HEAD GOOD "connector C 1 01 2\n",
+        HEAD GOOD "connector  1 " MAC " 2\n",
+        HEAD GOOD "connector C 1 " MAC " 2\nconnector C 1 " MAC " 2\n",
+        HEAD "generation 1\nstate active\nsince 5\nadopted AB\nkey_name k\nprovider_name p\n"
+             "spki c3BraQ==\n",
+        HEAD "generation 1\nstate active\nsince 5\ncompromised 5\nactivated 5\nkey_name k\n"
+             "provider_name p\nspki c3BraQ==\n",
+        HEAD "generation 1\nstate active\nsince 5\nactivated 0\nkey_name k\nprovider_name p\n"
+             "spki c3BraQ==\n",
     };
+    struct pfx_pins good = PFX_PINS_NONE;
+    assert_true(pfx_pins_parse(HEAD GOOD, strlen(HEAD GOOD), &good));
+    pfx_pins_done(&good);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct pfx_pins pins = {NULL, 0};
+        struct pfx_pins pins = PFX_PINS_NONE;
         if (pfx_pins_parse(bad[i], strlen(bad[i]), &pins))
             fail_msg("taken: %s", bad[i]);
     }
     /* A line feed in a name would write lines of its own. */
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(4096);
     pfx_pins_add(&pins, 1, "k\nstate active", "p");
     assert_false(pfx_pins_write(&pins, &text));

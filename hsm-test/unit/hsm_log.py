@@ -72,10 +72,11 @@ class Entries(LogCase):
         self.assertEqual(made, {"wrapping-1", "kek-transport-1", "mac-1", "secrets-1",
                                 "client-main-1", "encryption-1"})
         pins = [e["pin"] for e in log.events(event="ceremony.pin", phase="result")]
-        self.assertEqual([p["state"] for p in pins], ["making", "active"])
+        self.assertEqual([(p["state"], p.pop("serial")) for p in pins], [("making", 1), ("active", 2)])
         ready = {e["target"]["name"]: e for e in log.events(event="token.ready")}
         self.assertEqual(set(ready), {"users", "service", "log"})
         self.assertEqual(ready["users"]["pins"], [pins[1]])
+        self.assertEqual(ready["users"]["pin"], {"serial": 2})
         self.assertEqual(ready["users"]["token"]["serial"], r.serials["users"])
         logins = log.events(event="token.login")
         self.assertEqual({e["target"]["name"] for e in logins}, set(rig.ROLES))

@@ -210,7 +210,7 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     PFX_TRY(certificate_check(hsm, building, &chain, err));
 
     /* The pins are read anew each time: what is sealed to is what the file says now. */
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
     const struct pfx_pinned *pin = pfx_pins_active(&pins);
     if (!pin)

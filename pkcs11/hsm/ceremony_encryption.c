@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/conf/process.h"
 #include "crypto/encode.h"
 #include "pkcs11/hsm/ceremony.h"
 #include "pkcs11/hsm/halves.h"
@@ -32,7 +33,7 @@ static pfx_result pins_read(struct pfx_ceremony *ceremony, struct pfx_pins *ret_
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *mac;
     if (!pfx_pins_exist(hsm)) {
-        *ret_pins = (struct pfx_pins){NULL, 0};
+        *ret_pins = (struct pfx_pins)PFX_PINS_NONE;
         return PFX_OK;
     }
     PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
@@ -179,14 +180,21 @@ static pfx_result pin_work(struct pfx_worker *worker, struct pfx_op *op, void *c
     return pins_write(pinning->ceremony, &pinning->pins, err);
 }
 
-static pfx_result pin_op(struct pinning *pinning, struct pfx_error *err)
+/* The newest pin comes into this state, in the file and in the log. */
+static pfx_result pin_op(struct pinning *pinning, enum pfx_key_state state, struct pfx_error *err)
 {
-    const struct pfx_pinned *pin = &pinning->pins.list[pinning->pins.n - 1];
+    struct pfx_pinned *pin = &pinning->pins.list[pinning->pins.n - 1];
+    pin->state = state;
+    pin->since_ms = pfx_now_ms();
+    if (state == PFX_STATE_ACTIVE)
+        pin->activated_ms = pin->since_ms;
+    pinning->pins.serial++;
     struct pfx_op op = {.event = PFX_EVENT_CEREMONY_PIN, .actor = pinning->ceremony->task->actor};
     snprintf(op.target.name, sizeof op.target.name, "%s", pinning->standing.name);
     pfx_op_key(&op, &pinning->standing.id, pfx_buf_bytes(&pin->spki), NULL);
     op.out.generation = pin->generation;
-    op.out.pin_state = pfx_pinned_state_name(pin->state);
+    op.out.pin_serial = pinning->pins.serial;
+    op.out.pin_state = pfx_key_state_name(pin->state);
     if (pin->spki.len > 0)
         pfx_op_pinned(&op, pfx_buf_bytes(&pin->spki));
     PFX_TRY(pfx_op_run(pinning->ceremony->worker, &op, pin_work, pinning, NULL, err));
@@ -234,7 +242,7 @@ pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_err
     const struct pfx_pinned *active = pfx_pins_active(&pinning.pins);
     if (!active && pinning.pins.n == 0) {
         pfx_pins_add(&pinning.pins, FIRST, policy->encryption_name, policy->provider_name);
-        PFX_TRY(pin_op(&pinning, err));
+        PFX_TRY(pin_op(&pinning, PFX_STATE_MAKING, err));
     }
     struct pfx_op op = {.event = PFX_EVENT_CEREMONY_KEY, .actor = ceremony->task->actor};
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
@@ -247,8 +255,7 @@ pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_err
         free(pin->provider_name);
         pin->key_name = pfx_strdup(policy->encryption_name);
         pin->provider_name = pfx_strdup(policy->provider_name);
-        pin->state = PFX_PINNED_ACTIVE;
-        PFX_TRY(pin_op(&pinning, err));
+        PFX_TRY(pin_op(&pinning, PFX_STATE_ACTIVE, err));
         pfx_ceremony_say(ceremony, "step", PFX_ROLE_ENCRYPTION, pinning.standing.name,
                          "pinned as generation %u: keyName %s, providerName %s", pin->generation,
                          pin->key_name, pin->provider_name);

@@ -95,6 +95,9 @@ pfx_result pfx_hsmlog_new(struct pfx_hsm *hsm, struct pfx_hsmlog **ret_log, stru
     log->clock_ms = pfx_now_ms() - pfx_uptime_ms();
     pfx_journal_software_read(hsm->policy, &log->software);
     pfx_oplog_on_segment(writer, fill_segment, log);
+    struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
+    pfx_oplog_facts(writer, facts);
+    atomic_init(&log->pins_serial, facts->pins_serial);
     struct pfx_error why = PFX_ERROR_NONE;
     enum pfx_oplog_state state = pfx_oplog_state(writer, &why);
     log->quiet = state != PFX_OPLOG_OPEN;

@@ -44,6 +44,7 @@ struct pfx_hsmlog {
      * may wait for the committer, and that for the login. */
     pthread_mutex_t inner_lock;
     struct pfx_buf pins; /* canonical JSON, as last seen */
+    atomic_int_fast64_t pins_serial;
     struct pfx_draft *late[PFX_LATE_MOST];
     size_t n_late;
     pthread_mutex_t agentd_lock; /* one job's notes at a time; taken before lock */
@@ -91,8 +92,11 @@ void pfx_hsmlog_refused(struct pfx_hsm *hsm, const struct pfx_actor *actor, cons
 void pfx_hsmlog_stranger(struct pfx_hsm *hsm, const struct pfx_actor *actor, const char *name,
                          pfx_result outcome, const struct pfx_error *why);
 void pfx_hsmlog_ready(struct pfx_hsm *hsm, enum pfx_role role);
-/* The pins as they stand now: for the users role's note, and for new segments. */
+/* The pins as they stand now: for the users role's note, for new segments, and so that no older
+ * ones are taken from here on. */
 void pfx_hsmlog_pins(struct pfx_hsm *hsm, const struct pfx_pins *pins);
+/* Of the latest pins that the log knows of; 0: none. */
+int64_t pfx_hsmlog_pins_serial(const struct pfx_hsm *hsm);
 /* Counts of what was over a quota, once its hour is over. Every second or so. */
 void pfx_hsmlog_tick(struct pfx_hsm *hsm);
 /* pfx-agentd's notes of one job; *ret_n is its last number that is on disk. REFUSED: an event that

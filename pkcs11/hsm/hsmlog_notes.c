@@ -167,7 +167,7 @@ void pfx_hsmlog_ready(struct pfx_hsm *hsm, enum pfx_role role)
     struct pfx_draft *draft = pfx_alloc(sizeof *draft);
     pthread_mutex_lock(&log->inner_lock);
     pfx_journal_ready(role, pfx_token_facts(hsm->roles[role].token), pfx_buf_bytes(&log->pins),
-                      draft);
+                      atomic_load(&log->pins_serial), draft);
     pthread_mutex_unlock(&log->inner_lock);
     tell_late(log); /* its login comes before */
     pfx_hsmlog_note(log, draft);
@@ -179,7 +179,14 @@ void pfx_hsmlog_pins(struct pfx_hsm *hsm, const struct pfx_pins *pins)
     pthread_mutex_lock(&log->inner_lock);
     pfx_buf_reset(&log->pins);
     pfx_journal_pins(pins, &log->pins);
+    if (pins->serial > atomic_load(&log->pins_serial))
+        atomic_store(&log->pins_serial, pins->serial);
     pthread_mutex_unlock(&log->inner_lock);
+}
+
+int64_t pfx_hsmlog_pins_serial(const struct pfx_hsm *hsm)
+{
+    return atomic_load(&hsm->log->pins_serial);
 }
 
 /* --- quotas --- */

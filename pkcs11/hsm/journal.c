@@ -75,6 +75,8 @@ static void given(const struct pfx_op *op, struct pfx_draft *draft)
 static void pin(const struct pfx_op *op, struct pfx_draft *draft)
 {
     pfx_draft_int(draft, PFX_F_PIN_GENERATION, op->out.generation);
+    if (op->out.pin_serial > 0)
+        pfx_draft_int(draft, PFX_F_PIN_SERIAL, op->out.pin_serial);
     if (op->out.has_pinned)
         pfx_draft_hex(draft, PFX_F_PIN_SPKI, op->out.pinned, sizeof op->out.pinned);
     if (op->out.pin_state)

@@ -146,7 +146,7 @@ void pfx_journal_login(const struct pfx_token_facts *facts, unsigned roles, CK_R
 }
 
 void pfx_journal_ready(enum pfx_role role, const struct pfx_token_facts *facts,
-                       struct pfx_bytes pins, struct pfx_draft *draft)
+                       struct pfx_bytes pins, int64_t serial, struct pfx_draft *draft)
 {
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf module = pfx_buf_make(MAX_MODULES);
     struct pfx_canon canon = pfx_canon_make(&module);
@@ -158,8 +158,11 @@ void pfx_journal_ready(enum pfx_role role, const struct pfx_token_facts *facts,
     pfx_draft_str(draft, PFX_F_TARGET_NAME, pfx_role_name(role));
     pfx_journal_token(facts, draft);
     pfx_draft_raw(draft, PFX_F_SOFTWARE_MODULES, pfx_buf_bytes(&module));
-    if (role == PFX_ROLE_USERS && pins.len > 0)
-        pfx_draft_raw(draft, PFX_F_PINS, pins);
+    if (role != PFX_ROLE_USERS || pins.len == 0)
+        return;
+    if (serial > 0)
+        pfx_draft_int(draft, PFX_F_PIN_SERIAL, serial);
+    pfx_draft_raw(draft, PFX_F_PINS, pins);
 }
 
 void pfx_journal_pins(const struct pfx_pins *pins, struct pfx_buf *out)
@@ -174,7 +177,7 @@ void pfx_journal_pins(const struct pfx_pins *pins, struct pfx_buf *out)
         pfx_canon_int(&canon, "generation", pin->generation);
         if (pin->spki.len > 0 && pfx_sha256(pin->spki.data, pin->spki.len, digest))
             pfx_canon_str(&canon, "spki", text_of(pfx_hex(digest, sizeof digest, hex)));
-        pfx_canon_str(&canon, "state", text_of(pfx_pinned_state_name(pin->state)));
+        pfx_canon_str(&canon, "state", text_of(pfx_key_state_name(pin->state)));
         pfx_canon_close(&canon, '}');
     }
     pfx_canon_close(&canon, ']');

@@ -61,7 +61,7 @@ static struct pfx_msg *pin_item(const struct pfx_hsm *hsm, struct pfx_task *task
     if (pin->spki.len > 0 && pfx_ok(pfx_spki_type(pfx_buf_bytes(&pin->spki), &type, &ignored)))
         snprintf(standing.algorithm, sizeof standing.algorithm, "%s", pfx_key_type_name(type));
     struct pfx_msg *item = standing_item(hsm, task, &standing, pfx_buf_bytes(&pin->spki));
-    pfx_msg_set_str(item, "state", pfx_pinned_state_name(pin->state));
+    pfx_msg_set_str(item, "state", pfx_key_state_name(pin->state));
     pfx_msg_set_int(item, "generation", pin->generation);
     return item;
 }
@@ -99,7 +99,7 @@ static pfx_result user_keys(const struct pfx_hsm *hsm, struct pfx_task *task, st
 pfx_result pfx_do_key_list(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = worker->hsm;
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     PFX_TRY(pins_of(worker, &pins, err));
     for (size_t i = 0; i < pins.n; i++)
         pfx_task_emit(task, pin_item(hsm, task, &pins.list[i]));
@@ -160,7 +160,7 @@ pfx_result pfx_do_key_show(struct pfx_worker *worker, struct pfx_task *task, str
 {
     struct pfx_hsm *hsm = worker->hsm;
     const char *name = pfx_msg_str(task->args, "name");
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     if (!name)
         return unknown(err);
     for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
@@ -196,7 +196,7 @@ static pfx_result export_work(struct pfx_worker *worker, struct pfx_op *op, void
     struct pfx_task *task = exporting->task;
     struct pfx_msg *item PFX_AUTOMSG = NULL;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf pem = pfx_buf_make(32768);
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     struct pfx_bytes spki = {NULL, 0};
     PFX_TRY(pins_of(worker, &pins, err));
     const struct pfx_pinned *pin =

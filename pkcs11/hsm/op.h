@@ -61,6 +61,7 @@ struct pfx_op {
         const char *sealed_by; /* static */
         const char *seal_hash; /* static */
         unsigned generation;   /* of the encryption key */
+        int64_t pin_serial;    /* of the pins' file with it */
         const char *pin_state; /* static; of the pin record that is written */
         bool has_sha256, has_sealed, has_pinned;
         uint8_t sha256[32]; /* of what is released */

@@ -126,6 +126,10 @@ static void learn_facts(struct pfx_oplog *log, const struct pfx_entry *entry)
         facts->agentd_n = pfx_entry_int(entry, PFX_F_N);
         return;
     }
+    /* An intent's write may never have been made. */
+    int64_t serial = pfx_entry_int(entry, PFX_F_PIN_SERIAL);
+    if (serial > facts->pins_serial && pfx_entry_int(entry, PFX_F_OUTCOME) == PFX_OUTCOME_OK)
+        facts->pins_serial = serial;
     if (pfx_entry_int(entry, PFX_F_PHASE) != PFX_PHASE_NOTE)
         return;
     facts->stopped = pfx_entry_is(entry, PFX_F_EVENT, "stop");

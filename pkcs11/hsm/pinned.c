@@ -1,43 +1,36 @@
-/* The pins' file. */
+/* The text of the pins. */
 #include "pkcs11/hsm/pinned.h"
 
-#include <openssl/crypto.h>
-#include <stdio.h>
+#include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "api/conf/process.h"
 #include "crypto/encode.h"
 
-#define HEADER "pfx-agent pins v1"
-#define FILE_NAME "pins"
-#define MAX_FILE (256 * 1024)
+#define HEADER "pfx-agent pins v2"
 #define MAX_SPKI 2048
-#define MAX_PINS 64
+#define LAST_MS INT64_C(253402300799999) /* 9999-12-31 */
+#define LAST_SERIAL (INT64_C(1) << 52)
 
-static const char *const states[] = {
-    [PFX_PINNED_MAKING] = "making", [PFX_PINNED_ACTIVE] = "active"};
-
-const char *pfx_pinned_state_name(enum pfx_pinned_state state)
+static void pinned_done(struct pfx_pinned *pin)
 {
-    return states[state];
+    free(pin->key_name);
+    free(pin->provider_name);
+    free(pin->connectors);
+    pfx_buf_done(&pin->spki);
 }
 
 void pfx_pins_done(struct pfx_pins *pins)
 {
-    for (size_t i = 0; i < pins->n; i++) {
-        free(pins->list[i].key_name);
-        free(pins->list[i].provider_name);
-        pfx_buf_done(&pins->list[i].spki);
-    }
+    for (size_t i = 0; i < pins->n; i++)
+        pinned_done(&pins->list[i]);
     free(pins->list);
-    *pins = (struct pfx_pins){NULL, 0};
+    *pins = (struct pfx_pins)PFX_PINS_NONE;
 }
 
 const struct pfx_pinned *pfx_pins_active(const struct pfx_pins *pins)
 {
     for (size_t i = 0; i < pins->n; i++)
-        if (pins->list[i].state == PFX_PINNED_ACTIVE)
+        if (pins->list[i].state == PFX_STATE_ACTIVE)
             return &pins->list[i];
     return NULL;
 }
@@ -56,160 +49,252 @@ struct pfx_pinned *pfx_pins_add(struct pfx_pins *pins, unsigned generation, cons
     pins->list = pfx_grow(pins->list, pins->n + 1, sizeof *pins->list);
     struct pfx_pinned *pin = &pins->list[pins->n++];
     *pin = (struct pfx_pinned){.generation = generation,
-                               .state = PFX_PINNED_MAKING,
+                               .state = PFX_STATE_MAKING,
                                .key_name = pfx_strdup(key_name),
                                .provider_name = pfx_strdup(provider_name),
                                .spki = pfx_buf_make(MAX_SPKI)};
     return pin;
 }
 
-bool pfx_pins_write(const struct pfx_pins *pins, struct pfx_buf *out)
+struct pfx_pin_connector *pfx_pinned_connector(struct pfx_pinned *pin, const char *name)
 {
-    bool ok = pfx_buf_add_str(out, HEADER "\n");
-    for (size_t i = 0; ok && i < pins->n; i++) {
+    for (size_t i = 0; i < pin->n_connectors; i++)
+        if (strcmp(pin->connectors[i].name, name) == 0)
+            return &pin->connectors[i];
+    size_t len = strlen(name);
+    if (pin->n_connectors == PFX_PIN_CONNECTORS_MOST || len == 0 || len >= PFX_CONNECTOR_NAME)
+        return NULL;
+    pin->connectors =
+        pfx_grow(pin->connectors, pin->n_connectors + 1, sizeof *pin->connectors);
+    struct pfx_pin_connector *row = &pin->connectors[pin->n_connectors++];
+    *row = (struct pfx_pin_connector){.probed_ms = 0};
+    memcpy(row->name, name, len + 1);
+    return row;
+}
+
+bool pfx_pinned_confirmed(const struct pfx_pinned *pin, const char *name)
+{
+    for (size_t i = 0; i < pin->n_connectors; i++)
+        if (strcmp(pin->connectors[i].name, name) == 0)
+            return pin->connectors[i].confirmed_ms > 0;
+    return false;
+}
+
+size_t pfx_pins_generations(const struct pfx_pins *pins, struct pfx_generation *ret_list)
+{
+    size_t n = pins->n < PFX_GENERATIONS_MOST ? pins->n : PFX_GENERATIONS_MOST;
+    for (size_t i = 0; i < n; i++) {
         const struct pfx_pinned *pin = &pins->list[i];
-        /* A line feed in a name would let it write lines of its own. */
-        ok = !strchr(pin->key_name, '\n') && !strchr(pin->provider_name, '\n') &&
-             pfx_buf_addf(out, "generation %u\nstate %s\nkey_name %s\nprovider_name %s\nspki ",
-                          pin->generation, states[pin->state], pin->key_name, pin->provider_name) &&
-             pfx_base64_encode(pin->spki.data, pin->spki.len, out) && pfx_buf_add_str(out, "\n");
+        ret_list[i] = (struct pfx_generation){.number = pin->generation,
+                                              .state = pin->state,
+                                              .since_ms = pin->since_ms,
+                                              .activated_ms = pin->activated_ms,
+                                              .compromised_ms = pin->compromised_ms};
+    }
+    return n;
+}
+
+void pfx_pins_take(struct pfx_pins *pins, const struct pfx_generation *list)
+{
+    for (size_t i = 0; i < pins->n && i < PFX_GENERATIONS_MOST; i++) {
+        struct pfx_pinned *pin = &pins->list[i];
+        pin->state = list[i].state;
+        pin->since_ms = list[i].since_ms;
+        pin->activated_ms = list[i].activated_ms;
+        pin->compromised_ms = list[i].compromised_ms;
+    }
+}
+
+/* --- writing --- */
+
+static bool add_time(struct pfx_buf *out, const char *name, int64_t ms)
+{
+    return ms == 0 || pfx_buf_addf(out, "%s %" PRId64 "\n", name, ms);
+}
+
+static bool add_adopted(struct pfx_buf *out, const struct pfx_pinned *pin)
+{
+    char hex[2 * PFX_ADOPTED_ID_MOST + 1];
+    return pin->n_adopted == 0 ||
+           pfx_buf_addf(out, "adopted %s\n", pfx_hex(pin->adopted, pin->n_adopted, hex));
+}
+
+static bool add_connectors(struct pfx_buf *out, const struct pfx_pinned *pin)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < pin->n_connectors; i++) {
+        const struct pfx_pin_connector *row = &pin->connectors[i];
+        char hex[65];
+        ok = pfx_buf_addf(out, "connector %s %" PRId64 " %s %" PRId64 "\n", row->name,
+                          row->probed_ms, pfx_hex(row->expected, sizeof row->expected, hex),
+                          row->confirmed_ms);
     }
     return ok;
 }
 
-/* The value of the next line, which must have this name; borrowed from *text, which moves on. */
-static bool line(const char **text, const char *end, const char *name, const char **ret_value,
-                 size_t *ret_len)
+bool pfx_pins_write(const struct pfx_pins *pins, struct pfx_buf *out)
 {
-    const char *lf = memchr(*text, '\n', (size_t)(end - *text));
+    bool ok = pfx_buf_addf(out, HEADER "\nserial %" PRId64 "\n", pins->serial);
+    for (size_t i = 0; ok && i < pins->n; i++) {
+        const struct pfx_pinned *pin = &pins->list[i];
+        /* A line feed in a name would let it write lines of its own. */
+        ok = !strchr(pin->key_name, '\n') && !strchr(pin->provider_name, '\n') &&
+             pfx_buf_addf(out, "generation %u\nstate %s\nsince %" PRId64 "\n", pin->generation,
+                          pfx_key_state_name(pin->state), pin->since_ms) &&
+             add_time(out, "activated", pin->activated_ms) &&
+             add_time(out, "compromised", pin->compromised_ms) && add_adopted(out, pin) &&
+             pfx_buf_addf(out, "key_name %s\nprovider_name %s\nspki ", pin->key_name,
+                          pin->provider_name) &&
+             pfx_base64_encode(pin->spki.data, pin->spki.len, out) && pfx_buf_add_str(out, "\n") &&
+             add_connectors(out, pin);
+    }
+    return ok;
+}
+
+/* --- reading: one text, one spelling --- */
+
+struct text {
+    const char *at, *end;
+};
+
+/* The value of the next line if it has this name: borrowed, and the text moves on. */
+static bool line(struct text *text, const char *name, struct pfx_bytes *ret_value)
+{
+    const char *lf = memchr(text->at, '\n', (size_t)(text->end - text->at));
     size_t name_len = strlen(name);
-    if (!lf || (size_t)(lf - *text) < name_len + 1 || memcmp(*text, name, name_len) != 0 ||
-        (*text)[name_len] != ' ')
+    if (!lf || (size_t)(lf - text->at) < name_len + 1 ||
+        memcmp(text->at, name, name_len) != 0 || text->at[name_len] != ' ')
         return false;
-    *ret_value = *text + name_len + 1;
-    *ret_len = (size_t)(lf - *ret_value);
-    *text = lf + 1;
+    const char *value = text->at + name_len + 1;
+    *ret_value = (struct pfx_bytes){(const uint8_t *)value, (size_t)(lf - value)};
+    text->at = lf + 1;
     return true;
 }
 
-static bool number(const char *text, size_t len, unsigned *ret_number)
+static bool number(struct pfx_bytes text, int64_t least, int64_t most, int64_t *ret_number)
 {
-    unsigned value = 0;
-    if (len < 1 || len > 6 || text[0] == '0')
+    int64_t value = 0;
+    if (text.len < 1 || text.len > 15 || (text.data[0] == '0' && text.len > 1))
         return false;
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9')
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9')
             return false;
-        value = value * 10 + (unsigned)(text[i] - '0');
+        value = value * 10 + (text.data[i] - '0');
     }
     *ret_number = value;
+    return value >= least && value <= most;
+}
+
+/* A line that may be left out. */
+static bool time_line(struct text *text, const char *name, int64_t *ret_ms)
+{
+    struct pfx_bytes value;
+    *ret_ms = 0;
+    return !line(text, name, &value) || number(value, 1, LAST_MS, ret_ms);
+}
+
+static bool adopted_line(struct text *text, struct pfx_pinned *pin)
+{
+    struct pfx_bytes value;
+    char again[2 * PFX_ADOPTED_ID_MOST + 1];
+    if (!line(text, "adopted", &value))
+        return true;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf id = pfx_buf_make(PFX_ADOPTED_ID_MOST);
+    if (value.len == 0 || !pfx_unhex((const char *)value.data, value.len, &id))
+        return false;
+    memcpy(pin->adopted, id.data, id.len);
+    pin->n_adopted = id.len;
+    return memcmp(pfx_hex(id.data, id.len, again), value.data, value.len) == 0;
+}
+
+/* The next word up to a blank, or to the end. */
+static struct pfx_bytes word(struct pfx_bytes *line)
+{
+    const uint8_t *blank = memchr(line->data, ' ', line->len);
+    size_t len = blank ? (size_t)(blank - line->data) : line->len;
+    struct pfx_bytes value = {line->data, len};
+    size_t gone = blank ? len + 1 : len;
+    *line = (struct pfx_bytes){line->data + gone, line->len - gone};
+    return value;
+}
+
+static bool connector_line(struct pfx_bytes value, struct pfx_pinned *pin)
+{
+    struct pfx_bytes name = word(&value), probed = word(&value), mac = word(&value);
+    char again[65];
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf expected = pfx_buf_make(32);
+    char *text PFX_AUTOFREE = pfx_strndup((const char *)name.data, name.len);
+    size_t before = pin->n_connectors;
+    struct pfx_pin_connector *row = pfx_pinned_connector(pin, text);
+    if (!row || pin->n_connectors == before || mac.len != 64 ||
+        !pfx_unhex((const char *)mac.data, mac.len, &expected) || expected.len != 32 ||
+        memcmp(pfx_hex(expected.data, expected.len, again), mac.data, mac.len) != 0)
+        return false;
+    memcpy(row->expected, expected.data, sizeof row->expected);
+    return number(probed, 0, LAST_MS, &row->probed_ms) &&
+           number(value, 0, LAST_MS, &row->confirmed_ms);
+}
+
+/* What belongs to one generation behind its names. */
+static bool parse_key(struct text *text, struct pfx_pinned *pin)
+{
+    struct pfx_bytes value;
+    if (!line(text, "spki", &value) ||
+        !pfx_base64_decode((const char *)value.data, value.len, &pin->spki) ||
+        (pin->spki.len == 0) != (pin->state == PFX_STATE_MAKING))
+        return false;
+    while (line(text, "connector", &value))
+        if (!connector_line(value, pin))
+            return false;
     return true;
 }
 
-static bool parse_one(const char **text, const char *end, struct pfx_pins *pins)
+static bool parse_one(struct text *text, struct pfx_pins *pins)
 {
-    const char *value[5];
-    size_t len[5];
-    static const char *const names[5] = {"generation", "state", "key_name", "provider_name",
-                                         "spki"};
-    for (size_t i = 0; i < 5; i++)
-        if (!line(text, end, names[i], &value[i], &len[i]))
-            return false;
-    unsigned generation;
-    if (!number(value[0], len[0], &generation) || pfx_pins_find(pins, generation) ||
-        pins->n == MAX_PINS || len[2] == 0 || len[3] == 0)
+    struct pfx_bytes generation, state, since, key_name, provider;
+    struct pfx_pinned head = {.generation = 0};
+    int64_t no;
+    if (!line(text, "generation", &generation) || !number(generation, 1, 999999, &no) ||
+        pfx_pins_find(pins, (unsigned)no) || pins->n == PFX_GENERATIONS_MOST ||
+        !line(text, "state", &state) ||
+        !pfx_key_state_parse((const char *)state.data, state.len, &head.state) ||
+        !line(text, "since", &since) || !number(since, 0, LAST_MS, &head.since_ms) ||
+        !time_line(text, "activated", &head.activated_ms) ||
+        !time_line(text, "compromised", &head.compromised_ms) || !adopted_line(text, &head) ||
+        !line(text, "key_name", &key_name) || !line(text, "provider_name", &provider) ||
+        key_name.len == 0 || provider.len == 0)
         return false;
-    char *key_name PFX_AUTOFREE = pfx_strndup(value[2], len[2]);
-    char *provider PFX_AUTOFREE = pfx_strndup(value[3], len[3]);
-    struct pfx_pinned *pin = pfx_pins_add(pins, generation, key_name, provider);
-    for (size_t s = 0; s < sizeof states / sizeof *states; s++) {
-        if (strlen(states[s]) == len[1] && memcmp(states[s], value[1], len[1]) == 0) {
-            pin->state = (enum pfx_pinned_state)s;
-            return pfx_base64_decode(value[4], len[4], &pin->spki) &&
-                   (pin->spki.len == 0) == (pin->state == PFX_PINNED_MAKING);
-        }
-    }
-    return false;
+    char *name PFX_AUTOFREE = pfx_strndup((const char *)key_name.data, key_name.len);
+    char *from PFX_AUTOFREE = pfx_strndup((const char *)provider.data, provider.len);
+    struct pfx_pinned *pin = pfx_pins_add(pins, (unsigned)no, name, from);
+    pin->state = head.state;
+    pin->since_ms = head.since_ms;
+    pin->activated_ms = head.activated_ms;
+    pin->compromised_ms = head.compromised_ms;
+    pin->n_adopted = head.n_adopted;
+    memcpy(pin->adopted, head.adopted, sizeof pin->adopted);
+    return parse_key(text, pin);
 }
 
 bool pfx_pins_parse(const char *text, size_t len, struct pfx_pins *ret_pins)
 {
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
-    const char *end = text + len;
-    size_t header = strlen(HEADER "\n");
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
+    struct text at = {text, text + len};
+    struct pfx_bytes serial;
+    size_t header = strlen(HEADER "\n"), active = 0;
     if (len < header || memcmp(text, HEADER "\n", header) != 0 || memchr(text, '\0', len))
         return false;
-    const char *at = text + header;
-    size_t active = 0;
-    while (at < end)
-        if (!parse_one(&at, end, &pins))
+    at.at += header;
+    if (!line(&at, "serial", &serial) || !number(serial, 1, LAST_SERIAL, &pins.serial))
+        return false;
+    while (at.at < at.end)
+        if (!parse_one(&at, &pins))
             return false;
     for (size_t i = 0; i < pins.n; i++)
-        active += pins.list[i].state == PFX_PINNED_ACTIVE;
+        active += pins.list[i].state == PFX_STATE_ACTIVE;
     if (active > 1)
         return false;
     *ret_pins = pins;
-    pins = (struct pfx_pins){NULL, 0};
+    pins = (struct pfx_pins)PFX_PINS_NONE;
     return true;
-}
-
-bool pfx_pins_exist(const struct pfx_hsm *hsm)
-{
-    char *path PFX_AUTOFREE = pfx_hsm_path(hsm, FILE_NAME);
-    return access(path, F_OK) == 0;
-}
-
-static pfx_result bad(const char *path, const char *why, struct pfx_error *err)
-{
-    return pfx_fail(err, PFX_CLASS_INTEGRITY, "read pins", path, "",
-                    "%s Nothing is sealed. Restore the file from a backup, or find out which users "
-                    "token (MAC key) it belongs to.",
-                    why);
-}
-
-pfx_result pfx_pins_load(const struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
-                         struct pfx_pins *ret_pins, struct pfx_error *err)
-{
-    char *path PFX_AUTOFREE = pfx_hsm_path(hsm, FILE_NAME);
-    if (!pfx_pins_exist(hsm)) {
-        *ret_pins = (struct pfx_pins){NULL, 0};
-        return PFX_OK;
-    }
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_FILE);
-    PFX_TRY(pfx_file_read(path, MAX_FILE, &text, err));
-    static const size_t mac_line = 4 + 64 + 1; /* "mac ", hex, LF */
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf stated = pfx_buf_make(32);
-    if (text.len < mac_line || text.data[text.len - 1] != '\n' ||
-        memcmp(text.data + text.len - mac_line, "mac ", 4) != 0 ||
-        !pfx_unhex((const char *)text.data + text.len - mac_line + 4, 64, &stated))
-        return bad(path, "It has no MAC at its end.", err);
-    size_t covered = text.len - mac_line;
-    uint8_t computed[32];
-    PFX_TRY(pfx_key_mac(users, mac, (struct pfx_bytes){text.data, covered}, computed, err));
-    if (CRYPTO_memcmp(computed, stated.data, sizeof computed) != 0)
-        return bad(path, "Its MAC is wrong: someone changed it, or it was made with another token.",
-                   err);
-    if (!pfx_pins_parse((const char *)text.data, covered, ret_pins))
-        return bad(path, "Its MAC is right but its form isn't known: a newer pfx-hsm wrote it.",
-                   err);
-    return PFX_OK;
-}
-
-pfx_result pfx_pins_store(const struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
-                          const struct pfx_pins *pins, struct pfx_error *err)
-{
-    char *path PFX_AUTOFREE = pfx_hsm_path(hsm, FILE_NAME);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_FILE);
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins again = {NULL, 0};
-    if (!pfx_pins_write(pins, &text) || !pfx_pins_parse(pfx_buf_str(&text), text.len, &again))
-        return pfx_fail(err, PFX_CLASS_USAGE, "write pins", path, "",
-                        "encryption_key.name or encryption_key.provider of the policy can't be "
-                        "written in a line: use plain text.");
-    uint8_t digest[32];
-    char hex[65];
-    PFX_TRY(pfx_key_mac(users, mac, pfx_buf_bytes(&text), digest, err));
-    pfx_hex(digest, sizeof digest, hex);
-    if (!pfx_buf_addf(&text, "mac %s\n", hex))
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "write pins", path, "", "The file is too long.");
-    return pfx_file_replace(path, text.data, text.len, 0600, err);
 }

@@ -229,7 +229,7 @@ static pfx_result pins_check(struct pfx_worker *worker, struct pfx_session *sess
 {
     struct pfx_hsm *hsm = worker->hsm;
     struct pfx_key *mac;
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
     PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
     pfx_hsmlog_pins(hsm, &pins);

@@ -183,17 +183,19 @@ static void report_generations(const struct pfx_pins *pins, struct pfx_msg *item
         const struct pfx_pinned *pin = &pins->list[i];
         struct pfx_msg *row = pfx_msg_add_obj(item, "generations");
         pfx_msg_set_int(row, "generation", pin->generation);
-        pfx_msg_set_str(row, "state", pfx_pinned_state_name(pin->state));
+        pfx_msg_set_str(row, "state", pfx_key_state_name(pin->state));
         pfx_msg_set_str(row, "key_name", pin->key_name);
         pfx_msg_set_str(row, "provider_name", pin->provider_name);
-        pfx_msg_set_int(row, "since", 0);
+        pfx_msg_set_int(row, "since", pin->since_ms);
+        if (pin->compromised_ms > 0)
+            pfx_msg_set_int(row, "compromised", pin->compromised_ms);
     }
 }
 
 pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = worker->hsm;
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     struct pfx_error why = PFX_ERROR_NONE;
     const struct pfx_pinned *pin = NULL;
     (void)err;
@@ -309,7 +311,7 @@ static void say_ceiling(struct pfx_hsm *hsm, struct pfx_task *task, const char *
 
 static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
 {
-    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = {NULL, 0};
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     struct pfx_error why = PFX_ERROR_NONE;
     const struct pfx_pinned *pin = NULL;
     const struct pfx_hsm_policy *policy = worker->hsm->policy;
