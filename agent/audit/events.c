@@ -7,6 +7,9 @@
 
 const struct pfx_event_info pfx_events[PFX_EVENT_COUNT] = {
     [PFX_EV_UNKNOWN] = {"", false, HSM | AGENTD},
+    [PFX_EV_APPROVAL_ASK] = {"approval.ask", false, HSM},
+    [PFX_EV_APPROVAL_GIVE] = {"approval.give", false, HSM},
+    [PFX_EV_APPROVAL_REFUSE] = {"approval.refuse", false, HSM},
     [PFX_EV_ASSERTION_SIGN] = {"assertion.sign", true, HSM},
     [PFX_EV_BACKUP_CREATE] = {"backup.create", true, HSM},
     [PFX_EV_CEREMONY_CERTIFICATE] = {"ceremony.certificate", true, HSM},

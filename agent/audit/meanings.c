@@ -2,6 +2,9 @@
 
 const char *const pfx_event_meanings[PFX_EVENT_COUNT] = {
     [PFX_EV_UNKNOWN] = "",
+    [PFX_EV_APPROVAL_ASK] = "a dangerous command waits for people to approve it",
+    [PFX_EV_APPROVAL_GIVE] = "somebody approved such a command",
+    [PFX_EV_APPROVAL_REFUSE] = "an approval that doesn't count was refused",
     [PFX_EV_ASSERTION_SIGN] = "a client key signed an assertion for Entra ID",
     [PFX_EV_BACKUP_CREATE] = "a backup was made; out.sha256 of the result is that of its manifest",
     [PFX_EV_CEREMONY_CERTIFICATE] = "the certificate of a client key was made",
@@ -52,7 +55,7 @@ const char *const pfx_field_meanings[PFX_FIELD_COUNT] = {
     [PFX_F_ACTOR_PID] = "process that asked, as the kernel says",
     [PFX_F_ACTOR_ROLE] = "who asked: self, agentd, uploader, operator",
     [PFX_F_ACTOR_UID] = "uid that asked, on the log's host",
-    [PFX_F_APPROVALS] = "signatures of the people who approved it",
+    [PFX_F_APPROVALS] = "what people approved, and their signatures",
     [PFX_F_AT] = "when pfx-agentd noted it; it may have been queued since",
     [PFX_F_BEFORE] = "it happened before the log existed",
     [PFX_F_BOOT] = "the kernel's boot id",

@@ -11,11 +11,13 @@
 #define DOMAIN_CHARACTERS                                                                         \
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-"
 #define LOG_TILE 256
+#define APPROVERS_LEAST 2
 #define LOG_KEEP_LEAST_DAYS 730 /* CA/Browser Forum, S/MIME 5.4.3: two years */
 
 #define AT(field) offsetof(struct pfx_hsm_policy, field)
 #define IN_APP(field) offsetof(struct pfx_app_conf, field)
 #define IN_DOMAIN(field) offsetof(struct pfx_domain_conf, field)
+#define IN_PERSON(field) offsetof(struct pfx_person_conf, field)
 #define IN_FOLDER(field) offsetof(struct pfx_folder_conf, field)
 #define ROLE(name, role, token_sample)                                                             \
     {.path = "tokens." name ".module", .type = PFX_O_PATH, .offset = AT(roles[role].module),       \
@@ -165,6 +167,29 @@ static const struct pfx_option rows[] = {
      .help = PFX_SECRET_HELP ". locked: for a PKCS#11 library whose driver can't reach such pages, "
              "and for a host that hibernates"},
 
+    {.path = "approvals.mode", .type = PFX_O_ENUM, .offset = AT(approvals),
+     .min = PFX_APPROVALS_SSH, .choices = "ssh|uid", .sample = "ssh",
+     .help = "dangerous commands need two people (default: most of them are refused). ssh: their "
+             "signatures; uid: users of this host, without signatures, for laboratories: weak"},
+    {.path = "approvals.roster", .type = PFX_O_PATH, .offset = AT(roster), .max = 1000,
+     .sample = "/etc/pfx-agent/approvers",
+     .help = "mode ssh: who may approve, as ssh-keygen's allowed-signers file; one person a line"},
+    {.path = "approvals.needed", .type = PFX_O_COUNT, .offset = AT(approvers),
+     .min = APPROVERS_LEAST, .max = 4, .sample = "2",
+     .help = "so many people, beside who asks (default: 2)"},
+    {.path = "approvals.valid", .type = PFX_O_DURATION, .offset = AT(approvals_valid_ms),
+     .min = PFX_SECONDS(5), .max = PFX_HOURS(24), .sample = "1h",
+     .help = "from the question until the command is done (default: 1h)"},
+    {.path = "approvals.uids", .type = PFX_O_LIST, .offset = AT(people),
+     .count_offset = AT(n_people), .size = sizeof(struct pfx_person_conf), .min = 1, .max = 256,
+     .help = "mode ssh: which user of this host is which person, since who asks can't approve; one "
+             "who doesn't stand here can't ask"},
+    {.path = "approvals.uids[].uid", .type = PFX_O_COUNT, .offset = IN_PERSON(uid), .min = 0,
+     .max = 4294967294, .required = true, .sample = "1001", .help = "of a user of this host"},
+    {.path = "approvals.uids[].principal", .type = PFX_O_TEXT, .offset = IN_PERSON(principal),
+     .min = 1, .max = 128, .required = true, .sample = "ann@contoso.com",
+     .help = "first word of that person's lines in the roster"},
+
     {.path = "access.agent_user", .type = PFX_O_ACCOUNT, .offset = AT(agent_user),
      .sample = "pfx-agent", .help = "user of pfx-agentd (default: root or the own user)"},
     {.path = "access.uploader_user", .type = PFX_O_ACCOUNT, .offset = AT(uploader_user),
@@ -199,9 +224,37 @@ const char *pfx_tier_name(enum pfx_tier tier)
     return "none";
 }
 
+static void finish_approvals(struct pfx_conf_reader *reader, struct pfx_hsm_policy *policy)
+{
+    bool by_ssh = policy->approvals == PFX_APPROVALS_SSH;
+    if (policy->approvers == 0)
+        policy->approvers = APPROVERS_LEAST;
+    if (policy->approvals_valid_ms == 0)
+        policy->approvals_valid_ms = PFX_HOURS(1);
+    if (!by_ssh && policy->roster)
+        pfx_reader_mistake(reader, pfx_reader_line(reader, policy, "approvals.roster"),
+                           "approvals.roster", "only mode ssh has one; expected 'mode: ssh'");
+    unsigned line = pfx_reader_line(reader, policy, "approvals.mode");
+    if (by_ssh && !policy->roster)
+        pfx_reader_mistake(reader, line, "approvals.roster",
+                           "it is missing; expected the path of the approvers' file");
+    if (by_ssh && policy->n_people == 0)
+        pfx_reader_mistake(reader, line, "approvals.uids",
+                           "it is missing; expected who may ask, since who asks can't approve");
+    for (size_t i = 0; i < policy->n_people; i++)
+        for (size_t j = 0; j < i; j++)
+            if (policy->people[i].uid == policy->people[j].uid)
+                pfx_reader_mistake(
+                    reader,
+                    pfx_reader_line(reader, &policy->people[i], "approvals.uids[].uid"),
+                    "approvals.uids[].uid", "%u stands there already; expected one person for it",
+                    policy->people[i].uid);
+}
+
 static void finish(struct pfx_conf_reader *reader, void *base)
 {
     struct pfx_hsm_policy *policy = base;
+    finish_approvals(reader, policy);
     if (pfx_reader_line(reader, policy, "host_id") == 0) {
         char host[129] = "";
         if (gethostname(host, sizeof(host) - 1) != 0 || !*host)

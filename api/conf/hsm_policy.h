@@ -33,6 +33,15 @@ struct pfx_folder_conf { /* sandbox.folders[] */
     char *path;
     int reach; /* sandbox.folders[].access: enum pfx_reach */
 };
+enum pfx_approvals_mode {
+    PFX_APPROVALS_NONE, /* no section: nobody can approve anything */
+    PFX_APPROVALS_SSH,
+    PFX_APPROVALS_UID, /* for laboratories: no signatures, users of this host count */
+};
+struct pfx_person_conf { /* approvals.uids[] */
+    unsigned uid;
+    char *principal;
+};
 struct pfx_hsm_policy {
     char *host_id;     /* host_id: names this host in the operation log; default the host name */
     char *state_dir;   /* /var/lib/pfx-hsm */
@@ -75,6 +84,12 @@ struct pfx_hsm_policy {
     enum pfx_secret_memory secret_memory; /* sandbox.secret_memory: auto, locked, memfd_secret */
     struct pfx_folder_conf *folders; /* sandbox.folders */
     size_t n_folders;
+    enum pfx_approvals_mode approvals; /* approvals.mode */
+    char *roster;                 /* approvals.roster: allowed-signers file */
+    unsigned approvers;           /* approvals.needed: 2 */
+    int64_t approvals_valid_ms;   /* approvals.valid: 1h */
+    struct pfx_person_conf *people; /* approvals.uids */
+    size_t n_people;
     char *agent_user;     /* access.agent_user: owner of the socket that it connects to must be this */
     char *uploader_user;  /* access.uploader_user */
     char *admins_group;   /* access.admins: may use the admin socket; NULL: root and own uid */

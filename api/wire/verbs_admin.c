@@ -58,6 +58,17 @@ LOCAL_SCHEMA(backup_args, "backup.create", KIB,
 LOCAL_SCHEMA(backup_item, "backup.create.item", 4 * KIB,
        STR("kind", 1, 16, 0, "step or note"), STR("text", 1, 1000, 0, "what was done"));
 
+LOCAL_SCHEMA(approval_args, "approval", KIB, STR("id", 8, 8, 0, "of the question"));
+LOCAL_SCHEMA(approval_give_args, "approval.give", 64 * KIB, STR("id", 8, 8, 0, "of the question"),
+       STR("signature", 1, 8192, OPT, "what ssh-keygen -Y sign made; none in mode uid"));
+LOCAL_SCHEMA(approval_item, "approval.item", 128 * KIB, STR("id", 8, 8, 0, "of the question"),
+       STR("command", 1, 64, 0, "what is to be done"), STR("asker", 1, 128, 0, "who asked for it"),
+       STR("mode", 1, 8, 0, "ssh or uid"), INT("needed", 1, 16, 0, "so many people"),
+       INT("expiry", 0, PFX_MAX_INT, 0, "ms UTC"),
+       STRS("given", 16, 1, 128, OPT, "who has approved it"),
+       STR("args", 2, 8192, OPT, "show: all that the command will do, canonical JSON"),
+       STR("statement", 2, 1024, OPT, "show: what is signed, byte for byte"));
+
 const struct pfx_wire_pair pfx_wire_admin[] = {
     {"init", &init_args, &init_item},
     {"hsm.test", &test_args, &test_item},
@@ -66,6 +77,9 @@ const struct pfx_wire_pair pfx_wire_admin[] = {
     {"log.rotate_key", &pfx_s_none, &log_key_item},
     {"log.reopen", &pfx_s_none, &log_key_item},
     {"backup.create", &backup_args, &backup_item},
+    {"approval.list", &pfx_s_none, &approval_item},
+    {"approval.show", &approval_args, &approval_item},
+    {"approval.give", &approval_give_args, &approval_item},
     {"key.list", &key_args, &key_item},
     {"key.show", &key_args, &key_item},
     {"key.export_public", &key_args, &key_item},

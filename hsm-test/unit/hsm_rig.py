@@ -270,6 +270,8 @@ class Rig:
         if "log" in o:
             text.append("log:")
             text += [f"  {name}: {value}" for name, value in o["log"].items()]
+        if "approvals" in o:
+            text += ["approvals:"] + [f"  {line}" for line in o["approvals"]]
         # A module of the tests looks for its orders in this folder.
         sandbox = o.get("sandbox") or (["folders:", f"  - path: {self.dir}"] if self.module else [])
         if sandbox:

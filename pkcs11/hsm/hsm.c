@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/hsmlog.h"
 
@@ -102,7 +103,9 @@ pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret
     if (mkdir(guard_dir, 0700) < 0 && errno != EEXIST)
         return pfx_fail_errno(err, errno, "make folder", guard_dir, "");
     PFX_TRY(pfx_pin_guard_open(guard_dir, &hsm->guard, err));
+    PFX_TRY(pfx_approvals_new(policy, &hsm->approvals, err));
     PFX_TRY(pfx_hsmlog_new(hsm, &hsm->log, err));
+    pfx_approvals_load(hsm);
     *ret_hsm = PFX_TAKE(hsm);
     return PFX_OK;
 }
@@ -125,6 +128,7 @@ void pfx_hsm_free(struct pfx_hsm *hsm)
         free(hsm->apps[i].pem);
     pfx_confine_release();
     pfx_hsmlog_free(hsm->log);
+    pfx_approvals_free(hsm->approvals);
     pfx_pin_guard_free(hsm->guard);
     pfx_certs_free(hsm->roots);
     pfx_ceilings_done(&hsm->ceilings);

@@ -52,6 +52,7 @@ struct pfx_hsm {
     struct pfx_app apps[PFX_APPS_MAX];
 
     struct pfx_hsmlog *log;  /* hsmlog.h */
+    struct pfx_approvals *approvals; /* approvals.h */
     unsigned log_generation; /* of the log keys in force, or to be made: under lock */
 
     struct pfx_ceilings ceilings;

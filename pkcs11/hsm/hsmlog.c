@@ -8,6 +8,7 @@
 #include "api/conf/account.h"
 #include "api/conf/process.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/recovery.h"
 
@@ -216,7 +217,10 @@ pfx_result pfx_hsmlog_intent(struct pfx_hsm *hsm, struct pfx_op *op, struct pfx_
         return PFX_OK; /* pfx_hsmlog_takes let it through */
     struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
     pfx_journal_intent(op, draft);
-    return pfx_hsmlog_put(log, draft, PFX_ROOM_ORDINARY, PFX_UNTIL_SYNCED, &op->intent, err);
+    PFX_TRY(pfx_hsmlog_put(log, draft, PFX_ROOM_ORDINARY, PFX_UNTIL_SYNCED, &op->intent, err));
+    if (op->approved)
+        pfx_approvals_spent(op->approved);
+    return PFX_OK;
 }
 
 /* What was done stays done; whoever asked gets nothing of it, and asks again. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crypto/encode.h"
+#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/journal_form.h"
 
 void pfx_journal_actor(const struct pfx_actor *actor, struct pfx_draft *draft)
@@ -136,6 +137,10 @@ void pfx_journal_intent(const struct pfx_op *op, struct pfx_draft *draft)
     common(op, draft);
     if (op->event == PFX_EVENT_PFX_BUILD)
         given(op, draft);
+    if (op->approved && op->approved->record.len > 0)
+        pfx_draft_raw(draft, PFX_F_APPROVALS, pfx_buf_bytes(&op->approved->record));
+    if (op->approved && op->approved->weak)
+        pfx_draft_bool(draft, PFX_F_WEAK, true);
 }
 
 void pfx_journal_result(const struct pfx_op *op, pfx_result outcome, const struct pfx_error *why,

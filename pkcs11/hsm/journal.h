@@ -65,6 +65,7 @@ struct pfx_journal_begin {
     bool reopened, has_anchor;
     struct pfx_bytes before; /* predecessor's last checkpoint; may be empty */
     uint64_t anchor, restored;
+    const struct pfx_approved *approved; /* approvals.h */
 };
 void pfx_journal_begin(const struct pfx_journal_begin *begin, struct pfx_draft *draft);
 void pfx_journal_rotate(const struct pfx_actor *actor, const struct pfx_signer *fresh,

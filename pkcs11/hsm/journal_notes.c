@@ -8,6 +8,7 @@
 
 #include "crypto/canon.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/journal_form.h"
 
 #define MAX_MODULES 4096
@@ -220,7 +221,10 @@ void pfx_journal_begin(const struct pfx_journal_begin *begin, struct pfx_draft *
     if (begin->has_anchor)
         pfx_draft_int(draft, PFX_F_LOG_ANCHOR, (int64_t)begin->anchor);
     pfx_draft_int(draft, PFX_F_LOG_RESTORED, (int64_t)begin->restored);
-    pfx_draft_bool(draft, PFX_F_WEAK, true); /* its uid is all that is known of who wanted it */
+    if (begin->approved->record.len > 0)
+        pfx_draft_raw(draft, PFX_F_APPROVALS, pfx_buf_bytes(&begin->approved->record));
+    if (begin->approved->weak) /* its uid is all that is known of who wanted it */
+        pfx_draft_bool(draft, PFX_F_WEAK, true);
 }
 
 void pfx_journal_rotate(const struct pfx_actor *actor, const struct pfx_signer *fresh,

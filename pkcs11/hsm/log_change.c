@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "crypto/canon.h"
+#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/ceremony.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/hsmlog_put.h"
@@ -303,6 +305,29 @@ static pfx_result keys(struct change *change, bool ed25519, struct pfx_error *er
     return PFX_OK;
 }
 
+static struct pfx_bytes text_of(const char *text)
+{
+    return (struct pfx_bytes){(const uint8_t *)text, strlen(text)};
+}
+
+/* The old log is given up as it is: what people approve names both logs, and what gets lost. */
+static pfx_result approved(struct change *change, const struct predecessor *before,
+                           const char *origin, struct pfx_approved *ret, struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf args = pfx_buf_make(PFX_APPROVAL_ARGS_MAX);
+    char old[PFX_ORIGIN_SIZE];
+    pfx_hsmlog_origin(change->hsm->policy, before->number, old);
+    struct pfx_canon canon = pfx_canon_make(&args);
+    pfx_canon_open(&canon, NULL, '{');
+    pfx_canon_int(&canon, "anchored_entries", (int64_t)before->anchor);
+    pfx_canon_str(&canon, "new_log", text_of(origin));
+    pfx_canon_str(&canon, "old_log", text_of(old));
+    pfx_canon_int(&canon, "restored_entries", (int64_t)before->size);
+    pfx_canon_close(&canon, '}');
+    return pfx_approvals_require(change->worker, change->task, "log.reopen", pfx_buf_bytes(&args),
+                                 ret, err);
+}
+
 static pfx_result reopen(struct change *change, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = change->hsm;
@@ -329,6 +354,9 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
         return pfx_fail(err, PFX_CLASS_USAGE, "log reopen", hsm->policy->log_dir, "",
                         "The operation log is as it must be: there is no reason for a successor.");
     }
+    PFX_CLEANUP(pfx_approved_done) struct pfx_approved approval = {.nonce = ""};
+    pfx_hsmlog_origin(hsm->policy, before.number + 1, origin);
+    PFX_TRY(approved(change, &before, origin, &approval, err));
     pfx_hsmlog_detach(hsm);
     pfx_hsmlog_hush(log);
     PFX_TRY(keys(change, ed25519, err));
@@ -337,15 +365,16 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
         if (where) /* else an earlier try did that */
             say(change, "step", "the old folder is set aside as %s", where);
     }
-    pfx_hsmlog_origin(hsm->policy, before.number + 1, origin);
     struct pfx_journal_begin first = {.origin = origin,
                                       .actor = &change->task->actor,
                                       .reopened = true,
                                       .has_anchor = before.anchored,
                                       .before = pfx_buf_bytes(&before.checkpoint),
                                       .anchor = before.anchor,
-                                      .restored = before.size};
+                                      .restored = before.size,
+                                      .approved = &approval};
     PFX_TRY(pfx_hsmlog_begin(hsm, &first, ed25519, err));
+    pfx_approvals_spent(&approval);
     change->worker->began = true;
     PFX_TRY(role_ready(change, err));
     say(change, "step",
@@ -353,9 +382,10 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
         " entries were here, the anchor says %" PRIu64 ")",
         origin, before.size, before.anchor);
     say_keys(change, origin);
-    say(change, "note",
-        "Who may use the admin socket could do this alone: the log and pfx-audit "
-        "call it weak. Keep the old folder for the auditors.");
+    say(change, "note", "%sKeep the old folder for the auditors.",
+        approval.weak ? "Who may use the admin socket could do this alone: the log and pfx-audit "
+                        "call it weak. "
+                      : "");
     return PFX_OK;
 }
 

@@ -36,6 +36,7 @@ struct pfx_actor { /* SO_PEERCRED of the line that the request came over */
     int64_t pid, uid;
 };
 
+struct pfx_approved;
 struct pfx_op {
     enum pfx_event event;
     struct pfx_actor actor;
@@ -70,6 +71,8 @@ struct pfx_op {
     } out;
     /* A key of the log itself, made while there is no log yet: told as a note once there is. */
     bool early;
+    /* What people approved (approvals.h): stands in the intent, and is spent with it. May be NULL. */
+    struct pfx_approved *approved;
     int64_t started_ms; /* uptime */
     char ulid[27];      /* both entries' */
     uint64_t intent;    /* seq */
