@@ -61,8 +61,8 @@ static pfx_result stop(struct pfx_agent *agent, struct pfx_enrolment *e, const c
     struct pfx_db *db = agent->store->db;
     int64_t out;
     PFX_TRY(pfx_db_int(db, err, 0, &out,
-                       "SELECT count(*) FROM job WHERE enrolment = ? AND sent_at IS NOT NULL"
-                       " AND kind IN ('up.import', 'up.import_settle')",
+                       "SELECT count(*) FROM job WHERE (enrolment = ?1 OR scope = 'rebuild/' || ?1)"
+                       " AND sent_at IS NOT NULL AND kind IN ('up.import', 'up.import_settle')",
                        PFX_PARAMS(P_INT(e->id))));
     if (may_have_record(e))
         PFX_TRY(pfx_removal_put(agent, e->record_id, e->id, why,

@@ -9,6 +9,7 @@
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/pass.h"
+#include "agent/rebuild.h"
 #include "agent/removal.h"
 #include "agent/restored.h"
 #include "agent/timing.h"
@@ -19,7 +20,7 @@
 
 pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err)
 {
-    int64_t orders, uploads;
+    int64_t orders, uploads, rebuild;
     PFX_TRY(pfx_user_hash_all(agent->store, err));
     PFX_TRY(pfx_pass_rules(agent, err));
     PFX_TRY(pfx_counter_forget(agent, err));
@@ -27,27 +28,36 @@ pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err)
     PFX_TRY(pfx_restored_begin(agent, pfx_now_ms(), err));
     PFX_TRY(pfx_meta_get(agent->store, "pause_orders", &orders, err));
     PFX_TRY(pfx_meta_get(agent->store, "pause_uploads", &uploads, err));
+    PFX_TRY(pfx_meta_get(agent->store, "pause_rebuild", &rebuild, err));
     agent->no_orders = orders != 0;
+    agent->no_rebuild = rebuild != 0;
     agent->no_uploads = uploads != 0;
     return PFX_OK;
 }
 
-pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads, bool paused,
+pfx_result pfx_agent_pause(struct pfx_agent *agent, const struct pfx_pausing *what, bool paused,
                            uid_t uid, int64_t now_ms, struct pfx_error *err)
 {
+    const struct {
+        bool meant, *now;
+        const char *key, *word;
+    } parts[] = {{what->orders, &agent->no_orders, "pause_orders", "orders"},
+                 {what->uploads, &agent->no_uploads, "pause_uploads", "uploads"},
+                 {what->rebuild, &agent->no_rebuild, "pause_rebuild", "the rebuild"}};
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
-    if (orders)
-        PFX_TRY(pfx_meta_set(agent->store, "pause_orders", paused, err));
-    if (uploads)
-        PFX_TRY(pfx_meta_set(agent->store, "pause_uploads", paused, err));
-    PFX_TRY(pfx_note(agent->store, now_ms, 0, NULL, err, "an operator %s %s%s%s",
-                     paused ? "pauses" : "resumes", orders ? "orders" : "",
-                     orders && uploads ? " and " : "", uploads ? "uploads" : ""));
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (!parts[i].meant)
+            continue;
+        PFX_TRY(pfx_meta_set(agent->store, parts[i].key, paused, err));
+        PFX_TRY(pfx_note(agent->store, now_ms, 0, NULL, err, "an operator %s %s",
+                         paused ? "pauses" : "resumes", parts[i].word));
+    }
     PFX_TRY(pfx_note_command(agent->store, uid, paused ? "pause" : "resume", 0, NULL, now_ms, err));
     PFX_TRY(pfx_tx_commit(&tx, err));
-    agent->no_orders = orders ? paused : agent->no_orders;
-    agent->no_uploads = uploads ? paused : agent->no_uploads;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        if (parts[i].meant)
+            *parts[i].now = paused;
     return PFX_OK;
 }
 
@@ -96,6 +106,8 @@ void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
     pfx_result r = pfx_pass_tick(agent, now_ms, &err);
     /* A pass that can't end must not keep the orders from being asked for. */
     pfx_result orders = orders_tick(agent, now_ms, &later);
+    if (pfx_ok(orders))
+        orders = pfx_rebuild_tick(agent, now_ms, &later);
     if (pfx_ok(r))
         pfx_agent_store_result(agent, orders, &later);
     else

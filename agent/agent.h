@@ -37,6 +37,9 @@ struct pfx_agent {
     int64_t patience_ms;        /* a person who waits is told after so long that nothing comes */
     bool no_orders, no_uploads; /* paused; the store has them too */
     int64_t restored_from, restored_at; /* restored.h; 0: this store is no backup's */
+    bool no_rebuild;            /* the same */
+    int64_t rebuild_since;      /* clock of time-outs: the rebuild goes on since then; 0: it doesn't */
+    int64_t rebuild_base;       /* rebuilt until then */
     struct pfx_desk *desk;
     struct pfx_counter *counter;
     struct pfx_run *run;     /* NULL: none */
@@ -53,7 +56,10 @@ struct pfx_agent {
 /* Reads what is kept in the store into the fields above. */
 PFX_MUST_USE pfx_result pfx_agent_init(struct pfx_agent *agent, struct pfx_error *err);
 /* uid: whose command it is. */
-PFX_MUST_USE pfx_result pfx_agent_pause(struct pfx_agent *agent, bool orders, bool uploads,
+struct pfx_pausing {
+    bool orders, uploads, rebuild;
+};
+PFX_MUST_USE pfx_result pfx_agent_pause(struct pfx_agent *agent, const struct pfx_pausing *what,
                                         bool paused, uid_t uid, int64_t now_ms,
                                         struct pfx_error *err);
 /* Everything that is due by the clock: passes, polls. Failures are logged and tried again. */

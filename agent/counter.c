@@ -38,6 +38,8 @@ const struct pfx_verb pfx_verbs[] = {
     {"record.remove", PFX_ASKER_OPERATOR, true, pfx_verb_remove},
     {"setup.digicert", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
     {"setup.entra", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
+    {"key.records", PFX_ASKER_AUDITOR, false, pfx_verb_key_records},
+    {"key.rebuild", PFX_ASKER_OPERATOR, true, pfx_verb_rebuild},
     {"pause", PFX_ASKER_OPERATOR, true, pfx_verb_pause},
     {"resume", PFX_ASKER_OPERATOR, true, pfx_verb_resume},
     {"log.names", PFX_ASKER_OPERATOR, true, pfx_verb_log_names},
@@ -82,6 +84,7 @@ static void forget_request(struct pfx_asker *asker)
     asker->verb = NULL;
     asker->pair = NULL;
     asker->step = NULL;
+    asker->rest_uptime = 0;
     asker->noted = false;
     asker->heard_uptime = pfx_uptime_ms();
 }
@@ -318,7 +321,8 @@ static void step_asker(struct pfx_asker *asker, int64_t now_ms)
     read_asker(asker, now_ms);
     if (asker->conn && asker->job)
         pfx_asker_watch(asker);
-    if (asker->conn && asker->step && pfx_conn_queued(asker->conn) < ROOM)
+    if (asker->conn && asker->step && uptime >= asker->rest_uptime &&
+        pfx_conn_queued(asker->conn) < ROOM)
         asker->step(asker, now_ms);
     if (asker->broken)
         leave(asker);
@@ -358,11 +362,23 @@ size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds, bool
         if (!(events & POLLIN) && !asker->request)
             *ret_busy = true;
         /* More to say and room for it: don't sleep. */
-        if (asker->step && pfx_conn_queued(asker->conn) < ROOM)
+        if (asker->step && pfx_uptime_ms() >= asker->rest_uptime &&
+            pfx_conn_queued(asker->conn) < ROOM)
             events |= POLLOUT;
         fds[n++] = (struct pollfd){.fd = pfx_conn_fd(asker->conn), .events = events};
     }
     return n;
+}
+
+int64_t pfx_counter_wait(const struct pfx_counter *counter)
+{
+    int64_t wait = INT64_MAX, uptime = pfx_uptime_ms();
+    for (size_t i = 0; i < PFX_COUNTER_ASKERS; i++) {
+        const struct pfx_asker *asker = &counter->askers[i];
+        if (asker->conn && asker->step && asker->rest_uptime - uptime < wait)
+            wait = asker->rest_uptime > uptime ? asker->rest_uptime - uptime : 0;
+    }
+    return wait;
 }
 
 void pfx_counter_step(struct pfx_counter *counter, int64_t now_ms)

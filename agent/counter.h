@@ -49,6 +49,7 @@ struct pfx_asker {
     const struct pfx_verb *verb;
     const struct pfx_wire_pair *pair;
     void (*step)(struct pfx_asker *asker, int64_t now_ms); /* called while there is room */
+    int64_t rest_uptime; /* the step isn't called before then; 0: at once */
     struct pfx_selection select;
     int64_t job;             /* waits for this one's answer; 0: for none */
     int64_t job_uptime;      /* since then */
@@ -95,6 +96,8 @@ void pfx_counter_close(struct pfx_counter *counter);
 /* Returns how many were filled. Sets *ret_busy where a request waits that was read already (don't
  * sleep), and else leaves it alone. */
 size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds, bool *ret_busy);
+/* Until the first verb that rests goes on; INT64_MAX: none rests. */
+int64_t pfx_counter_wait(const struct pfx_counter *counter);
 void pfx_counter_step(struct pfx_counter *counter, int64_t now_ms);
 
 /* The verbs' beginnings, by file. */
@@ -113,6 +116,8 @@ void pfx_verb_setup(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg
 void pfx_verb_log_names(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_backup(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_pause(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_rebuild(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_key_records(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_resume(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 
 #endif

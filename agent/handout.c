@@ -6,6 +6,7 @@
 #include "agent/note.h"
 #include "agent/notes_queue.h"
 #include "agent/payload.h"
+#include "agent/rebuild.h"
 #include "agent/restored.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -200,15 +201,19 @@ static pfx_result take_one(struct pfx_agent *agent, const struct pfx_arm_id *id,
     struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
     struct pfx_msg *body PFX_AUTOMSG = NULL;
     struct pfx_error bad = PFX_ERROR_NONE;
-    if (job->enrolment) {
+    bool rebuild = pfx_rebuild_job(job);
+    if (rebuild)
+        PFX_TRY(pfx_rebuild_load(agent, job, &e, err));
+    else if (job->enrolment)
         PFX_TRY(pfx_enrolment_load(agent->store, job->enrolment, &e, err));
-        if (e.id == 0 || e.ver != job->ver)
-            return pfx_outbox_drop(agent->store, job->id, err);
+    if ((rebuild && e.id == 0) || (job->enrolment && (e.id == 0 || e.ver != job->ver)))
+        return pfx_outbox_drop(agent->store, job->id, err);
+    if (job->enrolment)
         PFX_TRY(pfx_restored_gate(agent, job, &e, now_ms, err));
-    }
     PFX_TRY(pfx_payload_build(agent, job, &e, now_ms, &body, &bad, err));
     if (!body)
-        return put_aside(agent, job, &e, &bad, now_ms, err);
+        return rebuild ? pfx_rebuild_put_aside(agent, job, &e, &bad, now_ms, err)
+                       : put_aside(agent, job, &e, &bad, now_ms, err);
     PFX_TRY(pfx_outbox_send(agent->store, job, id->incarnation, now_ms, err));
     struct pfx_msg *msg = pfx_msg_new(&pfx_s_job);
     pfx_msg_set_int(msg, "job", job->id);
@@ -220,15 +225,16 @@ static pfx_result take_one(struct pfx_agent *agent, const struct pfx_arm_id *id,
     return PFX_OK;
 }
 
-static pfx_result take_batch(struct pfx_agent *agent, const struct pfx_arm_id *id, int64_t most,
-                             int64_t now_ms, struct pfx_parcels *parcels, struct pfx_leases *fresh,
-                             struct pfx_error *err)
+/* Takes those that pass, until the batch is full or none is left. Begins the transaction before the
+ * first. */
+static pfx_result take_some(struct pfx_agent *agent, const struct pfx_arm_id *id, int64_t most,
+                            const struct pfx_outbox_filter *filter, int64_t now_ms,
+                            struct pfx_tx *tx, struct pfx_parcels *parcels,
+                            struct pfx_leases *fresh, struct pfx_error *err)
 {
-    struct pfx_tx tx PFX_AUTOTX = {0};
     int64_t time = INT64_MIN, last = 0;
-    bool begun = false;
     /* Notes for the operation log wait behind nobody: thousands of keys may be due before them. */
-    bool first = strcmp(id->role, pfx_outbox_arm("hsm.log")) == 0;
+    bool first = !filter->rebuild && strcmp(id->role, pfx_outbox_arm("hsm.log")) == 0;
     for (; parcels->n < BATCH && (int64_t)parcels->n < most; first = false) {
         struct pfx_job_row job PFX_AUTOJOB = {0};
         struct pfx_msg *msg = NULL;
@@ -237,8 +243,7 @@ static pfx_result take_batch(struct pfx_agent *agent, const struct pfx_arm_id *i
             if (job.id == 0)
                 continue;
         } else {
-            PFX_TRY(pfx_outbox_due(agent->store, id->role, now_ms, agent->no_orders,
-                                   agent->no_uploads, time, last, &job, err));
+            PFX_TRY(pfx_outbox_due(agent->store, id->role, now_ms, filter, time, last, &job, err));
             if (job.id == 0)
                 break;
             time = job.not_before;
@@ -247,9 +252,8 @@ static pfx_result take_batch(struct pfx_agent *agent, const struct pfx_arm_id *i
         int row = kind_row(job.kind);
         if (row >= 0 && !(id->kinds & (UINT32_C(1) << row)))
             continue; /* an arm of another release may know less */
-        if (!begun)
-            PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
-        begun = true;
+        if (!tx->db)
+            PFX_TRY(pfx_tx_begin(tx, agent->store->db, err));
         PFX_TRY(take_one(agent, id, &job, now_ms, &msg, err));
         if (!msg)
             continue;
@@ -257,7 +261,21 @@ static pfx_result take_batch(struct pfx_agent *agent, const struct pfx_arm_id *i
         parcels->msgs[parcels->n++] = msg;
         lease_add(fresh, job.id, job.lease, 0);
     }
-    return begun ? pfx_tx_commit(&tx, err) : PFX_OK;
+    return PFX_OK;
+}
+
+/* Whoever has no certificate yet goes before whose record is only made anew. */
+static pfx_result take_batch(struct pfx_agent *agent, const struct pfx_arm_id *id, int64_t most,
+                             int64_t now_ms, struct pfx_parcels *parcels, struct pfx_leases *fresh,
+                             struct pfx_error *err)
+{
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    struct pfx_outbox_filter filter = {agent->no_orders, agent->no_uploads, false};
+    PFX_TRY(take_some(agent, id, most, &filter, now_ms, &tx, parcels, fresh, err));
+    filter.rebuild = true;
+    if (!agent->no_rebuild)
+        PFX_TRY(take_some(agent, id, most, &filter, now_ms, &tx, parcels, fresh, err));
+    return tx.db ? pfx_tx_commit(&tx, err) : PFX_OK;
 }
 
 pfx_result pfx_handout_take(struct pfx_agent *agent, const struct pfx_arm_id *id, int64_t most,

@@ -222,7 +222,7 @@ static int64_t until_next(struct daemon *d, int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
     int64_t next, out;
-    int64_t wait = d->agent.run ? TICK_MS : IDLE_MS;
+    int64_t wait = d->agent.run || d->agent.rebuild_since ? TICK_MS : IDLE_MS;
     if (pfx_ok(pfx_db_int(d->agent.store->db, &err, 0, &next,
                           "SELECT min(not_before) FROM job WHERE not_before > ?",
                           PFX_PARAMS(P_INT(now_ms)))) &&
@@ -252,6 +252,8 @@ static bool serve(struct daemon *d)
         int64_t wait = busy || pfx_run_busy(&d->agent) || pfx_pass_busy(&d->agent)
                            ? 0
                             : until_next(d, pfx_now_ms());
+        int64_t rest = pfx_counter_wait(d->agent.counter);
+        wait = rest < wait ? rest : wait;
         int64_t beat = pfx_notify_beat(true, uptime);
         wait = beat < wait ? beat : wait;
         if (poll(fds, n, (int)wait) < 0 && errno != EINTR)

@@ -111,19 +111,27 @@ pfx_result pfx_outbox_notes(struct pfx_store *store, int64_t now_ms, struct pfx_
     return read_one(store->db, stmt, ret_job, err);
 }
 
-pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm, int64_t now_ms, bool no_orders,
-                          bool no_uploads, int64_t after_time, int64_t after_id,
-                          struct pfx_job_row *ret_job, struct pfx_error *err)
+#define REBUILD "(scope >= 'rebuild/' AND scope < 'rebuild0')"
+
+pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm, int64_t now_ms,
+                          const struct pfx_outbox_filter *filter, int64_t after_time,
+                          int64_t after_id, struct pfx_job_row *ret_job, struct pfx_error *err)
 {
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
     memset(ret_job, 0, sizeof(*ret_job));
-    PFX_TRY(pfx_db_select(store->db, err, &stmt,
-                          JOB "WHERE arm = ?1 AND sent_at IS NULL AND not_before <= ?2"
-                              " AND (not_before, id) > (?5, ?6)"
-                              " AND " NOT_PAUSED
-                              " ORDER BY not_before, id LIMIT 1",
-                          PFX_PARAMS(P_TEXT(arm), P_INT(now_ms), P_INT(no_orders),
-                                     P_INT(no_uploads), P_INT(after_time), P_INT(after_id))));
+    /* +: rebuilds are few, and found by their scope; what else is due may be thousands. */
+    const char *sql =
+        filter->rebuild
+            ? JOB "WHERE +arm = ?1 AND sent_at IS NULL AND +not_before <= ?2"
+                  " AND (not_before, id) > (?5, ?6) AND " REBUILD " AND " NOT_PAUSED
+                  " ORDER BY +not_before, id LIMIT 1"
+            : JOB "WHERE arm = ?1 AND sent_at IS NULL AND not_before <= ?2"
+                  " AND (not_before, id) > (?5, ?6) AND NOT " REBUILD " AND " NOT_PAUSED
+                  " ORDER BY not_before, id LIMIT 1";
+    PFX_TRY(pfx_db_select(store->db, err, &stmt, sql,
+                          PFX_PARAMS(P_TEXT(arm), P_INT(now_ms), P_INT(filter->no_orders),
+                                     P_INT(filter->no_uploads), P_INT(after_time),
+                                     P_INT(after_id))));
     return read_one(store->db, stmt, ret_job, err);
 }
 
@@ -176,6 +184,7 @@ pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t no
                       " min(not_before) FILTER (WHERE sent_at IS NULL AND not_before > ?2) FROM job"
                       " WHERE CASE WHEN ?1 IS NULL"
                       "  THEN kind NOT IN ('up.order_changes', 'up.order_validation')"
+                      "   AND NOT " REBUILD
                       "  ELSE arm = ?1 END"
                       " AND kind <> 'hsm.log' AND (sent_at IS NOT NULL OR (" NOT_PAUSED "))",
                       PFX_PARAMS(P_TEXT(arm), P_INT(now_ms), P_INT(no_orders), P_INT(no_uploads))));

@@ -46,9 +46,14 @@ PFX_MUST_USE pfx_result pfx_outbox_add_body(struct pfx_store *store, const char 
 /* id 0 when there is none. */
 PFX_MUST_USE pfx_result pfx_outbox_load(struct pfx_store *store, int64_t id,
                                         struct pfx_job_row *ret_job, struct pfx_error *err);
-/* The next one above (after_time, after_id) that is due for this arm and not paused. */
+/* What an arm may be given: not what is paused. */
+struct pfx_outbox_filter {
+    bool no_orders, no_uploads;
+    bool rebuild; /* only rebuilds, or only the others: those go first */
+};
+/* The next one above (after_time, after_id) that is due for this arm and passes. */
 PFX_MUST_USE pfx_result pfx_outbox_due(struct pfx_store *store, const char *arm, int64_t now_ms,
-                                       bool no_orders, bool no_uploads, int64_t after_time,
+                                       const struct pfx_outbox_filter *filter, int64_t after_time,
                                        int64_t after_id, struct pfx_job_row *ret_job,
                                        struct pfx_error *err);
 /* The job with the notes for the operation log, if it is due. */
@@ -73,7 +78,7 @@ struct pfx_outbox_counts {
 };
 /* arm NULL: both, but for what pending orders are asked for by the clock, again and again: it would
  * keep a run from its end, which knows by itself whether it needs a poll. Paused kinds count as
- * neither, and notes for the operation log not at all: nobody waits for those. */
+ * neither, notes for the operation log and rebuilds not at all: no run waits for those. */
 PFX_MUST_USE pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t now_ms,
                                          bool no_orders, bool no_uploads,
                                          struct pfx_outbox_counts *ret_counts,

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "agent/generation.h"
 #include "agent/mailbox.h"
 #include "agent/removal.h"
 #include "agent/run.h"
@@ -327,6 +328,7 @@ static pfx_result on_report(struct pfx_agent *agent, const struct pfx_answer *an
     struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make((size_t)1 << 17);
     PFX_TRY(pfx_msg_encode(answer->body, false, &text, err));
     PFX_TRY(pfx_meta_set_text(agent->store, "hsm_report", pfx_buf_str(&text), err));
+    PFX_TRY(pfx_generation_report(agent, answer->body, answer->now_ms, err));
     if (pfx_msg_bool(answer->body, "ready"))
         return pfx_trouble_clear(agent->store, "hsm", err);
     struct pfx_error what = PFX_ERROR_NONE;

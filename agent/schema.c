@@ -140,6 +140,32 @@ const char *const pfx_migrations[] = {
     "CREATE INDEX user_log ON user(log_hash) WHERE log_hash IS NOT NULL;\n",
     /* 3 -> 4. enrolment.looked: when the CA was last looked at for an order that a restored store
      * doesn't have. */
-    "ALTER TABLE enrolment ADD COLUMN looked INTEGER NOT NULL DEFAULT 0;\n",
+    "ALTER TABLE enrolment ADD COLUMN looked INTEGER NOT NULL DEFAULT 0;\n"
+    /* generation: of the encryption key, as pfx-hsm told it last. exposure: every generation
+     * that the user key of an enrolment was ever sealed to, since who has that key may have this one.
+     * rebuild: delivered enrolments whose PFX is made anew; begun in which round, and what was made.
+     * enrolment.rebuilt_at: the last time that Intune showed such a new one. exposed_at: since when
+     * its user key counts as known to others. */
+    "CREATE TABLE generation(\n"
+    "  generation INTEGER PRIMARY KEY, state TEXT NOT NULL, key_name TEXT NOT NULL,\n"
+    "  provider_name TEXT NOT NULL, since INTEGER NOT NULL, compromised INTEGER);\n"
+    "CREATE TABLE exposure(\n"
+    "  generation INTEGER NOT NULL, enrolment INTEGER NOT NULL REFERENCES enrolment(id),\n"
+    "  at INTEGER NOT NULL, PRIMARY KEY(generation, enrolment)) WITHOUT ROWID;\n"
+    "CREATE INDEX exposure_enrolment ON exposure(enrolment, generation);\n"
+    "INSERT INTO exposure(generation, enrolment, at)\n"
+    "  SELECT generation, id, changed_at FROM enrolment WHERE generation IS NOT NULL;\n"
+    "CREATE TABLE rebuild(\n"
+    "  enrolment INTEGER PRIMARY KEY REFERENCES enrolment(id), ver INTEGER NOT NULL,\n"
+    "  state TEXT NOT NULL, round INTEGER NOT NULL, begun_at INTEGER NOT NULL,\n"
+    "  changed_at INTEGER NOT NULL, bounces INTEGER NOT NULL DEFAULT 0, pfx_sha BLOB,\n"
+    "  generation INTEGER, key_name TEXT, provider_name TEXT, padding TEXT, tier TEXT,\n"
+    "  sealed_by TEXT, fail_text TEXT);\n"
+    "CREATE INDEX rebuild_state ON rebuild(state);\n"
+    "ALTER TABLE enrolment ADD COLUMN rebuilt_at INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN exposed_at INTEGER;\n"
+    "CREATE INDEX enrolment_sealed ON enrolment(generation, id) WHERE state = 'ACTIVE';\n"
+    "CREATE INDEX enrolment_exposed ON enrolment(exposed_at) WHERE exposed_at IS NOT NULL;\n"
+    "CREATE INDEX record_key ON record(key_name, provider_name, purpose, expires);\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

@@ -9,6 +9,7 @@
 #include "agent/notes_queue.h"
 #include "agent/pass.h"
 #include "agent/restored.h"
+#include "agent/rebuild.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
 #include "agent/words.h"
@@ -74,6 +75,13 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
          agent->no_orders ? "paused: pfx-agent resume --orders" : "on");
     fact(asker, "uploads", agent->no_uploads ? "warn" : "ok", "%s",
          agent->no_uploads ? "paused: pfx-agent resume --uploads" : "on");
+    struct pfx_rebuild_facts f;
+    PFX_TRY(pfx_rebuild_facts(agent, &f, err));
+    if (f.started || agent->no_rebuild)
+        fact(asker, "rebuild", agent->no_rebuild || f.held ? "warn" : "ok",
+             "%s%lld done, %lld left, %lld held",
+             agent->no_rebuild ? "paused (pfx-agent resume --rebuild): " : "", (long long)f.done,
+             (long long)f.left, (long long)f.held);
     fact(asker, "orders today", today >= agent->conf->max_orders_per_day ? "warn" : "ok",
          "%lld of %u", (long long)today, agent->conf->max_orders_per_day);
     if (agent->restored_at && now_ms < agent->restored_at + PFX_RESTORED_MS)

@@ -7,9 +7,11 @@
 #include "agent/after.h"
 #include "agent/certificate.h"
 #include "agent/counter.h"
+#include "agent/delivery.h"
 #include "agent/note.h"
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
+#include "agent/rebuild.h"
 #include "agent/removal.h"
 #include "agent/restored.h"
 #include "agent/stale.h"
@@ -17,8 +19,6 @@
 #include "api/conf/process.h"
 #include "api/conf/product.h"
 #include "crypto/csr.h"
-
-#define MOST_BOUNCES 3 /* read-backs that didn't find what was imported */
 
 /* One answer in the flow. A handler keeps what the answer brings; what is wrong with it goes to
  * `bad` and is treated like an answer of that class. */
@@ -171,114 +171,34 @@ static pfx_result on_order_settle(struct step *st, struct pfx_error *err)
 
 static pfx_result on_build_seal(struct step *st, struct pfx_error *err)
 {
-    struct pfx_bytes pfx = pfx_msg_blob(st->body, "pfx");
-    struct pfx_bytes said = pfx_msg_blob(st->body, "pfx_sha256");
-    uint8_t hash[32];
-    if (!pfx_sha256(pfx.data, pfx.len, hash) || memcmp(hash, said.data, sizeof(hash)) != 0)
-        BAD(st, PFX_CLASS_INTEGRITY, "PFX", "",
-            "its hash isn't what pfx-hsm says; look at pfx-hsm's "
-            "log");
-    struct pfx_db *db = st->agent->store->db;
-    PFX_TRY(pfx_db_exec(
-        db, err, NULL,
-        "INSERT INTO parcel(enrolment, pfx, sealed) VALUES(?, ?, ?)"
-        " ON CONFLICT(enrolment) DO UPDATE SET pfx = excluded.pfx,"
-        " sealed = excluded.sealed",
-        PFX_PARAMS(P_INT(st->e->id), P_BLOB(pfx), P_BLOB(pfx_msg_blob(st->body, "sealed")))));
+    PFX_TRY(pfx_delivery_sealed(st->agent, st->e->id, st->body, st->now_ms, &st->bad, err));
+    if (st->bad.cls != PFX_CLASS_OK)
+        return PFX_OK;
     snprintf(st->note, sizeof(st->note), "tier %s, encryption key generation %lld",
              pfx_msg_str(st->body, "tier"), (long long)pfx_msg_int(st->body, "generation"));
-    return pfx_db_exec(db, err, NULL,
+    return pfx_db_exec(st->agent->store->db, err, NULL,
                        "UPDATE enrolment SET pfx_sha = ?, generation = ?, key_name = ?,"
                        " provider_name = ?, padding = ?, tier = ?, sealed_by = ? WHERE id = ?",
-                       PFX_PARAMS(P_BLOB(said), P_INT(pfx_msg_int(st->body, "generation")),
-                                  P_TEXT(pfx_msg_str(st->body, "key_name")),
-                                  P_TEXT(pfx_msg_str(st->body, "provider_name")),
-                                  P_TEXT(pfx_msg_str(st->body, "padding")),
-                                  P_TEXT(pfx_msg_str(st->body, "tier")),
-                                  P_TEXT(pfx_msg_str(st->body, "sealed_by")), P_INT(st->e->id)));
+                       PFX_PARAMS(PFX_SEALED_PARAMS(st->body), P_INT(st->e->id)));
 }
 
 static pfx_result on_import(struct step *st, struct pfx_error *err)
 {
     (void)err;
-    if (strcasecmp(pfx_msg_str(st->body, "record_id"), st->e->record_id) != 0)
-        BAD(st, PFX_CLASS_INTEGRITY, "record", "",
-            "Intune gave it the id %.80s, and %s was expected; "
-            "look at that record in Intune",
-            pfx_msg_str(st->body, "record_id"), st->e->record_id);
-    snprintf(st->note, sizeof(st->note), "record %s",
-             pfx_msg_bool(st->body, "updated") ? "updated" : "made");
+    pfx_delivery_imported(st->e, st->body, st->note, sizeof(st->note), &st->bad);
     return PFX_OK;
-}
-
-/* Names the first member of the record that isn't what was sent; NULL: all as it must be. */
-static const char *differs(const struct pfx_enrolment *e, const struct pfx_msg *record)
-{
-    const char *texts[][3] = {
-        {"id", pfx_msg_str(record, "id"), e->record_id},
-        {"thumbprint", pfx_msg_str(record, "thumbprint"), e->thumbprint},
-        {"intendedPurpose", pfx_msg_str(record, "purpose"), e->intune},
-        {"paddingScheme", pfx_msg_str(record, "padding"), e->padding},
-    };
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-        if (!texts[i][1] || strcasecmp(texts[i][1], texts[i][2]) != 0)
-            return texts[i][0];
-    const char *key = pfx_msg_str(record, "key_name");
-    const char *provider = pfx_msg_str(record, "provider_name");
-    if (!key || strcmp(key, e->key_name) != 0)
-        return "keyName";
-    if (!provider || strcmp(provider, e->provider_name) != 0)
-        return "providerName";
-    /* Services keep whole seconds, some cut and some round their fractions away. */
-    if (pfx_msg_int(record, "expires") / PFX_SECOND != e->expires / PFX_SECOND)
-        return "expirationDateTime";
-    return NULL;
 }
 
 static pfx_result on_readback(struct step *st, struct pfx_error *err)
 {
-    const struct pfx_enrolment *e = st->e;
-    const struct pfx_msg *record = pfx_msg_obj(st->body, "record");
-    const char *member = NULL;
-    if (pfx_msg_bool(st->body, "present") && record)
-        member = differs(e, record);
-    else
-        member = "id"; /* not there at all */
-    struct pfx_db *db = st->agent->store->db;
-    if (member) {
-        PFX_TRY(pfx_db_exec(db, err, NULL,
-                            "UPDATE enrolment SET bounces = bounces + 1 WHERE id = ?",
-                            PFX_PARAMS(P_INT(e->id))));
-        if (e->bounces + 1 >= MOST_BOUNCES)
-            BAD(st, PFX_CLASS_INTEGRITY, e->record_id, member,
-                "after %d imports Intune's record still "
-                "isn't there or differs in %s; look at it in Intune, then: pfx-agent enrolment "
-                "retry",
-                MOST_BOUNCES, member);
-        BAD(st, PFX_CLASS_REFUSED, e->record_id, member,
-            record ? "Intune's record differs in %s from what was sent; it is sent again"
-                   : "Intune doesn't show the record by its %s yet; it is sent again",
-            member);
-    }
-    PFX_TRY(pfx_db_exec(db, err, NULL, "DELETE FROM parcel WHERE enrolment = ?",
-                        PFX_PARAMS(P_INT(e->id))));
-    st->agent->checkpoint = true;
-    PFX_TRY(pfx_note_upload(st->agent->store, e, st->now_ms, err));
-    PFX_TRY(pfx_db_exec(db, err, NULL,
-                        "UPDATE enrolment SET active_at = ?, bounces = 0 WHERE id = ?",
-                        PFX_PARAMS(P_INT(st->now_ms), P_INT(e->id))));
-    /* Our own picture of Intune's list, until it is read again. */
-    return pfx_db_exec(db, err, NULL,
-                       "INSERT INTO record(id, user_hex, thumbprint, purpose, upn, starts, expires,"
-                       " provider_name, key_name, padding, pass)"
-                       " VALUES(?1, substr(?1, 1, 32), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
-                       " coalesce((SELECT value FROM meta WHERE key = 'pass_no'), 0))"
-                       " ON CONFLICT(id) DO UPDATE SET expires = excluded.expires,"
-                       " purpose = excluded.purpose, pass = excluded.pass",
-                       PFX_PARAMS(P_TEXT(e->record_id), P_TEXT(e->thumbprint), P_TEXT(e->intune),
-                                  P_TEXT(pfx_msg_str(record, "upn")), P_INT(e->starts),
-                                  P_INT(e->expires), P_TEXT(e->provider_name), P_TEXT(e->key_name),
-                                  P_TEXT(e->padding)));
+    bool bounced;
+    PFX_TRY(pfx_delivery_confirm(st->agent, st->e, st->body, st->now_ms, &bounced, &st->bad, err));
+    return bounced ? pfx_db_exec(st->agent->store->db, err, NULL,
+                                 "UPDATE enrolment SET bounces = bounces + 1 WHERE id = ?",
+                                 PFX_PARAMS(P_INT(st->e->id)))
+                   : pfx_db_exec(st->agent->store->db, err, NULL,
+                                 "UPDATE enrolment SET active_at = ?, bounces = 0 WHERE id = ?",
+                                 PFX_PARAMS(P_INT(st->now_ms), P_INT(st->e->id)));
 }
 
 static const struct {
@@ -349,7 +269,7 @@ static pfx_result follow(struct step *st, const struct pfx_answer *answer, struc
         PFX_TRY(not_sent(st, err));
     /* A read-back that the service refuses counts like one that differs, or it went on for ever. */
     if (out.to == PFX_SEALED && answer->fail.cls == PFX_CLASS_REFUSED) {
-        out = ++st->e->bounces >= MOST_BOUNCES ? row->held : out;
+        out = ++st->e->bounces >= PFX_MOST_BOUNCES ? row->held : out;
         PFX_TRY(pfx_db_exec(store->db, err, NULL, "UPDATE enrolment SET bounces = ? WHERE id = ?",
                             PFX_PARAMS(P_INT(st->e->bounces), P_INT(st->e->id))));
     }
@@ -461,6 +381,8 @@ static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,
     struct pfx_msg *body PFX_AUTOMSG = NULL;
     struct pfx_answer answer = {.job = job, .now_ms = now_ms};
     PFX_TRY(read_answer(done, job, &answer, &body, err));
+    if (pfx_rebuild_job(job))
+        return pfx_rebuild_answer(agent, &answer, err);
     if (row)
         return flow_answer(agent, &answer, &e, err);
     for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++)

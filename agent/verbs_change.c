@@ -254,16 +254,16 @@ static void set_paused(struct pfx_agent *agent, struct pfx_asker *asker, const s
                        bool paused, int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
-    bool orders = pfx_msg_bool(args, "orders"), uploads = pfx_msg_bool(args, "uploads");
-    if (!orders && !uploads) {
+    struct pfx_pausing what = {pfx_msg_bool(args, "orders"), pfx_msg_bool(args, "uploads"),
+                               pfx_msg_bool(args, "rebuild")};
+    if (!what.orders && !what.uploads && !what.rebuild) {
         pfx_result r = pfx_fail(&err, PFX_CLASS_USAGE, paused ? "pause" : "resume", "selection", "",
-                                "say what: --orders, --uploads or both");
+                                "say what: --orders, --uploads, --rebuild");
         (void)r;
         pfx_asker_fail(asker, &err);
         return;
     }
-    if (pfx_failed(
-            pfx_agent_pause(agent, orders, uploads, paused, pfx_asker_uid(asker), now_ms, &err)))
+    if (pfx_failed(pfx_agent_pause(agent, &what, paused, pfx_asker_uid(asker), now_ms, &err)))
         pfx_asker_fail(asker, &err);
     else
         pfx_asker_end(asker, 0, NULL);

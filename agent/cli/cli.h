@@ -42,6 +42,7 @@ enum cli_option_id {
     CLI_FD,
     CLI_ORDERS,
     CLI_UPLOADS,
+    CLI_REBUILD,
     CLI_AS,
     CLI_FORMAT,
     CLI_REASON,
@@ -187,6 +188,8 @@ int cli_do_pause(struct cli *cli);
 int cli_do_hsm_test(struct cli *cli);
 int cli_do_key_list(struct cli *cli);
 int cli_do_key_show(struct cli *cli);
+int cli_do_key_rebuild(struct cli *cli);
+int cli_do_key_records(struct cli *cli);
 int cli_do_key_export(struct cli *cli);
 int cli_do_secret_set(struct cli *cli);
 int cli_do_secret_status(struct cli *cli);

@@ -115,28 +115,34 @@ int cli_do_run(struct cli *cli)
 
 int cli_do_pause(struct cli *cli)
 {
+    static const struct {
+        enum cli_option_id id;
+        const char *member;
+    } parts[] = {{CLI_ORDERS, "orders"}, {CLI_UPLOADS, "uploads"}, {CLI_REBUILD, "rebuild"}};
     const char *verb = cli->verb->verb;
     struct pfx_error err = PFX_ERROR_NONE;
-    if (!cli->given[CLI_ORDERS] && !cli->given[CLI_UPLOADS]) {
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, verb);
+    struct pfx_buf what PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(128);
+    struct pfx_buf json PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(128);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        bool given = cli->given[parts[i].id];
+        (void)pfx_buf_addf(&json, ",\"%s\":%s", parts[i].member, given ? "true" : "false");
+        if (!given)
+            continue;
+        pfx_msg_set_bool(args, parts[i].member, true);
+        (void)pfx_buf_addf(&what, "%s%s", what.len ? " and " : "", parts[i].member);
+    }
+    if (what.len == 0) {
         (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
-                               "%s needs --orders, --uploads, or both", verb));
+                               "%s needs --orders, --uploads, --rebuild, or several of them", verb));
         return cli_fail(&err);
     }
-    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, verb);
-    if (cli->given[CLI_ORDERS])
-        pfx_msg_set_bool(args, "orders", true);
-    if (cli->given[CLI_UPLOADS])
-        pfx_msg_set_bool(args, "uploads", true);
     struct cli_ask ask = {CLI_AGENT, verb, args, 60, NULL, NULL, NULL};
     int code = cli_ask_report(cli, &ask);
-    const char *what = cli->given[CLI_ORDERS] && cli->given[CLI_UPLOADS] ? "orders and uploads"
-                       : cli->given[CLI_ORDERS]                          ? "orders"
-                                                                         : "uploads";
     if (code == CLI_EXIT_OK && cli->given[CLI_JSON])
-        (void)printf("{\"schema\":\"pfx-agent/%s/1\",\"orders\":%s,\"uploads\":%s}\n", verb,
-                     cli->given[CLI_ORDERS] ? "true" : "false",
-                     cli->given[CLI_UPLOADS] ? "true" : "false");
+        (void)printf("{\"schema\":\"pfx-agent/%s/1\"%s}\n", verb, pfx_buf_str(&json));
     else if (code == CLI_EXIT_OK)
-        (void)printf("%s: %s\n", what, strcmp(verb, "pause") == 0 ? "paused" : "going on");
+        (void)printf("%s: %s\n", pfx_buf_str(&what),
+                     strcmp(verb, "pause") == 0 ? "paused" : "going on");
     return code;
 }

@@ -25,6 +25,7 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_FD] = {"fd", "N", "read the secret from this file descriptor, not the terminal"},
     [CLI_ORDERS] = {"orders", NULL, "orders at the CA"},
     [CLI_UPLOADS] = {"uploads", NULL, "imports to Intune, and removals from it"},
+    [CLI_REBUILD] = {"rebuild", NULL, "records being sealed anew to another encryption key"},
     [CLI_AS] = {"as", "KIND", "what the files are: agent, uploader or hsm-policy"},
     [CLI_FORMAT] = {"format", "FORMAT", "of a public key: pem (the default) or cng"},
     [CLI_REASON] = {"reason", "TEXT", "why; it goes to the CA and into the history"},
@@ -123,6 +124,20 @@ const struct cli_verb cli_verbs[] = {
      "With --format cng it is the BCRYPT_RSAPUBLIC_BLOB that Windows imports, of an RSA key: binary, "
      "so it goes to --out or a pipe, not to a terminal.",
      cli_do_key_export},
+    {"key", "records", "", 0, 0, 0, "operators and auditors", false,
+     "how many records in Intune name each generation of the encryption key",
+     "Those of other keys stand in it, too, with provider, key name and last expiry; and each "
+     "record that can't be rebuilt, with the reason and the day on which its certificate ends. "
+     "\"at least\": Intune's list wasn't read whole since that generation sealed last.",
+     cli_do_key_records},
+    {"key", "rebuild", "", 0, 0, CLI_BIT(CLI_DRY_RUN) | CLI_BIT(CLI_WAIT), "operators", false,
+     "seal every record anew to the active generation of the encryption key",
+     "Each gets a new PFX of its kept key under a new password, and its record in Intune is updated "
+     "and read back; the old one is valid until then. It goes on by itself, behind new enrolments, "
+     "also after a restart; with --wait it is watched for so long. pause --rebuild holds it. "
+     "After `key activate` of the earlier generation it is the way back. Exit code 1 when some are "
+     "left at the end.",
+     cli_do_key_rebuild},
     {"secret", "set", "NAME", 1, 1, CLI_BIT(CLI_FD), "admins", false,
      "store a secret, sealed to the HSM",
      "Asks for the value on the terminal without echo, or reads it from --fd. It never stands on "
@@ -163,10 +178,10 @@ const struct cli_verb cli_verbs[] = {
      "entry says what the token's anchor covered, what was here, and that root on the admin socket "
      "alone permitted it: a weak approval, which stays in the log.",
      cli_do_log_reopen},
-    {NULL, "pause", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS), "operators", false,
-     "hold new orders, or imports to Intune", NULL, cli_do_pause},
-    {NULL, "resume", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS), "operators", false,
-     "let them go on", NULL, cli_do_pause},
+    {NULL, "pause", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS) | CLI_BIT(CLI_REBUILD),
+     "operators", false, "hold new orders, imports to Intune, or a rebuild", NULL, cli_do_pause},
+    {NULL, "resume", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS) | CLI_BIT(CLI_REBUILD),
+     "operators", false, "let them go on", NULL, cli_do_pause},
     {"hsm", "test", "", 0, 0, CLI_BIT(CLI_PIN_FD), "admins", false,
      "try every mechanism on the tokens, and say what it is used for",
      "Shows what the token advertises, what happened when it was tried, and the export tier that "

@@ -70,7 +70,45 @@ LOCAL_SCHEMA(record_item, "record.item", 16 * KIB, STR("id", 1, 128, 0, "Intune'
        STR("state", 1, 16, 0, "there, removing or gone"),
        INT("read", 0, PFX_MAX_INT, OPT, "when Intune's list was last read, ms UTC"));
 LOCAL_SCHEMA(pause_args, "pause", 256, BOOL("orders", OPT, "no new orders"),
-       BOOL("uploads", OPT, "no imports to Intune, no removals"));
+       BOOL("uploads", OPT, "no imports to Intune, no removals"),
+       BOOL("rebuild", OPT, "no records are rebuilt"));
+
+/* Generations of the encryption key, and the records in Intune that name them. */
+LOCAL_SCHEMA(key_record_item, "key_record.item", 16 * KIB,
+       STR("kind", 1, 16, 0, "generation, foreign, blocker or summary"),
+       INT("generation", 1, 1000000, OPT, "generation, blocker: which"),
+       STR("state", 1, 16, OPT, "generation: as pfx-hsm told it last"),
+       STR("key_name", 0, 256, OPT, "generation, foreign: keyName of the records"),
+       STR("provider_name", 0, 256, OPT, "generation, foreign: providerName of the records"),
+       BOOL("known", OPT, "generation: Intune's list was read whole since it sealed last"),
+       INT("records", 0, PFX_MAX_INT, OPT, "in Intune, and somebody needs them to be opened"),
+       INT("over", 0, PFX_MAX_INT, OPT, "in Intune, of signing certificates that have expired"),
+       INT("flight", 0, PFX_MAX_INT, OPT, "being packed for it, or on their way to Intune"),
+       INT("held", 0, PFX_MAX_INT, OPT, "rebuilding them failed"),
+       INT("exposed", 0, PFX_MAX_INT, OPT, "user keys that were ever sealed to it"),
+       INT("last", 0, PFX_MAX_INT, OPT, "latest expiry of those records, ms UTC"),
+       INT("since", 0, PFX_MAX_INT, OPT, "generation: in this state, ms UTC"),
+       INT("compromised", 1, PFX_MAX_INT, OPT, "generation: since when, ms UTC"),
+       INT("enrolment", 1, PFX_MAX_INT, OPT, "blocker: ours"),
+       STR("upn", 0, 1024, OPT, "blocker: whose"), STR("record_id", 1, 128, OPT, "blocker"),
+       STR("why", 1, 639, OPT, "blocker: why it isn't rebuilt; summary: what isn't known"),
+       STR("next", 1, 639, OPT, "blocker, summary: the next step"),
+       INT("until", 0, PFX_MAX_INT, OPT, "blocker: its certificate ends then, ms UTC"),
+       INT("read", 0, PFX_MAX_INT, OPT, "summary: when Intune's list was read, ms UTC"),
+       INT("blockers", 0, PFX_MAX_INT, OPT, "summary: how many there are"));
+
+LOCAL_SCHEMA(rebuild_args, "rebuild", KIB, BOOL("dry_run", OPT, "only say what would be done"),
+       INT("wait", 0, 86400, OPT, "tell of it for so many seconds, or until it is done"));
+LOCAL_SCHEMA(rebuild_item, "rebuild.item", 4 * KIB,
+       STR("kind", 1, 16, 0, "plan, progress or summary"),
+       STR("phase", 1, 64, 0, "what is going on"),
+       INT("target", 1, 1000000, OPT, "generation that is sealed to"),
+       INT("left", 0, PFX_MAX_INT, 0, "records that name another generation"),
+       INT("done", 0, PFX_MAX_INT, 0, "rebuilt since it began"),
+       INT("working", 0, PFX_MAX_INT, 0, "on their way"),
+       INT("held", 0, PFX_MAX_INT, 0, "refused: for a person"),
+       INT("passed", 0, PFX_MAX_INT, 0, "passed over: pfx-agent key records says why"),
+       INT("left_ms", 0, PFX_MAX_INT, 0, "estimate of the time for the others"));
 
 LOCAL_SCHEMA(log_name_item, "log.name", 64 * KIB, STR("user", 64, 64, 0, "as log entries name them"),
        STR("salt", 32, 32, 0, "hex; user is SHA-256(salt | object id)"),
@@ -97,6 +135,8 @@ const struct pfx_wire_pair pfx_wire_agent[] = {
     {"setup.entra", &pfx_s_none, &setup_item},
     {"log.names", &pfx_s_none, &log_name_item},
     {"backup.store", &pfx_s_none, &backup_item},
+    {"key.records", &pfx_s_none, &key_record_item},
+    {"key.rebuild", &rebuild_args, &rebuild_item},
     {"pause", &pause_args, NULL},
     {"resume", &pause_args, NULL},
     {NULL, NULL, NULL},

@@ -71,6 +71,10 @@ class World:
         self.revoked = []
         self.lingers = 0
         self.setup = []
+        self.active = 1        # generation of the encryption key
+        self.generations = {}  # number -> {state, ...} as the report tells them; made by turn_to
+        self.sealed = []       # (enrolment, generation) of every PFX that was built
+        self.lost_keys = set() # enrolments whose user key isn't kept
         self.findings = []
 
     # --- what the tests set up
@@ -85,6 +89,22 @@ class World:
 
     def fault(self, kind, *what):
         self.faults.setdefault(kind, []).extend(what)
+
+    def turn_to(self, active, **states):
+        """pfx-hsm has generations 1 to `active` and more, and this one is active now; None: none is.
+        states: g1="compromised" and the like, for others than suspended."""
+        with self.lock:
+            now = now_ms()
+            self.active = active
+            for n in range(1, max([active or 1] + list(self.generations)) + 1):
+                state = states.get("g%d" % n, "active" if n == active else "suspended")
+                g = self.generations.setdefault(n, {
+                    "key_name": "pfx-test" + ("-%d" % n if n > 1 else ""),
+                    "provider_name": "Test Provider", "state": "", "since": now})
+                if g["state"] != state:
+                    g.update(state=state, since=now)
+                if state == "compromised":
+                    g.setdefault("compromised", now)
 
     # --- certificates
     def certify(self, public, subject, emails, ca=False, days=365, usage="signing"):
@@ -149,15 +169,26 @@ class World:
                 "ticket": b64(os.urandom(32))}
 
     def hsm_build_seal(self, body):
+        if body["enrolment"] in self.lost_keys:
+            raise Fail("integrity", "The token has no key with this CKA_ID any more.", "")
+        if self.active is None:
+            raise Fail("refused", "No generation of the encryption key is active.", "")
         pfx = os.urandom(200)
+        self.sealed.append((body["enrolment"], self.active))
+        name = "pfx-test" + ("-%d" % self.active if self.active > 1 else "")
         return {"pfx": b64(pfx), "pfx_sha256": b64(hashlib.sha256(pfx).digest()),
-                "sealed": b64(os.urandom(384)), "generation": 1, "key_name": "pfx-test",
+                "sealed": b64(os.urandom(384)), "generation": self.active, "key_name": name,
                 "provider_name": "Test Provider", "padding": "oaepSha512", "tier": "transit",
                 "sealed_by": "openssl"}
 
     def hsm_report(self, body):
         report = {"ready": self.ready, "user_keys": "token", "tier_rsa": "transit",
-                  "tier_ec": "transit", "notes": self.notes, "generation": 1}
+                  "tier_ec": "transit", "notes": self.notes}
+        if self.active:
+            report["generation"] = self.active
+        if self.generations:
+            report["generations"] = [dict(g, generation=n)
+                                     for n, g in sorted(self.generations.items())]
         if not self.ready:
             report["why_not"] = "not initialised; run pfx-agent init"
         return report

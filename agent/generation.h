@@ -1,0 +1,20 @@
+/* The generations of the encryption key, as pfx-hsm told them last, and how many records each has.
+ */
+#ifndef PFX_AGENT_GENERATION_H
+#define PFX_AGENT_GENERATION_H
+
+#include "agent/agent.h"
+
+/* Keeps what a report says. In the caller's transaction. */
+PFX_MUST_USE pfx_result pfx_generation_report(struct pfx_agent *agent, const struct pfx_msg *report,
+                                              int64_t now_ms, struct pfx_error *err);
+/* 0: none, or pfx-hsm hasn't said yet. */
+PFX_MUST_USE pfx_result pfx_generation_active(struct pfx_store *store, int64_t *ret_generation,
+                                              struct pfx_error *err);
+/* pfx-hsm sealed to this one: where that isn't what it said last, it is asked again. */
+PFX_MUST_USE pfx_result pfx_generation_used(struct pfx_agent *agent, int64_t generation,
+                                            int64_t now_ms, struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_generation_ask(struct pfx_agent *agent, int64_t now_ms,
+                                           struct pfx_error *err);
+
+#endif
