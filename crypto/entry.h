@@ -27,7 +27,7 @@ enum pfx_field {
     PFX_F_EVENT,         /* word: key.make, pfx.build, ... */
     PFX_F_FAIL_CODE,     /* word-like: CKR name, errno name, HTTP status: never an error's text */
     PFX_F_FAIL_OP,       /* what was being done when it failed */
-    PFX_F_FOUND,         /* word: what recovery found: key, blob, nothing, lost */
+    PFX_F_FOUND,         /* word: what was there before: key, blob, nothing, lost */
     PFX_F_KEY_ALG,       /* word */
     PFX_F_KEY_ID,        /* hex: CKA_ID that the key has, or will have */
     PFX_F_KEY_SPKI,      /* hash: of the DER SubjectPublicKeyInfo */

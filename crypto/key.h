@@ -27,6 +27,7 @@ enum pfx_purpose { /* words: "signing", "encryption", "dual" */
     PFX_PURPOSE_ENCRYPTION,
     PFX_PURPOSE_DUAL,
 };
+#define PFX_PURPOSES (PFX_PURPOSE_DUAL + 1)
 
 const char *pfx_key_type_name(enum pfx_key_type type);
 PFX_MUST_USE bool pfx_key_type_parse(const char *name, enum pfx_key_type *ret_type);

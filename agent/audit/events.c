@@ -37,6 +37,7 @@ const struct pfx_event_info pfx_events[PFX_EVENT_COUNT] = {
     [PFX_EV_STOP] = {"stop", false, HSM},
     [PFX_EV_TOKEN_LOGIN] = {"token.login", false, HSM},
     [PFX_EV_TOKEN_READY] = {"token.ready", false, HSM},
+    [PFX_EV_USER_KEY_DESTROY] = {"user_key.destroy", true, HSM},
     [PFX_EV_AGENTD_START] = {"agentd.start", false, AGENTD},
     [PFX_EV_AGENTD_STOP] = {"agentd.stop", false, AGENTD},
     [PFX_EV_BACKUP_RESTORED] = {"backup.restored", false, AGENTD},

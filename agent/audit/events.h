@@ -36,6 +36,7 @@ enum pfx_event {
     PFX_EV_STOP,
     PFX_EV_TOKEN_LOGIN,
     PFX_EV_TOKEN_READY,
+    PFX_EV_USER_KEY_DESTROY,
     /* src agentd */
     PFX_EV_AGENTD_START,
     PFX_EV_AGENTD_STOP,

@@ -5,6 +5,7 @@
 
 #include "agent/audit/sorter.h"
 
+/* Kinds: the even ones are what the odd ones need before them. */
 /* Bytes only, so that memcmp orders it: what joins, then the place, then what it is. */
 struct item {
     uint8_t table; /* keys, or PFX */
@@ -22,7 +23,10 @@ struct pfx_match {
 struct group {
     struct item partners[PARTNERS_MOST], *waiting;
     size_t n_partners, n_waiting, room;
-    uint64_t unmatched;
+    uint64_t unmatched, gone_unmatched;
+    /* Of the key and the log that are read now: what was seen of it so far. */
+    uint8_t log[4];
+    bool packed, destroyed;
 };
 
 struct pfx_match *pfx_match_new(void)
@@ -58,7 +62,8 @@ pfx_result pfx_match_add(struct pfx_match *match, enum pfx_match_kind kind, cons
                          uint32_t log, uint64_t seq, const uint8_t payload[PFX_MATCH_PAYLOAD],
                          struct pfx_error *err)
 {
-    struct item item = {.table = (uint8_t)(kind / 2), .kind = (uint8_t)kind};
+    bool of_key = kind == PFX_MATCH_DESTROYED || kind == PFX_MATCH_DISCARDED;
+    struct item item = {.table = of_key ? 0 : (uint8_t)(kind / 2), .kind = (uint8_t)kind};
     memcpy(item.key, key, sizeof(item.key));
     put_number(item.log, sizeof(item.log), log);
     put_number(item.seq, sizeof(item.seq), seq);
@@ -74,6 +79,18 @@ static bool is_before(const struct item *partner, const struct item *item)
            memcmp(partner->seq, item->seq, sizeof(item->seq)) < 0;
 }
 
+static void found(const struct item *item, struct pfx_report *report, const char *text)
+{
+    pfx_report_add(report, PFX_LEVEL_FINDING, PFX_FOUND_MEANING,
+                   (uint32_t)get_number(item->log, sizeof(item->log)),
+                   get_number(item->seq, sizeof(item->seq)), "%s", text);
+}
+
+static bool is_destroyed(const struct item *item)
+{
+    return item->kind == PFX_MATCH_DESTROYED || item->kind == PFX_MATCH_DISCARDED;
+}
+
 static void tell(const struct item *item, bool whole, bool other, struct pfx_report *report,
                  uint64_t *unmatched)
 {
@@ -81,14 +98,33 @@ static void tell(const struct item *item, bool whole, bool other, struct pfx_rep
         ++*unmatched;
         return;
     }
-    uint32_t log = (uint32_t)get_number(item->log, sizeof(item->log));
-    uint64_t seq = get_number(item->seq, sizeof(item->seq));
     const char *text = "upload.confirmed names a PFX that no pfx.build released before";
     if (item->kind == PFX_MATCH_PACKED)
         text = other ? "pfx.build took a ticket or a key id that isn't the one that this log's "
                        "key.make gave for that key"
                      : "pfx.build packed a key that no key.make of this log made before";
-    pfx_report_add(report, PFX_LEVEL_FINDING, PFX_FOUND_MEANING, log, seq, "%s", text);
+    else if (is_destroyed(item))
+        text = other ? "user_key.destroy took a ticket or a key id that isn't the one that this "
+                       "log's key.make gave for that key"
+                     : "user_key.destroy names a key that no key.make of this log made before";
+    found(item, report, text);
+}
+
+/* The order of builds and of the destruction of one key: within a log it is proven. */
+static void take_order(struct group *group, const struct item *item, struct pfx_report *report)
+{
+    if (memcmp(group->log, item->log, sizeof(item->log)) != 0) {
+        memcpy(group->log, item->log, sizeof(item->log));
+        group->packed = group->destroyed = false;
+    }
+    if (item->kind == PFX_MATCH_PACKED && group->destroyed)
+        found(item, report, "pfx.build packed a key after user_key.destroy had destroyed it");
+    if (item->kind == PFX_MATCH_DISCARDED && group->packed)
+        found(item, report,
+              "user_key.destroy destroyed a key as one that was never used, and pfx.build had "
+              "packed it before: such a key is kept");
+    group->packed = group->packed || item->kind == PFX_MATCH_PACKED;
+    group->destroyed = group->destroyed || is_destroyed(item);
 }
 
 static void settle_group(struct group *group, bool whole, struct pfx_report *report)
@@ -103,7 +139,8 @@ static void settle_group(struct group *group, bool whole, struct pfx_report *rep
             matched = memcmp(group->partners[j].payload, item->payload, PFX_MATCH_PAYLOAD) == 0;
         }
         if (!matched)
-            tell(item, whole, other, report, &group->unmatched);
+            tell(item, whole, other, report,
+                 is_destroyed(item) ? &group->gone_unmatched : &group->unmatched);
     }
     group->n_partners = 0;
     group->n_waiting = 0;
@@ -151,7 +188,10 @@ pfx_result pfx_match_finish(struct pfx_match *match, bool whole, struct pfx_repo
         }
         if (!item)
             break;
+        if (!same)
+            group.packed = group.destroyed = false;
         last = *item;
+        take_order(&group, item, report);
         take_item(&group, item);
     }
     free(group.waiting);
@@ -161,6 +201,11 @@ pfx_result pfx_match_finish(struct pfx_match *match, bool whole, struct pfx_repo
                         "%" PRIu64 " PFX were packed from keys that were made before what is "
                         "presented here",
                         unmatched[0]);
+    if (group.gone_unmatched)
+        pfx_report_open(report, PFX_NO_LOG,
+                        "%" PRIu64 " user keys were destroyed that were made before what is "
+                        "presented here",
+                        group.gone_unmatched);
     if (unmatched[1])
         pfx_report_open(report, PFX_NO_LOG,
                         "%" PRIu64 " uploads name a PFX that was released before what is "

@@ -13,6 +13,10 @@ enum pfx_match_kind {
     PFX_MATCH_PACKED,   /* pfx.build ok */
     PFX_MATCH_RELEASED, /* pfx.build ok: by the PFX's hash */
     PFX_MATCH_UPLOADED, /* upload.confirmed ok */
+    /* user_key.destroy ok, by the key's SPKI like MADE and PACKED: of a delivered key, and of one
+     * that was never packed */
+    PFX_MATCH_DESTROYED = 5,
+    PFX_MATCH_DISCARDED = 7,
 };
 /* What besides the key must be the same: ticket and key id, as far as it takes to tell them apart.
  */

@@ -159,73 +159,6 @@ static void take_intent(struct pfx_meaning *meaning, uint64_t seq, enum pfx_even
     meaning->n_open++;
 }
 
-struct need {
-    enum pfx_field field;
-    const char *name;
-};
-
-static bool has_all(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
-                    const char *event, const struct need *needs, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!pfx_entry_has(entry, needs[i].field)) {
-            pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq, "%s is ok without its %s", event,
-                             needs[i].name);
-            return false;
-        }
-    return true;
-}
-
-static pfx_result key_made(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
-                           const struct pfx_open *open, struct pfx_error *err)
-{
-    static const struct need needs[] = {{PFX_F_OUT_SHA256, "out.sha256 (the request)"}};
-    if (!has_all(meaning, seq, entry, "key.make", needs, 1))
-        return PFX_OK;
-    if (!open->has_spki || !open->has_ticket || !open->has_id) {
-        pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq, "key.make is ok without its %s",
-                         !open->has_id     ? "key.id"
-                         : !open->has_spki ? "key.spki"
-                                           : "ticket");
-        return PFX_OK;
-    }
-    return pfx_match_add(meaning->match, PFX_MATCH_MADE, open->spki, meaning->log, seq,
-                         open->payload, err);
-}
-
-static pfx_result pfx_built(struct pfx_meaning *meaning, uint64_t seq,
-                            const struct pfx_entry *entry, const struct pfx_open *open,
-                            struct pfx_error *err)
-{
-    static const struct need needs[] = {{PFX_F_OUT_SHA256, "out.sha256 (the PFX)"},
-                                        {PFX_F_SEAL_BY, "seal.by"},
-                                        {PFX_F_SEAL_GENERATION, "seal.generation"},
-                                        {PFX_F_SEAL_HASH, "seal.hash"},
-                                        {PFX_F_SEAL_SHA256, "seal.sha256"},
-                                        {PFX_F_SEAL_SPKI, "seal.spki"},
-                                        {PFX_F_TIER, "tier"}};
-    uint8_t hash[32];
-    /* What it released counts as released whatever else is wrong with it. */
-    if (pfx_entry_hash(entry, PFX_F_OUT_SHA256, hash))
-        PFX_TRY(
-            pfx_match_add(meaning->match, PFX_MATCH_RELEASED, hash, meaning->log, seq, NULL, err));
-    if (pfx_entry_has(entry, PFX_F_SEAL_GENERATION) && pfx_entry_has(entry, PFX_F_SEAL_SPKI))
-        pfx_meaning_sealed(meaning, seq, entry, open);
-    if (has_all(meaning, seq, entry, "pfx.build", needs, sizeof(needs) / sizeof(needs[0])) &&
-        !open->has_cert)
-        pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
-                         "pfx.build is ok and its intent names no certificate (cert.sha256)");
-    if (open->has_spki && open->has_ticket && open->has_id)
-        return pfx_match_add(meaning->match, PFX_MATCH_PACKED, open->spki, meaning->log, seq,
-                             open->payload, err);
-    pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
-                     "pfx.build is ok, and neither it nor its intent names the %s",
-                     !open->has_spki     ? "key (key.spki)"
-                     : !open->has_ticket ? "ticket"
-                                         : "key's id (key.id)");
-    return PFX_OK;
-}
-
 /* The members that intent and result both have must say the same. */
 static bool same_key(const struct pfx_open *intent, const struct pfx_open *both)
 {
@@ -287,7 +220,8 @@ static pfx_result take_result(struct pfx_meaning *meaning, uint64_t seq, enum pf
                          name, ref);
     if (event == PFX_EV_CEREMONY_PIN)
         pfx_meaning_pinned(meaning, seq, entry, &intent);
-    if (outcome != PFX_OUTCOME_OK || (event != PFX_EV_KEY_MAKE && event != PFX_EV_PFX_BUILD))
+    if (outcome != PFX_OUTCOME_OK || (event != PFX_EV_KEY_MAKE && event != PFX_EV_PFX_BUILD &&
+                                      event != PFX_EV_USER_KEY_DESTROY))
         return PFX_OK;
     key_words(entry, &both);
     if (!same_key(&intent, &both)) {
@@ -296,8 +230,10 @@ static pfx_result take_result(struct pfx_meaning *meaning, uint64_t seq, enum pf
                          name, ref);
         return PFX_OK;
     }
-    return event == PFX_EV_KEY_MAKE ? key_made(meaning, seq, entry, &both, err)
-                                    : pfx_built(meaning, seq, entry, &both, err);
+    if (event == PFX_EV_KEY_MAKE)
+        return pfx_meaning_made(meaning, seq, entry, &both, err);
+    return event == PFX_EV_PFX_BUILD ? pfx_meaning_built(meaning, seq, entry, &both, err)
+                                     : pfx_meaning_destroyed(meaning, seq, entry, &both, err);
 }
 
 /* Who may write it, and how. */

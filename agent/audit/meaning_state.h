@@ -82,6 +82,16 @@ void pfx_meaning_pinned(struct pfx_meaning *meaning, uint64_t seq, const struct 
 /* A PFX was sealed: to what was active? */
 void pfx_meaning_sealed(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
                         const struct pfx_open *intent);
+/* Ok results about a user key; open has what intent and result say of the key together. */
+PFX_MUST_USE pfx_result pfx_meaning_made(struct pfx_meaning *meaning, uint64_t seq,
+                                         const struct pfx_entry *entry,
+                                         const struct pfx_open *open, struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_meaning_built(struct pfx_meaning *meaning, uint64_t seq,
+                                          const struct pfx_entry *entry,
+                                          const struct pfx_open *open, struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_meaning_destroyed(struct pfx_meaning *meaning, uint64_t seq,
+                                              const struct pfx_entry *entry,
+                                              const struct pfx_open *open, struct pfx_error *err);
 struct pfx_open *pfx_meaning_open_find(struct pfx_meaning *meaning, uint64_t seq);
 
 #endif

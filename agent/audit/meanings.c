@@ -33,6 +33,8 @@ const char *const pfx_event_meanings[PFX_EVENT_COUNT] = {
     [PFX_EV_STOP] = "pfx-hsm ended in order",
     [PFX_EV_TOKEN_LOGIN] = "a login to a token was tried",
     [PFX_EV_TOKEN_READY] = "a token role can be used; for users with all pins",
+    [PFX_EV_USER_KEY_DESTROY] =
+        "a user key was looked for, destroyed and not found any more; `found` says what was there",
     [PFX_EV_AGENTD_START] = "pfx-agentd started",
     [PFX_EV_AGENTD_STOP] = "pfx-agentd ended in order",
     [PFX_EV_BACKUP_RESTORED] =

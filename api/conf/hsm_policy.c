@@ -82,6 +82,16 @@ static const struct pfx_option rows[] = {
     {.path = "users.keys", .type = PFX_O_FLAG, .offset = AT(wrapped_keys),
      .choices = "token|wrapped", .def = "token",
      .help = "user keys as objects in the token, or as blobs under the wrapping key (many users)"},
+    {.path = "users.after_delivery.signing", .type = PFX_O_FLAG,
+     .offset = AT(destroys[PFX_PURPOSE_SIGNING]), .choices = "keep|destroy", .def = "keep",
+     .help = "a signing key once its certificate is in Intune; destroyed, it can't be packed again: a "
+             "record that Intune loses is enrolled anew"},
+    {.path = "users.after_delivery.encryption", .type = PFX_O_FLAG,
+     .offset = AT(destroys[PFX_PURPOSE_ENCRYPTION]), .choices = "keep", .def = "keep",
+     .help = "without these keys nobody reads old mail after a lost record, so they are kept"},
+    {.path = "users.after_delivery.dual", .type = PFX_O_FLAG,
+     .offset = AT(destroys[PFX_PURPOSE_DUAL]), .choices = "keep", .def = "keep",
+     .help = "the same for keys that sign and decrypt"},
     {.path = "users.domains", .type = PFX_O_LIST, .offset = AT(domains),
      .count_offset = AT(n_domains), .size = sizeof(struct pfx_domain_conf), .min = 1, .max = 1000,
      .help = "mail domains that the addresses of users may have, each with its own entry (default: "
@@ -119,6 +129,7 @@ static const struct pfx_option rows[] = {
     PER_HOUR("builds_per_hour", per_hour_builds, "4000", "most PFX files built"),
     PER_HOUR("assertions_per_hour", per_hour_assertions, "240", "most assertions signed"),
     PER_HOUR("secrets_per_hour", per_hour_secrets, "240", "most service secrets opened"),
+    PER_HOUR("destroys_per_hour", per_hour_destroys, "2000", "most user keys destroyed"),
 
     {.path = "sessions", .type = PFX_O_COUNT, .offset = AT(sessions), .min = 1, .max = 32,
      .def = "2", .help = "operations at the users token at once, with one session each"},

@@ -58,6 +58,8 @@ struct pfx_hsm_policy {
     struct pfx_domain_conf *domains; /* users.domains: none is any */
     size_t n_domains;
     bool profiles[PFX_PROFILE_COUNT]; /* users.profiles: list of modern, compat (default modern) */
+    bool destroys[PFX_PURPOSES]; /* users.after_delivery.PURPOSE: keep (default) or destroy; only
+                                       * signing keys can be destroyed */
     bool wrapped_keys;         /* users.keys: token (default) or wrapped */
     enum pfx_tier lowest_tier; /* users.lowest_tier: direct or transit (default transit) */
     char *ca_roots;            /* users.ca_roots: PEM file */
@@ -70,6 +72,7 @@ struct pfx_hsm_policy {
     unsigned per_hour_builds;     /* ceilings.builds_per_hour: 4000 */
     unsigned per_hour_assertions; /* ceilings.assertions_per_hour: 240 */
     unsigned per_hour_secrets;    /* ceilings.secrets_per_hour: 240 */
+    unsigned per_hour_destroys;   /* ceilings.destroys_per_hour: 2000 */
     unsigned sessions;         /* sessions: operations at the users token at once (default 2, 1 to 32) */
     int64_t call_deadline_ms;  /* call_deadline: a Cryptoki operation that takes longer ends the
                                 * process (default 2m) */

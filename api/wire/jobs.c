@@ -41,6 +41,16 @@ LOCAL_SCHEMA(build_seal_result, "hsm.build_seal.result", MIB,
        STR("tier", 1, 16, 0, "direct or transit"),
        STR("sealed_by", 1, 16, 0, "token or openssl"));
 
+/* Of a key that isn't kept: the ticket proves for whom and for what it was made. */
+LOCAL_SCHEMA(key_destroy, "hsm.key_destroy", 128 * KIB, ENROLMENT,
+       INT("attempt", 1, 1000000, 0, "CKA_ID follows from enrolment and attempt"),
+       STR("key_ref", 1, 16384, 0, "as pfx-hsm gave it"),
+       BLOB("ticket", 32, 32, 0, "as pfx-hsm gave it"), USER, SALT, ADDRESSES, PURPOSE,
+       STR("why", 1, 16, 0, "delivered, or unused: no PFX was ever built from it"));
+LOCAL_SCHEMA(key_destroy_result, "hsm.key_destroy.result", KIB,
+       BOOL("found", 0, "the token had it, and it isn't found there any more"),
+       BOOL("wrapped", 0, "it was never in the token: the blob is pfx-agentd's to erase"));
+
 LOCAL_SCHEMA(report_generation, "generation", 2 * KIB, INT("generation", 1, 1000000, 0, "number"),
        STR("state", 1, 16, 0, "making, staged, active, suspended, retired, compromised or destroyed"),
        STR("key_name", 1, 128, 0, "Intune's keyName"),
@@ -59,6 +69,7 @@ LOCAL_SCHEMA(hsm_report_result, "hsm.report.result", 128 * KIB,
        STR("tier_ec", 1, 16, 0, "direct, transit or none"),
        STR("compat_tier_rsa", 1, 16, OPT, "the same for the profile compat, where it is allowed"),
        STR("compat_tier_ec", 1, 16, OPT, "the same for the profile compat, where it is allowed"),
+       STRS("after_delivery", 3, 1, 16, OPT, "purposes whose user keys are destroyed then"),
        STRS("notes", 32, 1, 639, 0, "what an operator should know: encryption not separated, ..."));
 
 /* What pfx-agentd decided or saw, for the operation log. */
@@ -223,6 +234,7 @@ LOCAL_SCHEMA(up_download_result, "up.download.result", MIB, BLOB("leaf", 64, 327
 const struct pfx_wire_pair pfx_wire_jobs[] = {
     {"hsm.key_csr", &key_csr, &key_csr_result},
     {"hsm.build_seal", &build_seal, &build_seal_result},
+    {"hsm.key_destroy", &key_destroy, &key_destroy_result},
     {"hsm.report", &pfx_s_none, &hsm_report_result},
     {"hsm.log", &hsm_log, &hsm_log_result},
     {"up.members", &up_members, &up_members_result},

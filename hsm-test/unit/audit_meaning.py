@@ -125,6 +125,55 @@ class Broken(Case):
         self.found(self.verify(self.log), find(self.log, "pfx.build", "result"),
                    "no key.make of this log made before")
 
+    def destroyed(self, name, index=None, **changes):
+        """The first key that was packed, destroyed at the end of the log, or before entry `index`."""
+        built = find(self.log, "pfx.build", "intent")
+        aside = [] if index is None else self.log.entries[index:]
+        if aside:
+            del self.log.entries[index:]
+        words = dict({"key": built["key"], "ticket": built["ticket"]}, **changes)
+        intent = self.log.intent("user_key.destroy", key=words["key"], target={"name": name})
+        result = self.log.result(intent, ticket=words["ticket"], found="key",
+                                 target={"name": name}, key=words["key"])
+        for entry in (intent, result) if aside else ():
+            entry["boot"] = aside[0]["boot"]
+        self.log.entries += aside
+        self.log.milestones = []
+        return result
+
+    def test_delivered_key_destroyed(self):
+        self.destroyed("signing.delivered")
+        answer = self.verify(self.log)
+        self.assertEqual(answer.exit, 0, answer)
+
+    def test_key_destroyed_that_every_policy_keeps(self):
+        for name in ("encryption.delivered", "dual.delivered", "signing", "rotated"):
+            with self.subTest(name):
+                self.log = make.lawful()
+                result = self.destroyed(name)
+                self.found(self.verify(self.log), result, "every policy keeps: " + name)
+
+    def test_packed_key_destroyed_as_unused(self):
+        result = self.destroyed("encryption.unused")
+        self.found(self.verify(self.log), result, "as one that was never used")
+
+    def test_packed_after_it_was_destroyed(self):
+        at = self.log.entries.index(find(self.log, "pfx.build", "intent"))
+        self.destroyed("signing.unused", at)
+        for entry in self.log.entries:  # references and clocks go on
+            entry["time"], entry["up"] = self.log.entries[0]["time"], self.log.entries[0]["up"]
+        self.found(self.verify(self.log), find(self.log, "pfx.build", "result"),
+                   "after user_key.destroy had destroyed it")
+
+    def test_destroyed_key_of_nobody(self):
+        for changes, words in (
+                ({"key": {"id": self.log.hex(16), "spki": self.log.hex()}}, "no key.make of this log"),
+                ({"ticket": self.log.hex()}, "took a ticket")):
+            with self.subTest(words):
+                self.log = make.lawful()
+                result = self.destroyed("signing.delivered", **changes)
+                self.found(self.verify(self.log), result, words)
+
     def test_result_contradicts_its_intent(self):
         result = find(self.log, "pfx.build", "result")
         result["ticket"] = self.log.hex()

@@ -256,6 +256,8 @@ class Rig:
                  f"  ca_roots: {self.dir}/roots.pem"]
         if "key_types" in o:
             text.append(f"  key_types: [{', '.join(o['key_types'])}]")
+        if "after_delivery" in o:
+            text += ["  after_delivery:"] + [f"    {p}: {v}" for p, v in o["after_delivery"].items()]
         if o.get("domains"):
             text += ["  domains:"] + [f"    - domain: {name}" for name in o["domains"]]
         if "profiles" in o:

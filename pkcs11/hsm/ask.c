@@ -66,7 +66,8 @@ pfx_result pfx_ask_read(const struct pfx_hsm_policy *policy, const struct pfx_ms
         return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "addresses", "", "There is none.");
     for (size_t i = 0; i < ask.n_addresses; i++) {
         PFX_TRY(address_check(ask.addresses[i], err));
-        PFX_TRY(domain_check(policy, ask.addresses[i], err));
+        if (policy)
+            PFX_TRY(domain_check(policy, ask.addresses[i], err));
         for (size_t k = 0; k < i; k++)
             if (strcasecmp(ask.addresses[i], ask.addresses[k]) == 0)
                 return pfx_fail(err, PFX_CLASS_REFUSED, "read job", "addresses", "",

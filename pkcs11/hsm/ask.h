@@ -1,4 +1,4 @@
-/* What the two jobs about a user have in common: their members' meaning checked, and the ticket. */
+/* What the jobs about a user have in common: their members' meaning checked, and the ticket. */
 #ifndef PFX_HSM_ASK_H
 #define PFX_HSM_ASK_H
 
@@ -14,7 +14,7 @@ struct pfx_ask { /* borrows from the message */
     enum pfx_purpose purpose;
 };
 /* REFUSED for an object id that is no GUID, addresses that aren't ASCII with one '@', doubled ones,
- * those whose domain the policy hasn't, an unknown purpose. */
+ * those whose domain the policy hasn't, an unknown purpose. policy NULL: any domain. */
 PFX_MUST_USE pfx_result pfx_ask_read(const struct pfx_hsm_policy *policy,
                                      const struct pfx_msg *body, struct pfx_ask *ret_ask,
                                      struct pfx_error *err);

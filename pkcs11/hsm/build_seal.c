@@ -5,7 +5,6 @@
  * chain to the policy's roots. Then a password is drawn, the key exported under it, the password
  * sealed to the pinned key, and wiped.
  */
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,9 +13,9 @@
 #include "crypto/encode.h"
 #include "crypto/oaep.h"
 #include "crypto/pfx.h"
-#include "pkcs11/hsm/ask.h"
-#include "pkcs11/hsm/keyref.h"
+#include "pkcs11/hsm/claim.h"
 #include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/proof.h"
 #include "pkcs11/hsm/tier.h"
 #include "pkcs11/hsm/verbs.h"
 
@@ -41,32 +40,6 @@ static void building_done(struct building *building)
 static pfx_result mismatch(struct pfx_error *err, const char *op, const char *text)
 {
     return pfx_fail(err, PFX_CLASS_INTEGRITY, op, "", "", "%s", text);
-}
-
-/* Was this key made by us, for this user, these addresses and this purpose? */
-static pfx_result ticket_check(const struct building *building, struct pfx_session *session,
-                               struct pfx_key *mac, struct pfx_error *err)
-{
-    const struct pfx_keyref *ref = &building->ref;
-    uint8_t computed[32];
-    if (ref->wrapped) {
-        PFX_CLEANUP(pfx_buf_done) struct pfx_buf bytes = pfx_buf_make(32768);
-        if (!pfx_keyref_mac_bytes(ref, building->ask.user, &bytes))
-            return mismatch(err, "check key reference", "It is too long.");
-        PFX_TRY(pfx_key_mac(session, mac, pfx_buf_bytes(&bytes), computed, err));
-        if (CRYPTO_memcmp(computed, ref->mac, sizeof computed) != 0)
-            return mismatch(err, "check key reference",
-                            "The wrapped key was changed, or belongs to another user: nothing is "
-                            "packed. Find out what changed pfx-agentd's store.");
-    }
-    struct pfx_bytes ticket = pfx_msg_blob(building->task->args, "ticket");
-    PFX_TRY(pfx_ask_ticket(&building->ask, session, mac, &ref->id, pfx_buf_bytes(&ref->spki),
-                           computed, err));
-    if (ticket.len != sizeof computed || CRYPTO_memcmp(computed, ticket.data, sizeof computed) != 0)
-        return mismatch(err, "check ticket",
-                        "This key wasn't made for this user, these addresses and this purpose: "
-                        "nothing is packed. Find out what changed pfx-agentd's store.");
-    return PFX_OK;
 }
 
 static pfx_result certificate_check(const struct pfx_hsm *hsm, const struct building *building,
@@ -205,7 +178,8 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     op->out.tier = pfx_tier_name(tier);
     PFX_TRY(pfx_session_acquire(token, false, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    PFX_TRY(ticket_check(building, session, mac, err));
+    PFX_TRY(pfx_proof_check(&building->ask, &building->ref,
+                            pfx_msg_blob(building->task->args, "ticket"), session, mac, err));
     struct pfx_certs *chain PFX_AUTOCERTS = NULL;
     PFX_TRY(certificate_check(hsm, building, &chain, err));
 
@@ -251,7 +225,10 @@ pfx_result pfx_do_build_seal(struct pfx_worker *worker, struct pfx_task *task,
     pfx_op_ticket(&op, pfx_msg_blob(task->args, "ticket"));
     pfx_op_certificate(&op, pfx_msg_blob(task->args, "leaf"));
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
-    PFX_TRY(pfx_op_run(worker, &op, work, &building, &reply, err));
-    pfx_task_emit(task, PFX_TAKE(reply));
-    return PFX_OK;
+    PFX_TRY(pfx_claim_take(worker->hsm, &building.ref.id, err));
+    pfx_result result = pfx_op_run(worker, &op, work, &building, &reply, err);
+    pfx_claim_end(worker->hsm, &building.ref.id);
+    if (pfx_ok(result))
+        pfx_task_emit(task, PFX_TAKE(reply));
+    return result;
 }

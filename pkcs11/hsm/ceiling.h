@@ -13,6 +13,7 @@ enum pfx_ceiling {
     PFX_CEILING_BUILDS,
     PFX_CEILING_ASSERTIONS,
     PFX_CEILING_SECRETS,
+    PFX_CEILING_DESTROYS,
     PFX_CEILING_COUNT,
 };
 struct pfx_ceilings {

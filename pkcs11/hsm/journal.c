@@ -123,6 +123,8 @@ static void outcome_of(const struct pfx_op *op, pfx_result outcome, const struct
     pfx_draft_str(draft, PFX_F_RV, "CKR_OK");
     if (op->event != PFX_EVENT_PFX_BUILD) /* there it is the intent that says what was brought */
         given(op, draft);
+    if (op->out.found)
+        pfx_draft_str(draft, PFX_F_FOUND, op->out.found);
     if (op->out.tier)
         pfx_draft_str(draft, PFX_F_TIER, op->out.tier);
     if (op->out.has_sha256)

@@ -9,6 +9,7 @@
 
 #include "crypto/csr.h"
 #include "pkcs11/hsm/ask.h"
+#include "pkcs11/hsm/claim.h"
 #include "pkcs11/hsm/halves.h"
 #include "pkcs11/hsm/keyref.h"
 #include "pkcs11/hsm/tier.h"
@@ -37,35 +38,8 @@ static pfx_result sign_digest(void *ctx, enum pfx_hash hash, struct pfx_bytes di
     return pfx_key_sign_digest(signer->session, signer->key, hash, digest, out, err);
 }
 
-/* Two workers with the same job (its lease ran out while the first was busy) would make two keys
- * with one CKA_ID. */
-static bool making_begin(struct pfx_hsm *hsm, const struct pfx_key_id *id)
-{
-    bool free_place = true;
-    pthread_mutex_lock(&hsm->small);
-    for (size_t i = 0; i < hsm->n_making; i++)
-        free_place = free_place && memcmp(&hsm->making[i], id, sizeof *id) != 0;
-    free_place = free_place && hsm->n_making < sizeof hsm->making / sizeof *hsm->making;
-    if (free_place)
-        hsm->making[hsm->n_making++] = *id;
-    pthread_mutex_unlock(&hsm->small);
-    return free_place;
-}
-
-static void making_end(struct pfx_hsm *hsm, const struct pfx_key_id *id)
-{
-    pthread_mutex_lock(&hsm->small);
-    for (size_t i = 0; i < hsm->n_making; i++) {
-        if (memcmp(&hsm->making[i], id, sizeof *id) == 0) {
-            hsm->making[i] = hsm->making[--hsm->n_making];
-            break;
-        }
-    }
-    pthread_mutex_unlock(&hsm->small);
-}
-
 static pfx_result token_key(struct pfx_session *session, const struct making *making,
-                            struct pfx_key **ret_key, struct pfx_error *err)
+                            struct pfx_key **ret_key, bool *ret_adopted, struct pfx_error *err)
 {
     struct pfx_key *key PFX_AUTOKEY = NULL;
     PFX_TRY(pfx_key_find(session, PFX_USE_USER, &making->id, true, (struct pfx_bytes){NULL, 0},
@@ -81,6 +55,7 @@ static pfx_result token_key(struct pfx_session *session, const struct making *ma
                 "makes a new key.",
                 pfx_key_type_name(making->type));
         *ret_key = PFX_TAKE(key);
+        *ret_adopted = true;
         return PFX_OK;
     }
     PFX_TRY(pfx_lone_publics_destroy(session, &making->id, err));
@@ -163,7 +138,9 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     if (wrapped) {
         PFX_TRY(wrapped_key(worker, session, making, mac, &ref, &key, err));
     } else {
-        PFX_TRY(token_key(session, making, &key, err));
+        bool adopted = false;
+        PFX_TRY(token_key(session, making, &key, &adopted, err));
+        op->out.found = adopted ? "key" : NULL;
         struct pfx_bytes made = pfx_key_spki(key);
         if (!pfx_buf_add(&ref.spki, made.data, made.len))
             return pfx_fail(err, PFX_CLASS_INTERNAL, "make key", "", "",
@@ -203,13 +180,10 @@ pfx_result pfx_do_key_csr(struct pfx_worker *worker, struct pfx_task *task, stru
     op.target.attempt = making.attempt;
     pfx_op_target_user(&op, making.ask.user, making.ask.salt);
     pfx_op_key(&op, &making.id, (struct pfx_bytes){NULL, 0}, pfx_key_type_name(making.type));
-    if (!making_begin(hsm, &making.id))
-        return pfx_fail(
-            err, PFX_CLASS_TRANSIENT, "make key", "", "",
-            "The same key is being made at this moment for an earlier copy of this job.");
+    PFX_TRY(pfx_claim_take(hsm, &making.id, err));
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
     pfx_result result = pfx_op_run(worker, &op, work, &making, &reply, err);
-    making_end(hsm, &making.id);
+    pfx_claim_end(hsm, &making.id);
     if (pfx_ok(result))
         pfx_task_emit(task, PFX_TAKE(reply));
     return result;

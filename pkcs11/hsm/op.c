@@ -26,6 +26,8 @@ static const struct row {
 } rows[] = {
     [PFX_EVENT_KEY_MAKE] = {"key.make", WHO(PFX_ACTOR_AGENTD), USERS | LOG, PFX_CEILING_KEYS},
     [PFX_EVENT_PFX_BUILD] = {"pfx.build", WHO(PFX_ACTOR_AGENTD), USERS | LOG, PFX_CEILING_BUILDS},
+    [PFX_EVENT_USER_KEY_DESTROY] = {"user_key.destroy", WHO(PFX_ACTOR_AGENTD), USERS | LOG,
+                                    PFX_CEILING_DESTROYS},
     [PFX_EVENT_ASSERTION_SIGN] = {"assertion.sign", WHO(PFX_ACTOR_UPLOADER), SERVICE | LOG,
                                   PFX_CEILING_ASSERTIONS},
     [PFX_EVENT_SECRET_OPEN] = {"secret.open", WHO(PFX_ACTOR_UPLOADER), SERVICE | LOG,
@@ -127,6 +129,9 @@ static unsigned ceiling_of(const struct pfx_hsm_policy *policy, enum pfx_ceiling
     case PFX_CEILING_SECRETS:
         *ret_option = "ceilings.secrets_per_hour";
         return policy->per_hour_secrets;
+    case PFX_CEILING_DESTROYS:
+        *ret_option = "ceilings.destroys_per_hour";
+        return policy->per_hour_destroys;
     case PFX_CEILING_NONE:
     case PFX_CEILING_COUNT:
         break;

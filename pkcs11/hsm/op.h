@@ -20,6 +20,7 @@
 enum pfx_event {
     PFX_EVENT_KEY_MAKE,  /* new user key and request */
     PFX_EVENT_PFX_BUILD, /* build PFX and seal */
+    PFX_EVENT_USER_KEY_DESTROY,
     PFX_EVENT_ASSERTION_SIGN,
     PFX_EVENT_SECRET_OPEN,
     PFX_EVENT_SECRET_SEAL,
@@ -46,7 +47,7 @@ struct pfx_op {
         uint8_t user[32]; /* SHA-256(salt of that user, object id): entries name nobody */
         char name[64];    /* standing key, app registration or secret */
     } target;
-    struct { /* pfx.build: what was brought; key.make: the ticket that was made. SHA-256 */
+    struct { /* what was brought; key.make: the ticket that was made. SHA-256 */
         bool has_ticket, has_certificate;
         uint8_t ticket[32], certificate[32];
     } given;
@@ -64,6 +65,7 @@ struct pfx_op {
         unsigned generation;   /* of the encryption key */
         int64_t pin_serial;    /* of the pins' file with it */
         const char *pin_state; /* static; of the pin record that is written */
+        const char *found;     /* static; key, blob or nothing: NULL for a key that was made */
         bool has_sha256, has_sealed, has_pinned;
         uint8_t sha256[32]; /* of what is released */
         uint8_t sealed[32]; /* SHA-256 of the sealed password */

@@ -227,6 +227,9 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
     report_tiers(hsm, item, PFX_PROFILE_MODERN, "tier_rsa", "tier_ec");
     if (hsm->policy->profiles[PFX_PROFILE_COMPAT])
         report_tiers(hsm, item, PFX_PROFILE_COMPAT, "compat_tier_rsa", "compat_tier_ec");
+    for (size_t i = 0; i < PFX_PURPOSES; i++)
+        if (hsm->policy->destroys[i])
+            pfx_msg_add_str(item, "after_delivery", pfx_purpose_name((enum pfx_purpose)i));
     pfx_status_notes(hsm, report_note, item);
     pfx_task_emit(task, item);
     return PFX_OK;
@@ -377,6 +380,7 @@ pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struc
     say_ceiling(hsm, task, "builds", PFX_CEILING_BUILDS, policy->per_hour_builds);
     say_ceiling(hsm, task, "assertions", PFX_CEILING_ASSERTIONS, policy->per_hour_assertions);
     say_ceiling(hsm, task, "secrets", PFX_CEILING_SECRETS, policy->per_hour_secrets);
+    say_ceiling(hsm, task, "destroys", PFX_CEILING_DESTROYS, policy->per_hour_destroys);
     pthread_mutex_lock(&hsm->small);
     struct pfx_error trouble = hsm->trouble;
     int64_t at = hsm->trouble_ms;

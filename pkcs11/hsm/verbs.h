@@ -21,6 +21,7 @@ const struct pfx_verb *pfx_verb_find(const struct pfx_verb *table, const char *n
                                  struct pfx_error *err)
 PFX_HANDLER(pfx_do_key_csr);    /* key_csr.c */
 PFX_HANDLER(pfx_do_build_seal); /* build_seal.c */
+PFX_HANDLER(pfx_do_key_destroy); /* key_destroy.c */
 PFX_HANDLER(pfx_do_report);     /* status.c */
 PFX_HANDLER(pfx_do_init);       /* ceremony.c */
 PFX_HANDLER(pfx_do_test);       /* probing.c */
