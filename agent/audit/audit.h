@@ -39,7 +39,7 @@ struct pfx_audit_options {
 
     const char *out;   /* -o, --out FILE: prove */
     const char *entry; /* --entry FILE: prove writes the entry's bytes there, check reads them */
-    const char *log;   /* --log DIR: check takes the entry from this export */
+    const char *log;   /* --log DIR: the export that check and ceremony compare with */
 };
 
 struct pfx_audit_command {
@@ -59,6 +59,7 @@ int pfx_audit_show(const struct pfx_audit_options *options);    /* DIR */
 int pfx_audit_history(const struct pfx_audit_options *options); /* DIR USER|KEY|ORDER */
 int pfx_audit_prove(const struct pfx_audit_options *options);   /* DIR N */
 int pfx_audit_check(const struct pfx_audit_options *options);   /* FILE */
+int pfx_audit_ceremony(const struct pfx_audit_options *options); /* PAGE */
 int pfx_audit_stats(const struct pfx_audit_options *options);   /* DIR */
 int pfx_audit_help(const struct pfx_audit_options *options);    /* [COMMAND] */
 int pfx_audit_man(const struct pfx_audit_options *options);
