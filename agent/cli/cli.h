@@ -51,9 +51,12 @@ enum cli_option_id {
     CLI_LINES,
     CLI_FOLLOW,
     CLI_NO_NAMES,
+    CLI_RECORD,
+    CLI_WITNESS,
     CLI_OPTION_COUNT,
 };
-#define CLI_BIT(id) (1u << (id))
+#define CLI_WITNESSES 12
+#define CLI_BIT(id) (UINT64_C(1) << (id))
 #define CLI_GLOBAL                                                                                 \
     (CLI_BIT(CLI_JSON) | CLI_BIT(CLI_CONFIG) | CLI_BIT(CLI_RUN_DIR) | CLI_BIT(CLI_CLI_SOCKET) |    \
      CLI_BIT(CLI_ADMIN_SOCKET) | CLI_BIT(CLI_HELP))
@@ -74,7 +77,7 @@ struct cli_verb {
     const char *verb;
     const char *operands; /* as the help shows them; "" if none */
     unsigned min_operands, max_operands;
-    uint32_t options; /* besides the global ones */
+    uint64_t options; /* besides the global ones */
     const char *who;  /* operators, auditors, admins, anyone */
     bool hidden;      /* for packaging; not in the help */
     const char *help; /* one sentence */
@@ -88,6 +91,8 @@ struct cli {
     const struct cli_verb *verb;
     bool given[CLI_OPTION_COUNT];
     const char *values[CLI_OPTION_COUNT]; /* borrowed from argv */
+    const char *witnesses[CLI_WITNESSES]; /* of --witness, which may stand several times */
+    size_t n_witnesses;
     const char **operands;                /* owned vector, borrowed strings; ends with NULL */
     size_t n_operands;
 };

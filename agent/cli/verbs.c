@@ -36,6 +36,8 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_LINES] = {"lines", "N", "so many entries (default 20)"},
     [CLI_FOLLOW] = {"follow", NULL, "go on with new entries until Ctrl-C"},
     [CLI_NO_NAMES] = {"no-names", NULL, "leave the name map out"},
+    [CLI_RECORD] = {"record", "DIR", "write the ceremony's record into this folder, as text and HTML"},
+    [CLI_WITNESS] = {"witness", "NAME", "a name with a line to sign on the record; several may be given"},
 };
 
 char cli_option_letter(enum cli_option_id id)
@@ -57,12 +59,17 @@ char cli_option_letter(enum cli_option_id id)
 #define SELECT (CLI_BIT(CLI_USER) | CLI_BIT(CLI_STATE) | CLI_BIT(CLI_ALL))
 
 const struct cli_verb cli_verbs[] = {
-    {NULL, "init", "", 0, 0, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT), "admins", false,
+    {NULL, "init", "", 0, 0,
+     CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_RECORD) | CLI_BIT(CLI_WITNESS), "admins",
+     false,
      "probe the tokens, then make all keys",
      "Asks for the PIN of the encryption token on the terminal, makes what is missing, and prints "
      "every key with its fingerprint. The encryption key's public part and the client key's "
      "certificate are written into the folder of --out (default: the current one); a file with "
-     "other content is never overwritten. Running it again makes nothing twice.",
+     "other content is never overwritten. Running it again makes nothing twice. Its record is one page "
+     "with every token, key, fingerprint and attribute as read back; its hash stands in the operation "
+     "log, and pfx-audit ceremony checks it. pfx-hsm keeps it in ceremonies of its state folder, "
+     "--record writes it for you, too.",
      cli_do_init},
     {NULL, "run", "", 0, 0, CLI_BIT(CLI_ONCE) | CLI_BIT(CLI_DRY_RUN) | CLI_BIT(CLI_WAIT),
      "operators", false, "read the groups and enrol who needs a certificate",
