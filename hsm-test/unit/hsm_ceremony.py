@@ -25,6 +25,8 @@ import tokens
 
 AUDIT = os.environ.get("PFX_AUDIT", "")
 AGENT = os.environ.get("PFX_AGENT", "")
+GUIDE = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, "deploy",
+                     "guide", "auditors-guide.md")
 WITNESSES = ["Ada Lovelace", "<script>alert('x')</script>; Ζωή & Co"]
 GROUP = "games" if os.geteuid() == 0 else None  # any group of any Debian
 Page = collections.namedtuple("Page", "name text sections sha256 entry receipt")
@@ -213,6 +215,18 @@ class Ceremony(unittest.TestCase):
                          if s[:4] == hashlib.sha256(spki).digest()[:4])
         serialization.load_der_public_key(spki).verify(signature[4:], (text + "\n").encode(),
                                                        ec.ECDSA(hashes.SHA256()))
+
+    def test_guide(self):
+        """What the auditor's guide says can be done with Python alone."""
+        with open(GUIDE, encoding="utf-8") as f:
+            program = f.read().split("```python\n")[1].split("```")[0]
+        with open(self.path(), encoding="utf-8") as f:
+            page = f.read()
+        changed = os.path.join(self.r.dir, "changed.txt")
+        with open(changed, "w", encoding="utf-8") as f:
+            f.write(page.replace('"seq":', '"seq":1', 1))
+        for path, said in ((self.path(), b"in the tree\n"), (changed, b"NOT in the tree\n")):
+            self.assertEqual(self.r.tool("/usr/bin/python3", "-c", program, path), said)
 
     def test_audit(self):
         export = self.export()
