@@ -194,6 +194,7 @@ int cli_do_hsm_test(struct cli *cli);
 int cli_do_key_list(struct cli *cli);
 int cli_do_key_show(struct cli *cli);
 int cli_do_key_rebuild(struct cli *cli);
+int cli_do_key_exposed(struct cli *cli);
 int cli_do_key_records(struct cli *cli);
 int cli_do_key_export(struct cli *cli);
 int cli_do_secret_set(struct cli *cli);

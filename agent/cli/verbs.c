@@ -137,6 +137,12 @@ const struct cli_verb cli_verbs[] = {
      "record that can't be rebuilt, with the reason and the day on which its certificate ends. "
      "\"at least\": Intune's list wasn't read whole since that generation sealed last.",
      cli_do_key_records},
+    {"key", "exposed", "[GENERATION]", 0, 1, CLI_BIT(CLI_ALL), "operators and auditors", false,
+     "whose user keys a compromised encryption key exposes, and how far their successors are",
+     "Certificates that nobody replaces, and those that the CA didn't revoke, stand in the list, each "
+     "with its next step; with --all every one. With the number of a generation that isn't "
+     "compromised: what that would mean. Exit code 1 when some need a person.",
+     cli_do_key_exposed},
     {"key", "rebuild", "", 0, 0, CLI_BIT(CLI_DRY_RUN) | CLI_BIT(CLI_WAIT), "operators", false,
      "seal every record anew to the active generation of the encryption key",
      "Each gets a new PFX of its kept key under a new password, and its record in Intune is updated "
