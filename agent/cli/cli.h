@@ -53,6 +53,8 @@ enum cli_option_id {
     CLI_NO_NAMES,
     CLI_RECORD,
     CLI_WITNESS,
+    CLI_KEY,
+    CLI_SIGNATURE,
     CLI_OPTION_COUNT,
 };
 #define CLI_WITNESSES 12
@@ -190,6 +192,7 @@ int cli_do_record_list(struct cli *cli);
 int cli_do_record_remove(struct cli *cli);
 int cli_do_setup(struct cli *cli);
 int cli_do_pause(struct cli *cli);
+int cli_do_approve(struct cli *cli);
 int cli_do_hsm_test(struct cli *cli);
 int cli_do_key_list(struct cli *cli);
 int cli_do_key_show(struct cli *cli);

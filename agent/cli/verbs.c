@@ -35,6 +35,8 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
                      "PFX_LOG_DIR"},
     [CLI_LINES] = {"lines", "N", "so many entries (default 20)"},
     [CLI_FOLLOW] = {"follow", NULL, "go on with new entries until Ctrl-C"},
+    [CLI_KEY] = {"key", "FILE", "sign with this SSH key, or the one in an agent whose .pub it is"},
+    [CLI_SIGNATURE] = {"signature", "FILE", "what ssh-keygen -Y sign wrote, perhaps elsewhere"},
     [CLI_NO_NAMES] = {"no-names", NULL, "leave the name map out"},
     [CLI_RECORD] = {"record", "DIR", "write the ceremony's record into this folder, as text and HTML"},
     [CLI_WITNESS] = {"witness", "NAME", "a name with a line to sign on the record; several may be given"},
@@ -188,13 +190,23 @@ const struct cli_verb cli_verbs[] = {
     {"log", "reopen", "", 0, 0, CLI_BIT(CLI_YES), "admins", false,
      "begin a successor of a log that was lost or cut",
      "The log that is here is set aside. The successor has an origin of its own, and its first "
-     "entry says what the token's anchor covered, what was here, and that root on the admin socket "
-     "alone permitted it: a weak approval, which stays in the log.",
+     "entry says what the token's anchor covered, what was here, and who approved it (pfx-agent "
+     "approve); or, where hsm-policy.yaml has no approvals, that root on the admin socket alone "
+     "permitted it: a weak approval, which stays in the log.",
      cli_do_log_reopen},
     {NULL, "pause", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS) | CLI_BIT(CLI_REBUILD),
      "operators", false, "hold new orders, imports to Intune, or a rebuild", NULL, cli_do_pause},
     {NULL, "resume", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS) | CLI_BIT(CLI_REBUILD),
      "operators", false, "let them go on", NULL, cli_do_pause},
+    {NULL, "approve", "[ID]", 0, 1,
+     CLI_BIT(CLI_KEY) | CLI_BIT(CLI_SIGNATURE) | CLI_BIT(CLI_YES), "admins", false,
+     "approve a dangerous command with your signature",
+     "Without an ID: what waits for approvals. With one: everything that would be done, and what "
+     "exactly is signed; the hash of it is computed here, too. --key signs it with ssh-keygen "
+     "(a file, a security key, or a key in an agent) and sends the signature; without it the "
+     "commands are printed with which it can be signed elsewhere. Who asked for the command can't "
+     "approve it.",
+     cli_do_approve},
     {"hsm", "test", "", 0, 0, CLI_BIT(CLI_PIN_FD), "admins", false,
      "try every mechanism on the tokens, and say what it is used for",
      "Shows what the token advertises, what happened when it was tried, and the export tier that "
