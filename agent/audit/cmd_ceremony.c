@@ -189,6 +189,15 @@ static void print_json(const struct pfx_ceremony *c)
     pfx_json_print(&json);
 }
 
+/* From what was checked, so that nobody has to believe an HTML file. */
+static pfx_result write_page(const struct pfx_ceremony *c, const char *path, struct pfx_error *err)
+{
+    struct pfx_buf html PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_MINUTES_HTML_MAX);
+    if (!pfx_minutes_html(&c->page, &html))
+        return pfx_fail(err, PFX_CLASS_USAGE, "write", path, "", "the page is too long");
+    return pfx_audit_put(path, pfx_buf_bytes(&html), err);
+}
+
 int pfx_audit_ceremony(const struct pfx_audit_options *options)
 {
     struct pfx_error err = PFX_ERROR_NONE;
@@ -202,6 +211,8 @@ int pfx_audit_ceremony(const struct pfx_audit_options *options)
         r = pfx_ceremony_page(&c, options->operands[0], options, &err);
     if (pfx_ok(r) && options->log)
         r = pfx_ceremony_export(&c, options->log, &err);
+    if (pfx_ok(r) && options->out)
+        r = write_page(&c, options->out, &err);
     if (pfx_failed(r))
         return pfx_audit_fail(&err);
     if (options->format == PFX_AUDIT_JSON)

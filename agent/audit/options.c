@@ -34,6 +34,7 @@ const struct pfx_audit_option pfx_audit_option_rows[] = {
     {"op", 0, "ULID", FILTERED, "of this operation", AT(op)},
     {"format", 0, "FORMAT", "show", "table (the default), json or csv", PFX_AUDIT_NOWHERE},
     {"out", 'o', "FILE", "prove", "where the proof goes (default: standard output)", AT(out)},
+    {"out", 'o', "FILE", "ceremony", "write the page for a printer there, as HTML", AT(out)},
     {"entry", 0, "FILE", "prove check", "the entry's own bytes: prove writes, check reads them",
      AT(entry)},
     {"log", 0, "DIR", "check ceremony", "the export that has its entries", AT(log)},

@@ -245,6 +245,12 @@ class Ceremony(unittest.TestCase):
     def test_html(self):
         with open(self.path()[:-3] + "html", encoding="utf-8") as f:
             text = f.read()
+        again = os.path.join(self.r.dir, "again.html")
+        self.audit(self.path(), "--key", self.keys, "--out", again)
+        with open(again, encoding="utf-8") as f:
+            self.assertEqual(f.read(), text)
+        self.audit(self.path(), "--key", self.keys, "--out", again)  # the same: fine
+        self.audit(self.path(), "--key", self.keys, "--out", self.keys, code=2)
         page = Texts(text)
         words = "".join(page.words)
         self.assertFalse({"script", "img", "link", "iframe", "a"} & page.tags, page.tags)
