@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "agent/compromise.h"
 #include "agent/outbox.h"
 
 static pfx_result keep(struct pfx_agent *agent, const struct pfx_msg *g, int64_t now_ms,
@@ -23,12 +22,10 @@ static pfx_result keep(struct pfx_agent *agent, const struct pfx_msg *g, int64_t
                                    P_TEXT(pfx_msg_str(g, "provider_name")),
                                    P_INT(pfx_msg_int(g, "since")),
                                    P_INT_OR_NULL(pfx_msg_int(g, "compromised")))));
-    if (!changed)
-        return PFX_OK;
-    PFX_TRY(pfx_compromise_anew(agent, err));
-    return pfx_note(agent->store, now_ms, 0, NULL, err,
-                    "generation %lld of the encryption key is %s", (long long)n,
-                    pfx_msg_str(g, "state"));
+    return changed ? pfx_note(agent->store, now_ms, 0, NULL, err,
+                              "generation %lld of the encryption key is %s", (long long)n,
+                              pfx_msg_str(g, "state"))
+                   : PFX_OK;
 }
 
 pfx_result pfx_generation_report(struct pfx_agent *agent, const struct pfx_msg *report,

@@ -1,4 +1,4 @@
-/* For crypto/'s own files: reading texts that are made of lines, each ended by LF. */
+/* Reading texts that are made of lines, each ended by LF. */
 #ifndef PFX_CRYPTO_LINES_H
 #define PFX_CRYPTO_LINES_H
 

@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packages=(
     cmake ninja-build gcc libc6-dev pkg-config
     libssl-dev libp11-kit-dev libp11-dev libcurl4-openssl-dev libcjson-dev libsqlite3-dev
-    libyaml-dev libicu-dev libseccomp-dev libcmocka-dev
+    libyaml-dev libicu-dev libseccomp-dev libarchive-dev libcmocka-dev
     softhsm2 openssl libengine-pkcs11-openssl python3 python3-cryptography
 )
 # Not needed, but their word counts in the proof where they are there: openssl reads every PFX.

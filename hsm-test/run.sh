@@ -25,7 +25,7 @@ only=packages,gcc,asan,checks,static,units,tsan,fuzz,e2e,coverage,systemd,quicks
 packages=(
     cmake ninja-build gcc libc6-dev clang clang-tidy cppcheck pkg-config shellcheck binutils
     libssl-dev libp11-kit-dev libp11-dev libcurl4-openssl-dev libcjson-dev libsqlite3-dev
-    libyaml-dev libicu-dev libseccomp-dev icu-devtools idn2 libcmocka-dev libclang-rt-14-dev llvm
+    libyaml-dev libicu-dev libseccomp-dev libarchive-dev icu-devtools idn2 libcmocka-dev libclang-rt-14-dev llvm
     openssh-client softhsm2 libnss3 libnss3-tools p11-kit p11-kit-modules opencryptoki gnutls-bin opensc openssl libengine-pkcs11-openssl
     python3 python3-cryptography python3-yaml nginx-light squid iproute2 procps
     golang-go golang-golang-x-mod-dev

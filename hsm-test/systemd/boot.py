@@ -24,7 +24,8 @@ CACHE = os.path.join(ROOT, "build", "systemd")
 MACHINE = "pfx-units"
 PACKAGES = (
     "systemd", "systemd-sysv", "libssl3", "libp11-kit0", "libp11-3", "libcurl4", "libcjson1",
-    "libsqlite3-0", "libyaml-0-2", "libicu72", "libseccomp2", "ca-certificates", "softhsm2",
+    "libsqlite3-0", "libyaml-0-2", "libicu72", "libseccomp2", "libarchive13",
+    "ca-certificates", "softhsm2",
     "openssl", "libengine-pkcs11-openssl", "python3-minimal", "python3-cryptography",
     "passwd", "usr-is-merged",  # without the latter: usrmerge, and all of Perl
 )

@@ -1,0 +1,27 @@
+/* What backup and restore share. */
+#ifndef PFX_AGENT_CLI_CMD_BACKUP_H
+#define PFX_AGENT_CLI_CMD_BACKUP_H
+
+#include "agent/cli/backup.h"
+
+struct backup_keys {
+    size_t n;
+    struct pfx_vkey keys[BACKUP_KEYS];
+};
+void backup_keys_done(struct backup_keys *keys); /* usable as cleanup */
+static inline void backup_freep(struct backup **backup)
+{
+    backup_done(*backup);
+    free(*backup);
+}
+
+/* agent.yaml of this call, absolute; the others lie beside it. Free it. */
+char *backup_config_path(const struct cli *cli);
+/* Who signed: a key of --key, or else of the log that is on this host (*ret_known), or else only one
+ * that the archive brings itself. INTEGRITY: not even that. */
+PFX_MUST_USE pfx_result backup_trust(const struct cli *cli, const struct backup *backup,
+                                     bool *ret_known, struct pfx_error *err);
+/* What it is, on stdout. */
+void backup_show(const struct backup *backup, bool known);
+
+#endif
