@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/compromise.h"
 #include "agent/note.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
@@ -22,6 +23,8 @@ static const char *const words[] = {
 static enum pfx_on_revoked what_follows(const struct pfx_agent *agent,
                                         const struct pfx_enrolment *e)
 {
+    if (e->exposed_at) /* revoked at our own wish; a rule for other cases mustn't take old mail */
+        return PFX_REVOKED_ENROL_AGAIN;
     for (size_t i = 0; i < agent->conf->n_rules; i++)
         if (strcmp(agent->conf->rules[i].name, e->rule) == 0)
             return agent->conf->rules[i].on_revoked;
@@ -78,7 +81,12 @@ static pfx_result give_way(struct pfx_agent *agent, struct pfx_enrolment *e, int
                            int64_t now_ms, struct pfx_error *err)
 {
     char note[100];
-    snprintf(note, sizeof(note), "revoked, and enrolment %lld is in its place", (long long)to);
+    snprintf(note, sizeof(note), "%s, and enrolment %lld is in its place",
+             e->exposed_at && !e->revoked_at ? "its user key is exposed" : "revoked",
+             (long long)to);
+    if (e->exposed_at && e->order_id && !e->revoked_at && !e->revoke_asked && e->expires > now_ms)
+        PFX_TRY(pfx_after_revoke(agent, e, "key compromise: the user key may be known to others",
+                                 "pfx-agentd", now_ms, err));
     if (strcmp(e->intune, "smimeSigning") == 0)
         return stop(agent, e, note, note, now_ms, err);
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
@@ -114,6 +122,22 @@ static pfx_result removals_left(struct pfx_agent *agent, int64_t now_ms, bool *r
                        PFX_PARAMS(P_INT(pfx_day_start(now_ms)))));
     *ret_left = today < most;
     return PFX_OK;
+}
+
+pfx_result pfx_after_exposed(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t now_ms,
+                             struct pfx_error *err)
+{
+    bool replaced = !e->revoked_at && e->expires > now_ms;
+    e->exposed_at = now_ms;
+    PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
+                        "UPDATE enrolment SET exposed_at = ?1,"
+                        " revoked_then = CASE WHEN ?2 THEN 'enrol_again' ELSE revoked_then END,"
+                        " revoked_seen = CASE WHEN ?2 THEN NULL ELSE revoked_seen END WHERE id = ?3",
+                        PFX_PARAMS(P_INT(now_ms), P_INT(replaced), P_INT(e->id))));
+    PFX_TRY(pfx_note(agent->store, now_ms, e->id, e->user, err,
+                     "its user key was sealed to an encryption key that is compromised%s",
+                     replaced ? ": another one shall take its place" : ""));
+    return replaced ? give_way_if_renewed(agent, e, now_ms, err) : PFX_OK;
 }
 
 static pfx_result on_delivered(struct pfx_agent *agent, struct pfx_enrolment *e, const char *word,
@@ -196,6 +220,7 @@ pfx_result pfx_after_active(struct pfx_agent *agent, const struct pfx_enrolment 
                             struct pfx_error *err)
 {
     int64_t id = 0;
+    PFX_TRY(pfx_compromise_active(agent, e->id, now_ms, err));
     while (true) {
         struct pfx_enrolment old PFX_AUTOENROLMENT = {0};
         PFX_TRY(

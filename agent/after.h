@@ -28,6 +28,11 @@ PFX_MUST_USE pfx_result pfx_after_again(struct pfx_agent *agent, struct pfx_enro
 PFX_MUST_USE pfx_result pfx_after_removed(struct pfx_agent *agent, struct pfx_enrolment *e,
                                           const char *what, int64_t now_ms, struct pfx_error *err);
 
+/* Its user key counts as known to others: another one shall take its place, and has where it was
+ * renewed meanwhile. One that is revoked or over anyway is only marked. */
+PFX_MUST_USE pfx_result pfx_after_exposed(struct pfx_agent *agent, struct pfx_enrolment *e,
+                                          int64_t now_ms, struct pfx_error *err);
+
 /* Asks the CA to revoke it; e isn't moved: that follows when the CA says so. */
 PFX_MUST_USE pfx_result pfx_after_revoke(struct pfx_agent *agent, const struct pfx_enrolment *e,
                                          const char *reason, const char *who, int64_t now_ms,

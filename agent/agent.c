@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "agent/compromise.h"
 #include "agent/counter.h"
 #include "agent/note.h"
 #include "agent/notes_queue.h"
@@ -106,6 +107,8 @@ void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
     pfx_result r = pfx_pass_tick(agent, now_ms, &err);
     /* A pass that can't end must not keep the orders from being asked for. */
     pfx_result orders = orders_tick(agent, now_ms, &later);
+    if (pfx_ok(orders))
+        orders = pfx_compromise_tick(agent, now_ms, &later);
     if (pfx_ok(orders))
         orders = pfx_rebuild_tick(agent, now_ms, &later);
     if (pfx_ok(r))

@@ -40,6 +40,7 @@ struct pfx_agent {
     bool no_rebuild;            /* the same */
     int64_t rebuild_since;      /* clock of time-outs: the rebuild goes on since then; 0: it doesn't */
     int64_t rebuild_base;       /* rebuilt until then */
+    bool marking;               /* more are exposed: compromise.h */
     struct pfx_desk *desk;
     struct pfx_counter *counter;
     struct pfx_run *run;     /* NULL: none */

@@ -39,6 +39,7 @@ const struct pfx_verb pfx_verbs[] = {
     {"setup.digicert", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
     {"setup.entra", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
     {"key.records", PFX_ASKER_AUDITOR, false, pfx_verb_key_records},
+    {"key.exposed", PFX_ASKER_AUDITOR, false, pfx_verb_exposed},
     {"key.rebuild", PFX_ASKER_OPERATOR, true, pfx_verb_rebuild},
     {"pause", PFX_ASKER_OPERATOR, true, pfx_verb_pause},
     {"resume", PFX_ASKER_OPERATOR, true, pfx_verb_resume},

@@ -227,6 +227,10 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
                c->in_pass >= conf->max_orders_per_pass ? conf->max_orders_per_pass
                                                        : conf->max_orders_per_day,
                c->in_pass >= conf->max_orders_per_pass ? "pass" : "day");
+    else if (c->revoked && c->exposed)
+        settle(v, PFX_DECIDE_ORDER,
+               "the user key of enrolment %lld was sealed to a compromised encryption key",
+               (long long)c->revoked);
     else if (c->revoked)
         settle(v, PFX_DECIDE_ORDER, "the certificate of enrolment %lld was revoked at the CA",
                (long long)c->revoked);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "agent/compromise.h"
 #include "agent/outbox.h"
 
 static pfx_result keep(struct pfx_agent *agent, const struct pfx_msg *g, int64_t now_ms,
@@ -22,10 +23,12 @@ static pfx_result keep(struct pfx_agent *agent, const struct pfx_msg *g, int64_t
                                    P_TEXT(pfx_msg_str(g, "provider_name")),
                                    P_INT(pfx_msg_int(g, "since")),
                                    P_INT_OR_NULL(pfx_msg_int(g, "compromised")))));
-    return changed ? pfx_note(agent->store, now_ms, 0, NULL, err,
-                              "generation %lld of the encryption key is %s", (long long)n,
-                              pfx_msg_str(g, "state"))
-                   : PFX_OK;
+    if (!changed)
+        return PFX_OK;
+    PFX_TRY(pfx_compromise_anew(agent, err));
+    return pfx_note(agent->store, now_ms, 0, NULL, err,
+                    "generation %lld of the encryption key is %s", (long long)n,
+                    pfx_msg_str(g, "state"));
 }
 
 pfx_result pfx_generation_report(struct pfx_agent *agent, const struct pfx_msg *report,

@@ -222,7 +222,7 @@ static int64_t until_next(struct daemon *d, int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
     int64_t next, out;
-    int64_t wait = d->agent.run || d->agent.rebuild_since ? TICK_MS : IDLE_MS;
+    int64_t wait = d->agent.run || d->agent.rebuild_since || d->agent.marking ? TICK_MS : IDLE_MS;
     if (pfx_ok(pfx_db_int(d->agent.store->db, &err, 0, &next,
                           "SELECT min(not_before) FROM job WHERE not_before > ?",
                           PFX_PARAMS(P_INT(now_ms)))) &&

@@ -61,6 +61,7 @@ struct pfx_case {
     int64_t active_at;
     bool active_revoked; /* the CA revoked it, and its rule says: tell */
     int64_t revoked;     /* the CA revoked this one, and another is wanted in its place */
+    bool exposed;        /* or its user key is exposed */
     int64_t parked;      /* ended, and waits for a person */
     const char *parked_why;
     int64_t records_started; /* when the last full read of Intune's list began */

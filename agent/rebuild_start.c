@@ -79,6 +79,9 @@ pfx_result pfx_rebuild_why_not(struct pfx_agent *agent, const struct pfx_enrolme
         *why = (struct pfx_rebuild_why){"Intune doesn't have its record any more", NULL, true};
     else if (strcmp(e->purpose, "signing") == 0 && e->expires && e->expires <= now_ms)
         *why = (struct pfx_rebuild_why){"its signing certificate is over", NULL, true};
+    else if (strcmp(e->purpose, "signing") == 0 && e->exposed_at)
+        why->why = "its user key is exposed, which no new seal mends: it is replaced",
+        why->next = "pfx-agent key exposed";
     else if (!e->key_ref || !e->ticket.data)
         why->why = "its user key isn't kept any more",
         why->next = "wait until it is renewed, or enrol again: pfx-agent enrolment revoke";

@@ -75,6 +75,15 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
          agent->no_orders ? "paused: pfx-agent resume --orders" : "on");
     fact(asker, "uploads", agent->no_uploads ? "warn" : "ok", "%s",
          agent->no_uploads ? "paused: pfx-agent resume --uploads" : "on");
+    int64_t bad;
+    PFX_TRY(pfx_db_int(agent->store->db, err, 0, &bad,
+                       "SELECT max(generation) FROM generation WHERE compromised IS NOT NULL",
+                       PFX_NO_PARAMS));
+    if (bad)
+        fact(asker, "compromise", "bad",
+             "generation %lld of the encryption key: pfx-agent key exposed says whose user keys are "
+             "exposed, and how far their successors are",
+             (long long)bad);
     struct pfx_rebuild_facts f;
     PFX_TRY(pfx_rebuild_facts(agent, &f, err));
     if (f.started || agent->no_rebuild)

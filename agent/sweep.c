@@ -112,10 +112,16 @@ static pfx_result fill_active(struct pfx_agent *agent, struct pfx_case *c, struc
         c->active_at = sqlite3_column_int64(stmt, 2);
         c->active_revoked = sqlite3_column_int64(stmt, 3) != 0;
     }
-    return pfx_db_int(db, err, 0, &c->revoked,
-                      "SELECT max(id) FROM enrolment WHERE user = ? AND intune = ? AND id > ?"
-                      " AND state = 'ACTIVE' AND revoked_then = 'enrol_again'",
-                      PFX_PARAMS(P_TEXT(user), P_TEXT(intune), P_INT(c->active)));
+    pfx_db_done(&stmt);
+    PFX_TRY(pfx_db_select(db, err, &stmt,
+                          "SELECT max(id), revoked_at IS NULL FROM enrolment WHERE user = ?"
+                          " AND intune = ? AND id > ? AND state = 'ACTIVE'"
+                          " AND revoked_then = 'enrol_again'",
+                          PFX_PARAMS(P_TEXT(user), P_TEXT(intune), P_INT(c->active))));
+    PFX_TRY(pfx_db_next(db, stmt, &row, err));
+    c->revoked = sqlite3_column_int64(stmt, 0);
+    c->exposed = c->revoked && sqlite3_column_int64(stmt, 1);
+    return PFX_OK;
 }
 
 static pfx_result fill_ended(struct pfx_agent *agent, struct pfx_case *c, struct texts *texts,
@@ -162,6 +168,7 @@ static pfx_result fill_replaced(struct pfx_agent *agent, struct pfx_case *c, int
                           "SELECT count(*) - 1, max(revoked_at) FROM enrolment WHERE user = ?1"
                           /* +: by the user's few, not by all that were revoked. */
                           " AND intune = ?2 AND +revoked_then = 'enrol_again' AND +revoked_at > ?3"
+                          " AND +exposed_at IS NULL"
                           " AND id > (SELECT coalesce(max(id), 0) FROM enrolment WHERE user = ?1"
                           "  AND intune = ?2 AND waived = 1)",
                           PFX_PARAMS(P_TEXT(c->user->id), P_TEXT(pfx_rule_intune(c->rule)),

@@ -57,7 +57,7 @@ static const char *doing(struct pfx_agent *agent, const struct pfx_enrolment *e)
             return pfx_after_told(e) ? "revoked at the CA after its delivery"
                    : e->revoked_seen ? "revoked at the CA; another one is in its place"
                                      : "revoked at the CA; another one takes its place";
-        return "";
+        return e->exposed_at ? "its user key is exposed by a compromised encryption key" : "";
     case PFX_HELD:
         return e->held_why ? e->held_why : "held";
     case PFX_FAILED:
@@ -65,6 +65,8 @@ static const char *doing(struct pfx_agent *agent, const struct pfx_enrolment *e)
     case PFX_ENDED:
         if (e->parked)
             return e->parked;
+        if (e->exposed_at && !e->revoked_at)
+            return "its user key is exposed; another one is in its place";
         return e->revoked_at && e->active_at ? "revoked at the CA; another one is in its place"
                                              : "ended without a certificate";
     case PFX_STATE_COUNT:
@@ -104,7 +106,7 @@ void pfx_words_for(struct pfx_agent *agent, const struct pfx_enrolment *e,
         snprintf(ret_words->next, sizeof(ret_words->next),
                  "the user opens the CA's mail in each of these mailboxes and follows its link");
     else if ((e->at == PFX_ENDED || e->at == PFX_FAILED) && !e->waived &&
-             !(e->revoked_at && e->active_at)) /* another one is in its place */
+             !((e->revoked_at || e->exposed_at) && e->active_at)) /* another one is in its place */
         snprintf(ret_words->next, sizeof(ret_words->next),
                  "a later pass orders again by itself; sooner with: pfx-agent enrolment retry %s",
                  number);

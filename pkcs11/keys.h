@@ -73,6 +73,19 @@ PFX_MUST_USE pfx_result pfx_keys_list(struct pfx_session *session,
 PFX_MUST_USE pfx_result pfx_key_attributes(struct pfx_session *session, const struct pfx_key *key,
                                            void (*line)(void *ctx, const char *text), void *ctx,
                                            struct pfx_error *err);
+/* Attestation as the token holds it, as it stands. Objects: each certificate and data object whose
+ * CKA_LABEL fits the pattern (fnmatch). Attribute: a vendor's own one of the key; nothing is appended
+ * where the token doesn't have it. */
+#define PFX_ATTESTATION_MAX 65536
+typedef pfx_result (*pfx_attestation_visit)(void *ctx, const char *label, struct pfx_bytes value,
+                                            struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_attestation_objects(struct pfx_session *session, const char *pattern,
+                                                pfx_attestation_visit visit, void *ctx,
+                                                struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_attestation_attribute(struct pfx_session *session,
+                                                  const struct pfx_key *key,
+                                                  CK_ATTRIBUTE_TYPE type, struct pfx_buf *out,
+                                                  struct pfx_error *err);
 /* CKA_LABEL of a key on the token, read now; what isn't printable ASCII is shown as '?', and it is
  * cut at size - 1. */
 PFX_MUST_USE pfx_result pfx_key_label(struct pfx_session *session, struct pfx_key *key, char *label,

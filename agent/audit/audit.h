@@ -37,9 +37,9 @@ struct pfx_audit_options {
     const char *from, *to, *event, *user, *key, *order, *operator_, *outcome, *tier, *src;
     const char *enrolment, *op;
 
-    const char *out;   /* -o, --out FILE: prove */
+    const char *out;   /* -o, --out FILE: prove, ceremony */
     const char *entry; /* --entry FILE: prove writes the entry's bytes there, check reads them */
-    const char *log;   /* --log DIR: check takes the entry from this export */
+    const char *log;   /* --log DIR: the export that check and ceremony compare with */
 };
 
 struct pfx_audit_command {
@@ -59,6 +59,7 @@ int pfx_audit_show(const struct pfx_audit_options *options);    /* DIR */
 int pfx_audit_history(const struct pfx_audit_options *options); /* DIR USER|KEY|ORDER */
 int pfx_audit_prove(const struct pfx_audit_options *options);   /* DIR N */
 int pfx_audit_check(const struct pfx_audit_options *options);   /* FILE */
+int pfx_audit_ceremony(const struct pfx_audit_options *options); /* PAGE */
 int pfx_audit_stats(const struct pfx_audit_options *options);   /* DIR */
 int pfx_audit_help(const struct pfx_audit_options *options);    /* [COMMAND] */
 int pfx_audit_man(const struct pfx_audit_options *options);
@@ -91,5 +92,9 @@ void pfx_audit_keys_done(struct pfx_audit_keys *keys); /* usable as cleanup; zer
 /* A whole file by its path, at most max bytes; USAGE says what is wrong with it. */
 PFX_MUST_USE pfx_result pfx_audit_file(const char *path, size_t max, struct pfx_buf *ret,
                                        struct pfx_error *err);
+
+/* A new file, or one that says the same already; USAGE where another one is there. */
+PFX_MUST_USE pfx_result pfx_audit_put(const char *path, struct pfx_bytes data,
+                                      struct pfx_error *err);
 
 #endif

@@ -1,8 +1,5 @@
 /* pfx-audit prove: a receipt for one entry, from an export's hash tiles. */
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "agent/audit/filter.h"
 
@@ -81,39 +78,6 @@ static pfx_result prove(struct proving *p, const struct pfx_audit_options *optio
     return PFX_OK;
 }
 
-/* A new file, or one that says the same already: what an auditor keeps is never overwritten. */
-static pfx_result put_file(const char *path, struct pfx_bytes data, struct pfx_error *err)
-{
-    struct pfx_buf now PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(RECEIPT_MAX + PFX_ENTRY_MAX);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (fd < 0 && errno == EEXIST) {
-        struct pfx_error none = PFX_ERROR_NONE;
-        if (pfx_ok(pfx_audit_file(path, RECEIPT_MAX + PFX_ENTRY_MAX, &now, &none)) &&
-            now.len == data.len && memcmp(now.data, data.data, data.len) == 0)
-            return PFX_OK;
-        return pfx_fail(err, PFX_CLASS_USAGE, "write", path, "EEXIST",
-                        "another file is there already, and isn't overwritten: choose another "
-                        "name");
-    }
-    if (fd < 0)
-        return pfx_fail_errno(err, errno, "write", path, "choose another place");
-    for (size_t at = 0; at < data.len;) {
-        ssize_t n = write(fd, data.data + at, data.len - at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            pfx_result r = pfx_fail_errno(err, errno, "write", path, "make room");
-            (void)close(fd);
-            (void)unlink(path); /* made by this call: half a receipt helps nobody */
-            return r;
-        }
-        at += (size_t)n;
-    }
-    if (close(fd) != 0)
-        return pfx_fail_errno(err, errno, "write", path, "make room");
-    return PFX_OK;
-}
-
 static void tell(const struct proving *p, const struct pfx_audit_options *options)
 {
     const char *out = options->out ? options->out : "standard output";
@@ -156,9 +120,9 @@ int pfx_audit_prove(const struct pfx_audit_options *options)
                                "written: leave --entry away"));
         return pfx_audit_fail(&err);
     }
-    if (options->out && pfx_failed(put_file(options->out, pfx_buf_bytes(&receipt), &err)))
+    if (options->out && pfx_failed(pfx_audit_put(options->out, pfx_buf_bytes(&receipt), &err)))
         return pfx_audit_fail(&err);
-    if (options->entry && pfx_failed(put_file(options->entry, p.json, &err)))
+    if (options->entry && pfx_failed(pfx_audit_put(options->entry, p.json, &err)))
         return pfx_audit_fail(&err);
     if (options->format == PFX_AUDIT_JSON)
         print_json(&p, options, &receipt);

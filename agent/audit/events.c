@@ -15,6 +15,7 @@ const struct pfx_event_info pfx_events[PFX_EVENT_COUNT] = {
     [PFX_EV_CEREMONY_CERTIFICATE] = {"ceremony.certificate", true, HSM},
     [PFX_EV_CEREMONY_KEY] = {"ceremony.key", true, HSM},
     [PFX_EV_CEREMONY_PIN] = {"ceremony.pin", true, HSM},
+    [PFX_EV_CEREMONY_RECORD] = {"ceremony.record", false, HSM},
     [PFX_EV_CLOCK_STEP] = {"clock.step", false, HSM},
     [PFX_EV_KEY_EXPORT] = {"key.export", true, HSM},
     [PFX_EV_KEY_MAKE] = {"key.make", true, HSM},

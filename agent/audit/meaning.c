@@ -1,4 +1,5 @@
 /* Operations: intents, results, and what an ok result must say. */
+#include "agent/audit/approvals.h"
 #include "agent/audit/meaning_state.h"
 
 #include <inttypes.h>
@@ -22,6 +23,7 @@ void pfx_meaning_free(struct pfx_meaning *meaning)
     pfx_match_free(meaning->match);
     free(meaning->open);
     free(meaning->policies);
+    free(meaning->nonces);
     free(meaning);
 }
 
@@ -42,6 +44,9 @@ void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log)
     struct pfx_match *match = meaning->match;
     struct pfx_open *open = meaning->open;
     struct pfx_meaning_policy *policies = meaning->policies;
+    uint8_t(*nonces)[32] = meaning->nonces; /* spent once in all logs of the set */
+    size_t n_nonces = meaning->n_nonces;
+    bool nonces_over = meaning->nonces_over;
     if (meaning->n_open > 0) /* untouched pages stay untouched */
         memset(open, 0, PFX_OPEN_SLOTS * sizeof(*open));
     memset(meaning, 0, sizeof(*meaning));
@@ -49,6 +54,9 @@ void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log)
     meaning->match = match;
     meaning->open = open;
     meaning->policies = policies;
+    meaning->nonces = nonces;
+    meaning->n_nonces = n_nonces;
+    meaning->nonces_over = nonces_over;
     meaning->log = log;
     meaning->first = true;
 }
@@ -269,7 +277,10 @@ static void check_kind(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event
         meaning->under_way = true;
     if (pfx_entry_int(entry, PFX_F_WEAK))
         pfx_meaning_tell(meaning, PFX_LEVEL_WARNING, seq,
-                         "weak: one person's user id alone permitted %.*s",
+                         pfx_entry_has(entry, PFX_F_APPROVALS)
+                             ? "weak: users of the host approved it without signatures (mode uid): "
+                               "%.*s"
+                             : "weak: one person's user id alone permitted %.*s",
                          (int)pfx_entry_text(entry, PFX_F_EVENT).len,
                          (const char *)pfx_entry_text(entry, PFX_F_EVENT).data);
     if (entry->n_unknown > 0)
@@ -323,6 +334,7 @@ pfx_result pfx_meaning_entry(struct pfx_meaning *meaning, uint64_t seq,
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq, "%s stands inside of a log",
                          pfx_events[event].name);
     check_kind(meaning, seq, event, entry);
+    pfx_meaning_approvals(meaning, seq, event, entry);
     pfx_meaning_process(meaning, seq, event, entry);
     pfx_meaning_policy(meaning, seq, event, entry);
     if (event == PFX_EV_LOG_SEGMENT)
@@ -384,6 +396,7 @@ void pfx_meaning_end(struct pfx_meaning *meaning)
         pfx_report_open(meaning->report, meaning->log,
                         "members that this version doesn't know, in %" PRIu64 " %s",
                         meaning->unknown_members, pfx_entries(meaning->unknown_members));
+    pfx_meaning_approvals_end(meaning);
 }
 
 pfx_result pfx_meaning_finish(struct pfx_meaning *meaning, bool whole, struct pfx_error *err)

@@ -61,6 +61,10 @@ struct pfx_meaning {
     struct pfx_meaning_policy *policies;
     size_t n_policies;
     bool policies_over;
+    uint8_t (*nonces)[32]; /* of approvals that were spent, in all logs of the set */
+    size_t n_nonces;
+    bool nonces_over;
+    uint64_t n_approved; /* commands of this log */
     uint64_t retained, last_start, unknown_members, unknown_events;
 };
 

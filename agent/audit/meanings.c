@@ -10,6 +10,7 @@ const char *const pfx_event_meanings[PFX_EVENT_COUNT] = {
     [PFX_EV_CEREMONY_CERTIFICATE] = "the certificate of a client key was made",
     [PFX_EV_CEREMONY_KEY] = "a standing key was made or adopted",
     [PFX_EV_CEREMONY_PIN] = "an encryption key was pinned: from then on passwords are sealed to it",
+    [PFX_EV_CEREMONY_RECORD] = "the record of a key ceremony was made; out.sha256 is that of its text",
     [PFX_EV_CLOCK_STEP] = "the wall clock went off by more than 2 s against the time since boot",
     [PFX_EV_KEY_EXPORT] = "the public part of a key was given out",
     [PFX_EV_KEY_MAKE] = "a user's key pair was made and its request signed",

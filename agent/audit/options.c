@@ -9,7 +9,7 @@
 #define FILTERED "show stats"
 
 const struct pfx_audit_option pfx_audit_option_rows[] = {
-    {"key", 0, "FILE", "verify check prove",
+    {"key", 0, "FILE", "verify check prove ceremony",
      "a public key that may sign: key lines, or PEM; several may be given", PFX_AUDIT_NOWHERE},
     {"since", 0, "CHECKPOINT", "verify", "the period starts at this checkpoint, kept from before",
      AT(since)},
@@ -34,9 +34,10 @@ const struct pfx_audit_option pfx_audit_option_rows[] = {
     {"op", 0, "ULID", FILTERED, "of this operation", AT(op)},
     {"format", 0, "FORMAT", "show", "table (the default), json or csv", PFX_AUDIT_NOWHERE},
     {"out", 'o', "FILE", "prove", "where the proof goes (default: standard output)", AT(out)},
+    {"out", 'o', "FILE", "ceremony", "write the page for a printer there, as HTML", AT(out)},
     {"entry", 0, "FILE", "prove check", "the entry's own bytes: prove writes, check reads them",
      AT(entry)},
-    {"log", 0, "DIR", "check", "take the entry from this export", AT(log)},
+    {"log", 0, "DIR", "check ceremony", "the export that has its entries", AT(log)},
     {"json", 0, NULL, NULL, "JSON lines with a versioned schema", PFX_AUDIT_NOWHERE},
     {"help", 'h', NULL, NULL, "what this command does", PFX_AUDIT_NOWHERE},
     {"version", 0, NULL, "", "version of the program", PFX_AUDIT_NOWHERE},

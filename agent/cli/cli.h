@@ -51,12 +51,16 @@ enum cli_option_id {
     CLI_LINES,
     CLI_FOLLOW,
     CLI_NO_NAMES,
+    CLI_RECORD,
+    CLI_WITNESS,
     CLI_KEY,
+    CLI_SIGNATURE,
+    CLI_VKEY,
     CLI_PUT_ASIDE,
     CLI_OPTION_COUNT,
 };
-#define CLI_BIT(id) (1u << (id))
-_Static_assert(CLI_OPTION_COUNT <= 32, "a verb's options are the bits of one word");
+#define CLI_WITNESSES 12
+#define CLI_BIT(id) (UINT64_C(1) << (id))
 #define CLI_GLOBAL                                                                                 \
     (CLI_BIT(CLI_JSON) | CLI_BIT(CLI_CONFIG) | CLI_BIT(CLI_RUN_DIR) | CLI_BIT(CLI_CLI_SOCKET) |    \
      CLI_BIT(CLI_ADMIN_SOCKET) | CLI_BIT(CLI_HELP))
@@ -77,7 +81,7 @@ struct cli_verb {
     const char *verb;
     const char *operands; /* as the help shows them; "" if none */
     unsigned min_operands, max_operands;
-    uint32_t options; /* besides the global ones */
+    uint64_t options; /* besides the global ones */
     const char *who;  /* operators, auditors, admins, anyone */
     bool hidden;      /* for packaging; not in the help */
     const char *help; /* one sentence */
@@ -91,6 +95,8 @@ struct cli {
     const struct cli_verb *verb;
     bool given[CLI_OPTION_COUNT];
     const char *values[CLI_OPTION_COUNT]; /* borrowed from argv */
+    const char *witnesses[CLI_WITNESSES]; /* of --witness, which may stand several times */
+    size_t n_witnesses;
     const char **operands;                /* owned vector, borrowed strings; ends with NULL */
     size_t n_operands;
 };
@@ -188,10 +194,12 @@ int cli_do_record_list(struct cli *cli);
 int cli_do_record_remove(struct cli *cli);
 int cli_do_setup(struct cli *cli);
 int cli_do_pause(struct cli *cli);
+int cli_do_approve(struct cli *cli);
 int cli_do_hsm_test(struct cli *cli);
 int cli_do_key_list(struct cli *cli);
 int cli_do_key_show(struct cli *cli);
 int cli_do_key_rebuild(struct cli *cli);
+int cli_do_key_exposed(struct cli *cli);
 int cli_do_key_records(struct cli *cli);
 int cli_do_key_export(struct cli *cli);
 int cli_do_secret_set(struct cli *cli);

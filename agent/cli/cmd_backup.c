@@ -166,7 +166,7 @@ static pfx_result take_proof(struct creating *c, uint64_t from, struct pfx_error
         if (!is_ours(c, json))
             continue;
         c->seq = seq;
-        return cli_log_receipt(log, seq, &c->receipt, &c->entry, err);
+        return pfx_logdir_receipt(log, seq, &c->receipt, &c->entry, err);
     }
     return pfx_fail(err, PFX_CLASS_INTEGRITY, "backup.create", c->sources.log_dir, "",
                     "pfx-hsm says that the backup stands in its log, and it isn't in this one: "
@@ -315,8 +315,8 @@ pfx_result backup_trust(const struct cli *cli, const struct backup *backup, bool
 {
     PFX_CLEANUP(backup_keys_done) struct backup_keys keys = {.n = 0};
     *ret_known = true;
-    if (cli->given[CLI_KEY])
-        PFX_TRY(keys_of_file(cli->values[CLI_KEY], &keys, err));
+    if (cli->given[CLI_VKEY])
+        PFX_TRY(keys_of_file(cli->values[CLI_VKEY], &keys, err));
     else
         keys_of_host(cli, backup, &keys);
     if (keys.n > 0)
@@ -390,7 +390,7 @@ int cli_do_backup_verify(struct cli *cli)
     else
         backup_show(backup, known);
     if (!known)
-        cli_say("every file is as it was made, but by whom isn't shown: give --key with the log's "
+        cli_say("every file is as it was made, but by whom isn't shown: give --vkey with the log's "
                 "key line, as the auditors have it or another copy of the log");
     return known ? CLI_EXIT_OK : CLI_EXIT_NO;
 }

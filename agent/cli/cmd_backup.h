@@ -17,7 +17,7 @@ static inline void backup_freep(struct backup **backup)
 
 /* agent.yaml of this call, absolute; the others lie beside it. Free it. */
 char *backup_config_path(const struct cli *cli);
-/* Who signed: a key of --key, or else of the log that is on this host (*ret_known), or else only one
+/* Who signed: a key of --vkey, or else of the log that is on this host (*ret_known), or else only one
  * that the archive brings itself. INTEGRITY: not even that. */
 PFX_MUST_USE pfx_result backup_trust(const struct cli *cli, const struct backup *backup,
                                      bool *ret_known, struct pfx_error *err);

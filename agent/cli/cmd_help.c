@@ -251,7 +251,7 @@ int cli_do_man(struct cli *cli)
 
 static void completion_options(const struct cli_verb *verb)
 {
-    uint32_t all = CLI_GLOBAL | (verb ? verb->options : CLI_BIT(CLI_VERSION));
+    uint64_t all = CLI_GLOBAL | (verb ? verb->options : CLI_BIT(CLI_VERSION));
     for (unsigned id = 0, n = 0; id < CLI_OPTION_COUNT; id++)
         if (all & CLI_BIT(id))
             (void)printf("%s--%s", n++ ? " " : "", cli_options[id].name);

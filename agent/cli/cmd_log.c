@@ -269,9 +269,10 @@ int cli_do_log_reopen(struct cli *cli)
             "This ends the log that is here and begins its successor, with an origin of its "
             "own. It is for a log that was lost or cut: pfx-hsm refuses to go on with one that "
             "is shorter than the token's anchor.\n"
-            "The successor's first entry says what the anchor covered and what was here, and "
-            "that root on the admin socket alone permitted it: a weak approval, which pfx-audit "
-            "reports for ever. What is here is set aside, not deleted: keep it.");
+            "The successor's first entry says what the anchor covered and what was here, and who "
+            "approved it. Where hsm-policy.yaml has no approvals, root on the admin socket alone "
+            "permits it: a weak approval, which pfx-audit reports for ever. What is here is set "
+            "aside, not deleted: keep it.");
     int code = cli_confirm(cli, "Begin a successor?");
     if (code != CLI_EXIT_OK)
         return code;

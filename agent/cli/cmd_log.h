@@ -29,11 +29,6 @@ void cli_log_line(FILE *to, uint64_t seq, struct pfx_bytes entry, bool covered);
 char *cli_log_day(struct pfx_bytes entry, char buf[CLI_DAY_SIZE]);
 bool cli_log_narrow(FILE *to); /* times without the day */
 
-/* Appends the receipt of a covered entry under the newest checkpoint, and the entry itself, unless
- * retention dropped it, to ret_entry. INTEGRITY: the folder's own files don't prove it. */
-PFX_MUST_USE pfx_result cli_log_receipt(struct pfx_logdir *dir, uint64_t seq, struct pfx_buf *out,
-                                        struct pfx_buf *ret_entry, struct pfx_error *err);
-
 /* A folder that is written to. Each file appears under its name only when it is complete. */
 struct cli_folder {
     int fd;

@@ -394,7 +394,7 @@ static pfx_result trust(struct restoring *r, struct pfx_error *err)
     PFX_TRY(backup_trust(r->cli, r->backup, &known, err));
     return known ? PFX_OK
                  : pfx_fail(err, PFX_CLASS_REFUSED, "restore", r->backup->path, "",
-                            "nothing on this host knows the key that signed it: give --key with "
+                            "nothing on this host knows the key that signed it: give --vkey with "
                             "the log's key line from another source, an auditor or your records "
                             "of init. pfx-agent backup verify shows what the archive says");
 }

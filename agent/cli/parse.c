@@ -173,7 +173,7 @@ static pfx_result check_options(const struct cli *cli, struct pfx_error *err)
 {
     char name[64];
     (void)cli_verb_name(cli->verb, name);
-    uint32_t allowed = CLI_GLOBAL | cli->verb->options;
+    uint64_t allowed = CLI_GLOBAL | cli->verb->options;
     for (unsigned id = 0; id < CLI_OPTION_COUNT; id++)
         if (cli->given[id] && !(allowed & CLI_BIT(id)))
             return pfx_fail(err, PFX_CLASS_USAGE, "", "", "",
@@ -201,7 +201,7 @@ static pfx_result take_value(int argc, char *const *argv, int *at, unsigned id, 
                              struct cli *cli, struct pfx_error *err)
 {
     const struct cli_option *option = &cli_options[id];
-    if (cli->given[id])
+    if (cli->given[id] && id != CLI_WITNESS)
         return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s stands there twice", option->name);
     if (!option->arg && value)
         return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s takes no value", option->name);
@@ -210,6 +210,11 @@ static pfx_result take_value(int argc, char *const *argv, int *at, unsigned id, 
     if (option->arg && (!value || !*value))
         return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "--%s needs a value: %s", option->name,
                         option->arg);
+    if (id == CLI_WITNESS && cli->n_witnesses == CLI_WITNESSES)
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "",
+                        "a page has room for %d witnesses; the others sign below", CLI_WITNESSES);
+    if (id == CLI_WITNESS)
+        cli->witnesses[cli->n_witnesses++] = value;
     cli->given[id] = true;
     cli->values[id] = value;
     return PFX_OK;

@@ -35,8 +35,12 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
                      "PFX_LOG_DIR"},
     [CLI_LINES] = {"lines", "N", "so many entries (default 20)"},
     [CLI_FOLLOW] = {"follow", NULL, "go on with new entries until Ctrl-C"},
+    [CLI_KEY] = {"key", "FILE", "sign with this SSH key, or the one in an agent whose .pub it is"},
+    [CLI_SIGNATURE] = {"signature", "FILE", "what ssh-keygen -Y sign wrote, perhaps elsewhere"},
     [CLI_NO_NAMES] = {"no-names", NULL, "leave the name map out"},
-    [CLI_KEY] = {"key", "FILE", "key lines of the log that the backup must be signed by"},
+    [CLI_RECORD] = {"record", "DIR", "write the ceremony's record into this folder, as text and HTML"},
+    [CLI_WITNESS] = {"witness", "NAME", "a name with a line to sign on the record; several may be given"},
+    [CLI_VKEY] = {"vkey", "FILE", "key lines of the log that the backup must be signed by"},
     [CLI_PUT_ASIDE] = {"put-aside", NULL, "rename what is in the way, and keep it"},
 };
 
@@ -59,12 +63,17 @@ char cli_option_letter(enum cli_option_id id)
 #define SELECT (CLI_BIT(CLI_USER) | CLI_BIT(CLI_STATE) | CLI_BIT(CLI_ALL))
 
 const struct cli_verb cli_verbs[] = {
-    {NULL, "init", "", 0, 0, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT), "admins", false,
+    {NULL, "init", "", 0, 0,
+     CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_RECORD) | CLI_BIT(CLI_WITNESS), "admins",
+     false,
      "probe the tokens, then make all keys",
      "Asks for the PIN of the encryption token on the terminal, makes what is missing, and prints "
      "every key with its fingerprint. The encryption key's public part and the client key's "
      "certificate are written into the folder of --out (default: the current one); a file with "
-     "other content is never overwritten. Running it again makes nothing twice.",
+     "other content is never overwritten. Running it again makes nothing twice. Its record is one page "
+     "with every token, key, fingerprint and attribute as read back; its hash stands in the operation "
+     "log, and pfx-audit ceremony checks it. pfx-hsm keeps it in ceremonies of its state folder, "
+     "--record writes it for you, too.",
      cli_do_init},
     {NULL, "run", "", 0, 0, CLI_BIT(CLI_ONCE) | CLI_BIT(CLI_DRY_RUN) | CLI_BIT(CLI_WAIT),
      "operators", false, "read the groups and enrol who needs a certificate",
@@ -132,6 +141,12 @@ const struct cli_verb cli_verbs[] = {
      "record that can't be rebuilt, with the reason and the day on which its certificate ends. "
      "\"at least\": Intune's list wasn't read whole since that generation sealed last.",
      cli_do_key_records},
+    {"key", "exposed", "[GENERATION]", 0, 1, CLI_BIT(CLI_ALL), "operators and auditors", false,
+     "whose user keys a compromised encryption key exposes, and how far their successors are",
+     "Certificates that nobody replaces, and those that the CA didn't revoke, stand in the list, each "
+     "with its next step; with --all every one. With the number of a generation that isn't "
+     "compromised: what that would mean. Exit code 1 when some need a person.",
+     cli_do_key_exposed},
     {"key", "rebuild", "", 0, 0, CLI_BIT(CLI_DRY_RUN) | CLI_BIT(CLI_WAIT), "operators", false,
      "seal every record anew to the active generation of the encryption key",
      "Each gets a new PFX of its kept key under a new password, and its record in Intune is updated "
@@ -177,8 +192,9 @@ const struct cli_verb cli_verbs[] = {
     {"log", "reopen", "", 0, 0, CLI_BIT(CLI_YES), "admins", false,
      "begin a successor of a log that was lost or cut",
      "The log that is here is set aside. The successor has an origin of its own, and its first "
-     "entry says what the token's anchor covered, what was here, and that root on the admin socket "
-     "alone permitted it: a weak approval, which stays in the log.",
+     "entry says what the token's anchor covered, what was here, and who approved it (pfx-agent "
+     "approve); or, where hsm-policy.yaml has no approvals, that root on the admin socket alone "
+     "permitted it: a weak approval, which stays in the log.",
      cli_do_log_reopen},
     {"backup", "create", "FILE", 1, 1, 0, "root", false,
      "write everything outside of the tokens into one archive",
@@ -187,14 +203,14 @@ const struct cli_verb cli_verbs[] = {
      "log, and the proof of that into the archive. No PIN, no token object, no PFX and no password "
      "is in it; keys that are kept as blobs are, under the wrapping key. Both daemons must run.",
      cli_do_backup_create},
-    {"backup", "verify", "FILE", 1, 1, CLI_BIT(CLI_KEY) | CLI_BIT(CLI_LOG_DIR), "anyone", false,
+    {"backup", "verify", "FILE", 1, 1, CLI_BIT(CLI_VKEY) | CLI_BIT(CLI_LOG_DIR), "anyone", false,
      "is the archive what this host made, and how far does its log go?",
      "Reads all of it. Exit code 0: every file is as the manifest says, the manifest as the log's "
-     "entry says, and a key that is known signed that: one of --key, or of the log on this host. 1: "
+     "entry says, and a key that is known signed that: one of --vkey, or of the log on this host. 1: "
      "the same, but nobody here knows the key. 6: it was changed or damaged.",
      cli_do_backup_verify},
     {NULL, "restore", "FILE", 1, 1,
-     CLI_BIT(CLI_KEY) | CLI_BIT(CLI_LOG_DIR) | CLI_BIT(CLI_PUT_ASIDE) | CLI_BIT(CLI_YES), "root",
+     CLI_BIT(CLI_VKEY) | CLI_BIT(CLI_LOG_DIR) | CLI_BIT(CLI_PUT_ASIDE) | CLI_BIT(CLI_YES), "root",
      false, "bring back what a backup has",
      "With the daemons stopped. Checks all of the archive and shows every place before it asks; "
      "writes nothing over anything, and deletes nothing. It can be run again after it was cut off. "
@@ -204,6 +220,15 @@ const struct cli_verb cli_verbs[] = {
      "operators", false, "hold new orders, imports to Intune, or a rebuild", NULL, cli_do_pause},
     {NULL, "resume", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS) | CLI_BIT(CLI_REBUILD),
      "operators", false, "let them go on", NULL, cli_do_pause},
+    {NULL, "approve", "[ID]", 0, 1,
+     CLI_BIT(CLI_KEY) | CLI_BIT(CLI_SIGNATURE) | CLI_BIT(CLI_YES), "admins", false,
+     "approve a dangerous command with your signature",
+     "Without an ID: what waits for approvals. With one: everything that would be done, and what "
+     "exactly is signed; the hash of it is computed here, too. --key signs it with ssh-keygen "
+     "(a file, a security key, or a key in an agent) and sends the signature; without it the "
+     "commands are printed with which it can be signed elsewhere. Who asked for the command can't "
+     "approve it.",
+     cli_do_approve},
     {"hsm", "test", "", 0, 0, CLI_BIT(CLI_PIN_FD), "admins", false,
      "try every mechanism on the tokens, and say what it is used for",
      "Shows what the token advertises, what happened when it was tried, and the export tier that "

@@ -29,7 +29,13 @@
      .help = "string for C_Initialize, where the library wants one (NSS)"},                        \
     {.path = "tokens." name ".token", .type = PFX_O_TOKEN, .offset = AT(roles[role].uri),          \
      .required = true, .sample = token_sample,                                                     \
-     .help = "the token, by serial or label; never by slot"}
+     .help = "the token, by serial or label; never by slot"},                                      \
+    {.path = "tokens." name ".attestation", .type = PFX_O_TEXT,                                    \
+     .offset = AT(roles[role].attestation), .min = 4, .max = 1000, .def = "none",                  \
+     .help = "what the HSM says of its keys goes with the record of a ceremony: none; "            \
+             "objects:LABEL, certificates and data on the token (* and ? are patterns); "          \
+             "attribute:0x80..., a vendor's attribute of the key; file:/PATH, of a vendor's "      \
+             "tool. {id} and {name} are the key's"}
 #define PIN_FILE(name, role)                                                                       \
     {.path = "tokens." name ".pin_file", .type = PFX_O_PIN_FILE,                                   \
      .offset = AT(roles[role].pin_file), .max = 1000, .required = true, .sample = name "-pin",     \
@@ -262,6 +268,19 @@ static void finish_approvals(struct pfx_conf_reader *reader, struct pfx_hsm_poli
                     policy->people[i].uid);
 }
 
+static bool attestation_ok(const char *how)
+{
+    if (!how || strcmp(how, "none") == 0)
+        return true;
+    if (strncmp(how, "objects:", 8) == 0)
+        return how[8] != '\0';
+    if (strncmp(how, "attribute:0x", 12) == 0)
+        return strlen(how + 12) == 8 && how[12] >= '8' &&
+               strspn(how + 12, "0123456789abcdefABCDEF") == 8;
+    const char *slash = strrchr(how, '/'), *brace = strchr(how, '{');
+    return strncmp(how, "file:/", 6) == 0 && slash[1] && (!brace || brace > slash);
+}
+
 static void finish(struct pfx_conf_reader *reader, void *base)
 {
     struct pfx_hsm_policy *policy = base;
@@ -288,6 +307,15 @@ static void finish(struct pfx_conf_reader *reader, void *base)
         pfx_reader_mistake(reader, pfx_reader_line(reader, policy, "log.keep"), "log.keep",
                            "%dd is too short; expected 0d (for ever) or at least %dd",
                            (int)policy->log_keep_days, LOG_KEEP_LEAST_DAYS);
+    for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++) {
+        char *option PFX_AUTOFREE = pfx_asprintf("tokens.%s.attestation", pfx_role_name(role));
+        if (!attestation_ok(policy->roles[role].attestation))
+            pfx_reader_mistake(reader, pfx_reader_line(reader, policy, option), option,
+                               "\"%s\" names no attestation; expected none, objects:LABEL, "
+                               "attribute:0x80000000 or above, or file:/PATH with {id} and {name} "
+                               "in the last part only",
+                               policy->roles[role].attestation);
+    }
     for (size_t i = 0; i < policy->n_domains; i++) {
         const struct pfx_domain_conf *row = &policy->domains[i];
         if (row->domain && row->domain[strspn(row->domain, DOMAIN_CHARACTERS)] != '\0')

@@ -21,6 +21,8 @@ struct pfx_role_conf {
                        * and slot-id are refused */
     char *pin_file;   /* tokens.users.pin_file: path; a bare name is looked up in
                        * $CREDENTIALS_DIRECTORY. Not allowed for the encryption role. */
+    char *attestation; /* tokens.users.attestation: "none", "objects:PATTERN", "attribute:0x...",
+                        * "file:/PATH" */
 };
 struct pfx_app_conf { /* entra.apps[] */
     char *name;       /* entra.apps[].name: default "main" */

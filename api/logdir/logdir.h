@@ -75,6 +75,10 @@ PFX_MUST_USE pfx_result pfx_logdir_entry(struct pfx_logdir *dir, uint64_t seq,
 /* For pfx_tree: nodes from full tiles, from the segments' entries below them. ctx is the dir. */
 pfx_result pfx_logdir_node(void *ctx, unsigned level, uint64_t index, struct pfx_node *ret_node,
                            struct pfx_error *err);
+/* Appends the receipt of a covered entry under the newest checkpoint, and the entry itself, unless
+ * retention dropped it, to ret_entry. INTEGRITY: the folder's own files don't prove it. */
+PFX_MUST_USE pfx_result pfx_logdir_receipt(struct pfx_logdir *dir, uint64_t seq, struct pfx_buf *out,
+                                           struct pfx_buf *ret_entry, struct pfx_error *err);
 /* Each file name of a sub-folder ("checkpoints", "keys", "policy", "entries"), sorted; owned by the
  * caller, free each and the array. A folder that is missing has none. */
 PFX_MUST_USE pfx_result pfx_logdir_list(struct pfx_logdir *dir, const char *folder,

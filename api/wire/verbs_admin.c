@@ -2,15 +2,17 @@
 #include "api/wire/tables.h"
 
 LOCAL_SCHEMA(init_args, "init", 4 * KIB,
-       STR("encryption_pin", 1, 255, SECRET | OPT, "of the encryption token, for this ceremony only"));
-LOCAL_SCHEMA(init_item, "init.item", 128 * KIB,
-       STR("kind", 1, 16, 0, "step, key, certificate, note"),
+       STR("encryption_pin", 1, 255, SECRET | OPT, "of the encryption token, for this ceremony only"),
+       STRS("witnesses", 12, 1, 128, OPT, "names that stand on the record, to be signed by hand"));
+LOCAL_SCHEMA(init_item, "init.item", 1 * MIB,
+       STR("kind", 1, 16, 0, "step, key, certificate, note, record"),
        STR("role", 1, 16, OPT, "encryption, users, service or log"),
        STR("name", 1, 128, OPT, "of the key"), STR("text", 1, 1000, OPT, "what was done"),
        STR("algorithm", 1, 32, OPT, "of the key"),
        STR("sha256", 64, 64, OPT, "of the public key's SubjectPublicKeyInfo, or of the certificate"),
        STR("file", 1, 64, OPT, "name to write it to"),
-       STR("pem", 1, 32768, OPT, "public key, certificate or key line: what the file holds"));
+       STR("pem", 1, 32768, OPT, "public key, certificate or key line: what the file holds"),
+       STR("page", 1, 448 * KIB, OPT, "record: the page that the file holds"));
 
 LOCAL_SCHEMA(test_args, "hsm.test", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT, "to try the encryption token too"));

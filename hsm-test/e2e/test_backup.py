@@ -132,13 +132,13 @@ class Backup(WorldCase):
             os.mkdir(world.path(name), 0o700)
 
     def restored(self, world, file, keys):
-        self.assertExit(world.cli("restore", file, "--yes"), 4, "--key")
+        self.assertExit(world.cli("restore", file, "--yes"), 4, "--vkey")
         self.assertFalse(os.path.exists(world.path("state")))
-        self.assertExit(world.cli("restore", file, "--yes", "--key", keys), 0, "log reopen")
+        self.assertExit(world.cli("restore", file, "--yes", "--vkey", keys), 0, "log reopen")
         for name in ("agent.yaml", "uploader.yaml", "hsm-policy.yaml", "roots.pem"):
             self.assertTrue(os.path.exists(world.conf_path(name)), name)
         world.start_hsm()
-        self.assertExit(world.cli("restore", file, "--yes", "--key", keys), 4, "stop them first")
+        self.assertExit(world.cli("restore", file, "--yes", "--vkey", keys), 4, "stop them first")
         harness.wait_for("a refused log", lambda: "refused" in world.cli("log", "status").out)
         self.assertNotEqual(world.cli("key", "export-public", "client-main").code, 0)
         self.assertExit(world.cli("log", "reopen", "--yes"), 0, "test-host/pfx-agent/2")

@@ -285,6 +285,13 @@ def conf_variants():
         "serial": policy.replace("pkcs11:token=users", "pkcs11:serial=1"),
         "pin-path": policy.replace("users-pin", "/run/pin"), "pin-dots": policy.replace("users-pin", ".."),
         "role": policy + "  log:\n    x: 1\n", "module": policy.replace("/lib/p.so", "p.so"),
+        **{"attestation-" + what: policy.replace(
+            "    token: \"pkcs11:token=encryption\"\n",
+            "    token: \"pkcs11:token=encryption\"\n    attestation: \"%s\"\n" % how)
+           for what, how in (("none", "none"), ("objects", "objects:Att*"), ("no-label", "objects:"),
+                             ("attribute", "attribute:0x80000001"), ("low", "attribute:0x00000003"),
+                             ("short", "attribute:0x8"), ("file", "file:/v/{name}.att"),
+                             ("folder", "file:/{id}/a"), ("word", "what"), ("slash", "file:/v/"))},
         "nothing": "host_id: x\n", "deadline": policy + "call_deadline: 1s\nsessions: 33\n",
     }
     rows.update({"policy-with-" + what: "policy\n" + text for what, text in more.items()})

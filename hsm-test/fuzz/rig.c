@@ -77,8 +77,7 @@ static bool begins(const char *url, const char *base)
     char host[300], port[300], want[PFX_HOST_SIZE], got[PFX_HOST_SIZE];
     pfx_url_host(url, host, sizeof host);
     const char *colon = strrchr(host, ':');
-    /* RFC 3986 section 3.2.3: no port may stand behind the colon. */
-    snprintf(port, sizeof port, "%s", colon && colon[1] ? colon + 1 : "443");
+    snprintf(port, sizeof port, "%s", colon ? colon + 1 : "443");
     return strncasecmp(url, "https://", 8) == 0 && strtol(port, NULL, 10) == 443 &&
            strcmp(pfx_conf_host(url, got), pfx_conf_host(base, want)) == 0;
 }

@@ -130,7 +130,7 @@ class Case(unittest.TestCase):
             stream.write(data)
 
     def ask(self, *argv, key=True):
-        argv = [PROGRAM, *argv, *(["--key", self.key] if key else []),
+        argv = [PROGRAM, *argv, *(["--vkey", self.key] if key else []),
                 "--log-dir", os.path.join(self.dir, "none"), "--run-dir", self.dir,
                 "--admin-socket", os.path.join(self.dir, "no-socket")]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -298,7 +298,7 @@ class Restore(Case):
             self.assertEqual(os.stat(os.path.join(self.at, folder)).st_mode & 0o777, 0o750)
 
     def test_restore(self):
-        self.restore(4, "--key", key=False)
+        self.restore(4, "--vkey", key=False)
         self.restore(2, "--yes", options=())
         self.assertFalse(os.path.exists(self.at))
         self.restore(0, "log reopen")
@@ -373,7 +373,7 @@ class Restore(Case):
 
     def test_cut_off(self):
         """Killed after a few milliseconds, again and again, and then to the end."""
-        argv = [PROGRAM, "restore", self.file, "--yes", "--key", self.key, "--log-dir",
+        argv = [PROGRAM, "restore", self.file, "--yes", "--vkey", self.key, "--log-dir",
                 self.dir + "/none", "--run-dir", self.dir, "--admin-socket", self.dir + "/none"]
         for delay in range(200 if LONG else 30):
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ static pfx_result all(const char *path, struct pfx_error *err)
     for (uint64_t seq = 0; seq < checkpoint->size; seq++) {
         struct pfx_buf out PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(65536);
         struct pfx_buf entry PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_ENTRY_MAX + 1);
-        PFX_TRY(cli_log_receipt(dir, seq, &out, &entry, err));
+        PFX_TRY(pfx_logdir_receipt(dir, seq, &out, &entry, err));
         (void)printf("%zu\n", out.len);
         (void)fwrite(out.data, 1, out.len, stdout);
     }

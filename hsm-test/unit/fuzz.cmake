@@ -83,6 +83,7 @@ set(no_network pfx_now_ms pfx_uptime_ms pfx_log pfx_log_error curl_easy_init cur
 pfx_fuzz(entry LIBS pfx_crypto)
 pfx_fuzz(draft LIBS pfx_crypto)
 pfx_fuzz(checkpoint LIBS pfx_crypto)
+pfx_fuzz(minutes LIBS pfx_crypto)
 pfx_fuzz(sshsig LIBS pfx_crypto)
 pfx_fuzz(cert LIBS pfx_crypto)
 pfx_fuzz(frame LIBS pfx_wire WRAP recv send poll getsockopt)

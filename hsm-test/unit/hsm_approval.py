@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import unittest
 
 import hsm_rig as rig
@@ -15,6 +14,7 @@ from hsm_log_rig import LogCase
 from hsm_rig import Rig
 from ssh_oracle import SecurityKey
 
+AGENT = os.environ.get("PFX_AGENT", "")
 PEOPLE = ("ann", "bob", "cid", "dan")
 
 
@@ -108,19 +108,109 @@ class Approvals(LogCase):
     def refused(self, end, code):
         self.assertEqual((end["exit"], end["error"]["code"]), (4, code), end)
 
-    def test_reopen(self):
-        self.copied()
+    def cli(self, *words, code=0):
+        done = subprocess.run([AGENT, *words, "--admin-socket", os.path.join(self.rig.run, "admin")],
+                              capture_output=True, text=True, check=False, timeout=60)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def asked(self):
+        """What the question says, compared with what is asked for."""
         question = self.ask("0 of 2", "bob, cid, dan")
         self.assertEqual(self.ask("0 of 2"), question)  # the same one
         item = self.shown(question)
         statement = json.loads(item["statement"])
         self.assertEqual(canonical(statement), item["statement"])
         self.assertEqual(statement["args_hash"], hashlib.sha256(item["args"].encode()).hexdigest())
-        self.assertEqual((statement["command"], statement["origin"]),
-                         ("log.reopen", "test-host/pfx-agent"))
+        self.assertEqual((statement["command"], statement["origin"], item["asker"]),
+                         ("log.reopen", "test-host/pfx-agent", "ann"))
         self.assertEqual(json.loads(item["args"])["new_log"], "test-host/pfx-agent/2")
         self.assertTrue(question == statement["nonce"][:8] and len(statement["nonce"]) == 64)
-        self.assertEqual(item["asker"], "ann")
+        return question, item["statement"]
+
+    def bad_ones(self, question, text):
+        """Each with one thing wrong: none of them counts."""
+        keys, statement = self.keys, json.loads(text)
+        forged = keys["bob"].sign(text).splitlines()
+        forged[3] = ("A" if forged[3][5] != "A" else "B").join((forged[3][:5], forged[3][6:]))
+        swapped = canonical(dict(statement, command="key.destroy"))
+        other_args = canonical(dict(statement, args_hash="0" * 64))
+        later = canonical(dict(statement, expiry="2099-01-01T00:00:00.000Z"))
+        for signature, code in (
+                ("\n".join(forged) + "\n", ("signature", "not in roster", "form")),
+                (self.stranger.sign(text), ("not in roster",)),
+                (keys["bob"].sign(text, "file"), ("namespace",)),
+                (keys["bob"].sign(text + "\n"), ("signature",)),
+                (keys["bob"].sign(swapped), ("signature",)),
+                (keys["bob"].sign(other_args), ("signature",)),
+                (keys["bob"].sign(later), ("signature",)),
+                (keys["ann"].sign(text), ("self",)),  # who asked
+                (self.late.sign(text), ("no longer",)),
+                (self.touch.sign(text, flags=0), ("user presence",)),
+                ("-----BEGIN SSH SIGNATURE-----\n", ("form",))):
+            end = self.give(question, signature)
+            self.assertEqual(end["exit"], 4, end)
+            self.assertIn(end["error"]["code"], code, end)
+        self.refused(self.give("00000000", keys["bob"].sign(text)), "unknown")
+        self.assertEqual(self.rig.admin("approval.give", id=question)[1]["error"]["code"], "form")
+        self.assertEqual(self.shown(question).get("given", []), [])
+
+    def same_person(self, question, text):
+        self.given(question, self.keys["bob"])
+        self.refused(self.give(question, self.keys["bob"].sign(text)), "same person")
+        self.refused(self.give(question, self.second.sign(text)), "same person")
+        self.assertEqual(self.ask("1 of 2", "Ask more of cid, dan "), question)
+
+    def test_reopen(self):
+        """log.reopen, by all that can be wrong with an approval; while the log takes no entry."""
+        r = self.rig
+        self.copied()
+        question, text = self.asked()
+        self.bad_ones(question, text)
+        self.same_person(question, text)
+        self.assertIn(question, self.cli("approve"))
+        said = self.cli("approve", question)
+        for word in ("log.reopen", "new_log", "test-host/pfx-agent/2", text, "ssh-keygen -Y sign"):
+            self.assertIn(word, said)
+        self.cli("approve", question, "--key", self.keys["ann"].path, "--yes", code=4)
+        r.stop(9)  # the question and its approval are still there
+        r.start()
+        self.assertEqual(self.shown(question)["given"], ["bob"])
+        saved = os.path.join(r.dir, "saved")
+        shutil.copy(os.path.join(r.state, "approvals"), saved)
+        with open(os.path.join(r.dir, "touched.sig"), "w", encoding="ascii") as f:
+            f.write(self.touch.sign(text))
+        self.assertIn("approved: 2 of 2", self.cli("approve", question, "--signature", f.name))
+        _, end = r.admin("log.reopen")
+        self.assertEqual(end["exit"], 0, (end, r.logged()[-2000:]))
+        first = self.log(r).entries[0]
+        self.assertEqual((first["event"], first.get("weak")), ("log.reopen", None))
+        self.verified(first, {"bob", "cid"})
+        # What the dead process would have told is lost with it; the record has it all.
+        self.assertTrue(self.log(r).events(event="approval.give", before=True))
+        self.refused(self.give(question, self.keys["dan"].sign(text)), "unknown")  # it is spent
+        r.stop()
+        shutil.copy(saved, os.path.join(r.state, "approvals"))
+        r.start()
+        self.assertEqual(r.admin("approval.list")[0], [])
+
+    def verified(self, entry, people):
+        """As an auditor does it: by ssh-keygen alone, from the entry alone."""
+        record, = entry["approvals"]
+        self.assertEqual({one["principal"] for one in record["given"]}, people)
+        for one in record["given"]:
+            paths = {name: os.path.join(self.rig.dir, "check." + name) for name in ("line", "sig")}
+            for name, text in (("line", one["line"] + "\n"), ("sig", one["signature"])):
+                with open(paths[name], "w", encoding="ascii") as f:
+                    f.write(text)
+            for text, code in ((record["statement"], 0), (record["statement"] + " ", 255)):
+                done = subprocess.run(
+                    ["ssh-keygen", "-Y", "verify", "-f", paths["line"], "-I", one["principal"], "-n",
+                     "pfx-agent", "-s", paths["sig"]], input=text.encode(), capture_output=True,
+                    check=False, timeout=60)
+                self.assertEqual(done.returncode, code, done)
+        self.assertEqual(json.loads(record["statement"])["args_hash"],
+                         hashlib.sha256(record["args"].encode()).hexdigest())
 
 
 if __name__ == "__main__":

@@ -203,7 +203,8 @@ class Rig:
             self.write_pin(role, self.pin(role))
             if self.labels[role] not in self.serials:
                 self.serials[self.labels[role]] = self.kinds[role].make(
-                    TOKEN_INIT, self.labels[role], self.pin(role), self.env)
+                    TOKEN_INIT, self.labels[role], self.pin(role),
+                    dict(self.env, **self.kinds[role].environment))
         self.ca = Authority()
         self.write_roots(self.ca)
         self.write_policy()
@@ -292,7 +293,8 @@ class Rig:
 
     def p11(self, role, *arguments):
         """OpenSC's pkcs11-tool on the role's token."""
-        env = {k: v for k, v in self.env.items() if k != "ASAN_OPTIONS"}
+        env = {k: v for k, v in dict(self.env, **self.kinds[role].environment).items()
+               if k != "ASAN_OPTIONS"}
         return self.tool("pkcs11-tool", "--module", self.kinds[role].tool_module,
                          "--token-label", self.labels[role],
                          "--login", "--pin", self.pin(role), *arguments, env=env)

@@ -90,9 +90,12 @@ KILL_WRAP(pfx_result, pfx_hsmlog_result, struct pfx_hsm *hsm, const struct pfx_o
 KILL_WRAP(pfx_result, pfx_file_replace, const char *path, const void *data, size_t len,
           unsigned mode, struct pfx_error *err)
 {
-    const char *slash = strrchr(path, '/');
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    /* Names of a ceremony's files have the time in them. */
+    if (strstr(path, "/ceremonies/"))
+        name = name[0] == '.' ? "ceremony record" : strrchr(name, '.');
     pfx_result r = __real_pfx_file_replace(path, data, len, mode, err);
-    kill_point("%s file %s", event ? event : "no operation", slash ? slash + 1 : path);
+    kill_point("%s file %s", event ? event : "no operation", name);
     return r;
 }
 

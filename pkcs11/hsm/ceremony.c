@@ -60,6 +60,15 @@ struct pfx_msg *pfx_ceremony_key_item(struct pfx_ceremony *ceremony,
     return item;
 }
 
+static void remark(struct pfx_ceremony *ceremony, enum pfx_role role, const char *text)
+{
+    char *noted PFX_AUTOFREE = role < PFX_ROLE_COUNT
+                                   ? pfx_asprintf("%s: %s", pfx_role_name(role), text)
+                                   : pfx_strdup(text);
+    pfx_ceremony_say(ceremony, "note", role, NULL, "%s", text);
+    pfx_record_note(ceremony->record, noted);
+}
+
 /* Tokens and probes of all roles. Every role is looked at before the first refusal counts. */
 static pfx_result look(struct pfx_ceremony *ceremony, const struct pfx_secret *pin,
                        struct pfx_error *err)
@@ -77,12 +86,13 @@ static pfx_result look(struct pfx_ceremony *ceremony, const struct pfx_secret *p
             struct pfx_token *token = hsm->roles[role].token;
             pfx_ceremony_say(ceremony, "step", role, NULL, "token %s, module %s",
                              pfx_token_text(token, text), pfx_token_facts(token)->module);
+            pfx_record_role(ceremony->record, role);
             result = pfx_role_probe(ceremony->worker, role, role == PFX_ROLE_ENCRYPTION,
                                     &ceremony->task->actor, &why);
         }
         const struct pfx_probe *probe = hsm->roles[role].probe;
         for (size_t i = 0; pfx_ok(result) && probe && i < probe->n_conflicts; i++)
-            pfx_ceremony_say(ceremony, "note", role, NULL, "%s", probe->conflicts[i]);
+            remark(ceremony, role, probe->conflicts[i]);
         if (pfx_failed(result)) {
             char line[900];
             pfx_ceremony_say(ceremony, "note", role, NULL, "not usable: %s",
@@ -172,6 +182,11 @@ static pfx_result standing_work(struct pfx_worker *worker, struct pfx_op *op, vo
     struct pfx_key *key PFX_AUTOKEY = NULL;
     bool found;
     PFX_TRY(pfx_ceremony_make(worker, op, &made->standing, &found, &key, err));
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    PFX_TRY(pfx_session_acquire(worker->hsm->roles[made->standing.role].token, false, &session,
+                                err));
+    PFX_TRY(pfx_record_key(made->ceremony->record, session, key, &made->standing, op,
+                           found ? "found" : "made", err));
     *ret_reply =
         pfx_ceremony_key_item(made->ceremony, &made->standing, pfx_key_spki(key),
                               found ? "found, attributes checked" : "made, attributes read back");
@@ -265,6 +280,7 @@ static pfx_result certificate_work(struct pfx_worker *worker, struct pfx_op *op,
     pfx_msg_set_str(item, "pem", hsm->apps[app].pem);
     op->given.has_certificate = true;
     memcpy(op->given.certificate, hsm->apps[app].x5t_s256, sizeof op->given.certificate);
+    pfx_record_certificate(made->ceremony->record, op, hsm->apps[app].not_after_ms);
     *ret_reply = item;
     return PFX_OK;
 }
@@ -288,13 +304,14 @@ static pfx_result certificates(struct pfx_ceremony *ceremony, struct pfx_error *
 
 static void note(void *ctx, const char *text)
 {
-    pfx_ceremony_say(ctx, "note", PFX_ROLE_COUNT, NULL, "%s", text);
+    remark(ctx, PFX_ROLE_COUNT, text);
 }
 
 static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pin,
                       struct pfx_error *err)
 {
     struct pfx_hsm *hsm = ceremony->hsm;
+    pfx_result result;
     PFX_TRY(pfx_ceremony_log_precheck(ceremony, err));
     PFX_TRY(look(ceremony, pin, err));
     PFX_TRY(pfx_hsmlog_generation(hsm, err));
@@ -312,9 +329,10 @@ static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pi
     }
     if (!ceremony->encryption_open)
         PFX_TRY(pfx_ceremony_encryption_export(ceremony, err));
-    pfx_hsmlog_settle(hsm);
     pfx_status_notes(hsm, note, ceremony);
-    return PFX_OK;
+    result = pfx_record_finish(ceremony->record, err);
+    pfx_hsmlog_settle(hsm);
+    return result;
 }
 
 pfx_result pfx_do_init(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
@@ -327,8 +345,11 @@ pfx_result pfx_do_init(struct pfx_worker *worker, struct pfx_task *task, struct 
     if (!given && !pfx_pins_exist(hsm))
         return pfx_fail(err, PFX_CLASS_USAGE, "init", "encryption", "",
                         "The encryption key has to be made: give the PIN of the encryption token.");
+    struct pfx_record_maker *record PFX_AUTORECORD = NULL;
+    PFX_TRY(pfx_record_begin(hsm, task, "init", pfx_msg_strs(task->args, "witnesses"), &record,
+                             err));
     pfx_msg_free(PFX_TAKE(task->args)); /* wiped: the ceremony takes a while */
-    struct pfx_ceremony ceremony = {worker, task, hsm, pin != NULL, false};
+    struct pfx_ceremony ceremony = {worker, task, hsm, pin != NULL, false, record};
     pfx_result result = run(&ceremony, pin, err);
     pfx_role_close(hsm, PFX_ROLE_ENCRYPTION);
     if (pin)

@@ -2,6 +2,7 @@
 #ifndef PFX_HSM_CEREMONY_H
 #define PFX_HSM_CEREMONY_H
 
+#include "pkcs11/hsm/ceremony_record.h"
 #include "pkcs11/hsm/pinned.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/verbs.h"
@@ -12,6 +13,7 @@ struct pfx_ceremony {
     struct pfx_hsm *hsm;
     bool encryption_open; /* its PIN was given */
     bool log_begun;       /* in this ceremony, with its keys */
+    struct pfx_record_maker *record;
 };
 /* One line to the operator, on its way at once. */
 void pfx_ceremony_say(struct pfx_ceremony *ceremony, const char *kind, enum pfx_role role,

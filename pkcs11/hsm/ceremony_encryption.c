@@ -159,6 +159,8 @@ static pfx_result key_work(struct pfx_worker *worker, struct pfx_op *op, void *c
             "remove that key from the token.",
             pfx_key_type_name(type), pfx_key_type_name(hsm->policy->encryption_type));
     pfx_op_key(op, &pinning->standing.id, spki, pfx_key_type_name(type));
+    PFX_TRY(pfx_record_key(pinning->ceremony->record, session, key, &pinning->standing, op,
+                           found ? "found" : "made", err));
     *ret_reply =
         item_of(pinning, spki,
                 found ? "found, attributes and public key checked" : "made, attributes read back");
@@ -212,6 +214,9 @@ static pfx_result export_work(struct pfx_worker *worker, struct pfx_op *op, void
     (void)worker;
     (void)err;
     pfx_op_out(op, pfx_buf_bytes(&active->spki));
+    pfx_record_pinned(pinning->ceremony->record, &pinning->standing, op,
+                      pfx_buf_bytes(&active->spki));
+    pfx_record_pin(pinning->ceremony->record, active);
     *ret_reply = item_of(pinning, pfx_buf_bytes(&active->spki),
                          "pinned; its token wasn't opened, since no PIN was given");
     return PFX_OK;
@@ -260,6 +265,7 @@ pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_err
                          "pinned as generation %u: keyName %s, providerName %s", pin->generation,
                          pin->key_name, pin->provider_name);
     }
+    pfx_record_pin(ceremony->record, pfx_pins_active(&pinning.pins));
     pfx_task_emit(ceremony->task, PFX_TAKE(reply));
     return PFX_OK;
 }

@@ -146,6 +146,9 @@ pfx_result pfx_confine_files(const struct pfx_hsm_policy *policy, struct pfx_err
     pfx_sandbox_path(sandbox, secure_getenv("CREDENTIALS_DIRECTORY"), PFX_REACH_READ);
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)
         pfx_sandbox_folder_of(sandbox, policy->roles[role].pin_file, PFX_REACH_READ);
+    for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)
+        if (strncmp(policy->roles[role].attestation, "file:", 5) == 0)
+            pfx_sandbox_folder_of(sandbox, policy->roles[role].attestation + 5, PFX_REACH_READ);
     modules(policy);
     pfx_sandbox_accounts(sandbox);
     if (policy->network_hsm)

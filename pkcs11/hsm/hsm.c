@@ -35,18 +35,15 @@ static pfx_result state_dir_check(const char *path, struct pfx_error *err)
     return PFX_OK;
 }
 
-/* Auditors have to get through to the log's folder, and see nothing on the way: the other files are
- * 0600 each. */
+/* Auditors have to get through to the log's folder and the ceremonies', and see nothing on the way:
+ * the other files are 0600 each. */
 static pfx_result state_dir_open(const struct pfx_hsm_policy *policy, struct pfx_error *err)
 {
     struct stat st;
-    size_t len = strlen(policy->state_dir);
-    bool inside =
-        strncmp(policy->log_dir, policy->state_dir, len) == 0 && policy->log_dir[len] == '/';
     if (stat(policy->state_dir, &st) < 0)
         return pfx_fail_errno(err, errno, "look at state folder", policy->state_dir, "");
     mode_t mode = st.st_mode & 07777;
-    if (policy->auditors_group && inside)
+    if (policy->auditors_group)
         mode |= 0011;
     else if (mode == 0711)
         mode = 0700;

@@ -184,6 +184,15 @@ void pfx_journal_refused(const struct pfx_actor *actor, const char *name, pfx_re
     pfx_journal_fail(why, draft);
 }
 
+void pfx_journal_record(const struct pfx_actor *actor, const char *name, const uint8_t sha256[32],
+                        struct pfx_draft *draft)
+{
+    pfx_draft_init(draft, PFX_SRC_HSM, "ceremony.record", PFX_PHASE_NOTE, PFX_OUTCOME_OK);
+    pfx_journal_actor(actor, draft);
+    pfx_draft_str(draft, PFX_F_TARGET_NAME, name);
+    pfx_draft_hex(draft, PFX_F_OUT_SHA256, sha256, 32);
+}
+
 void pfx_journal_open_read(uint64_t seq, const struct pfx_entry *intent,
                            struct pfx_journal_open *ret_open)
 {

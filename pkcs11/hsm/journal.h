@@ -25,6 +25,10 @@ void pfx_journal_withheld(const struct pfx_op *op, uint64_t result, const struct
 void pfx_journal_refused(const struct pfx_actor *actor, const char *name, pfx_result outcome,
                          const struct pfx_error *why, struct pfx_draft *draft);
 
+/* The record of a ceremony: its name and hash. */
+void pfx_journal_record(const struct pfx_actor *actor, const char *name, const uint8_t sha256[32],
+                        struct pfx_draft *draft);
+
 /* --- the process --- */
 /* Executable, modules, policy: of start and of entry 0. Canonical JSON; modules is appended to. */
 struct pfx_journal_software {

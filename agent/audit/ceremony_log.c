@@ -1,0 +1,245 @@
+/*
+ * One way through the entries up to the page's checkpoint: they must make the root that it signs,
+ * and each key's operation must say what the record says.
+ */
+#include <string.h>
+
+#include "agent/audit/ceremony.h"
+#include "crypto/encode.h"
+
+/* Bundles missing in a row after which no more are looked for. */
+#define ABSENT_MOST (UINT64_C(1) << 20)
+
+/* As the record would have it: what a page can't show was replaced there. */
+static bool shown_same(const struct pfx_entry *entry, enum pfx_field field, const char *value)
+{
+    struct pfx_buf plain PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
+    struct pfx_minutes tmp PFX_CLEANUP(pfx_minutes_done) = {0};
+    if (!pfx_entry_plain(entry, field, &plain))
+        return false;
+    (void)pfx_minutes_add(&tmp, PFX_MK_HEAD, "");
+    struct pfx_minutes_section *s = pfx_minutes_add(&tmp, PFX_MK_ROLE, "-");
+    pfx_minutes_set(s, PFX_MF_TOKEN, plain.len > 0 ? pfx_buf_str(&plain) : "-");
+    return strcmp(pfx_minutes_get(s, PFX_MF_TOKEN), value) == 0;
+}
+
+static bool same_if_there(const struct pfx_entry *entry, enum pfx_field field, const char *value)
+{
+    return !pfx_entry_has(entry, field) || pfx_entry_is(entry, field, value);
+}
+
+static const char *key_differs(const struct pfx_ceremony *c, const struct pfx_minutes_section *s,
+                               const struct pfx_entry *entry)
+{
+    const char *spki = pfx_minutes_get(s, PFX_MF_SPKI);
+    if (!shown_same(entry, PFX_F_TARGET_NAME, s->name))
+        return "its name";
+    if (strcmp(pfx_minutes_get(s, PFX_MF_HOW), "pinned") == 0) /* its public half went out */
+        return pfx_entry_is(entry, PFX_F_OUT_SHA256, spki) ? NULL : "its public key";
+    if (!pfx_entry_is(entry, PFX_F_KEY_ID, pfx_minutes_get(s, PFX_MF_ID)))
+        return "its CKA_ID";
+    if (*spki ? !pfx_entry_is(entry, PFX_F_KEY_SPKI, spki) : pfx_entry_has(entry, PFX_F_KEY_SPKI))
+        return "its public key";
+    if (!same_if_there(entry, PFX_F_KEY_ALG, pfx_minutes_get(s, PFX_MF_ALGORITHM)))
+        return "its algorithm";
+    const struct pfx_minutes_section *role = pfx_minutes_find(
+        &c->page.record, PFX_MK_ROLE, pfx_minutes_get(s, PFX_MF_ROLE));
+    if (role && (!shown_same(entry, PFX_F_TOKEN_LABEL, pfx_minutes_get(role, PFX_MF_TOKEN)) ||
+                 !shown_same(entry, PFX_F_TOKEN_SERIAL, pfx_minutes_get(role, PFX_MF_SERIAL))))
+        return "its token";
+    return NULL;
+}
+
+static void settle(struct pfx_ceremony_found *found, uint64_t seq, const char *differs)
+{
+    found->match = differs ? PFX_PAGE_DIFFERS : PFX_PAGE_AGREES;
+    found->what = differs;
+    found->seq = seq;
+}
+
+static bool is_ceremony(const struct pfx_entry *entry)
+{
+    return pfx_entry_is(entry, PFX_F_EVENT, "ceremony.key") ||
+           pfx_entry_is(entry, PFX_F_EVENT, "key.rotate");
+}
+
+/* The operation that the record names for it, done well. */
+static void take_section(struct pfx_ceremony *c, size_t i, uint64_t seq,
+                         const struct pfx_entry *entry)
+{
+    const struct pfx_minutes_section *s = &c->page.record.list[i];
+    struct pfx_ceremony_found *found = &c->found[i];
+    const char *op = pfx_minutes_get(s, PFX_MF_OPERATION);
+    if (s->kind == PFX_MK_PIN) {
+        char generation[24];
+        (void)snprintf(generation, sizeof generation, "%lld",
+                       (long long)pfx_entry_int(entry, PFX_F_PIN_GENERATION));
+        if (pfx_entry_has(entry, PFX_F_PIN_SPKI) &&
+            strcmp(generation, pfx_minutes_get(s, PFX_MF_GENERATION)) == 0)
+            settle(found, seq,
+                   pfx_entry_is(entry, PFX_F_PIN_SPKI, pfx_minutes_get(s, PFX_MF_SPKI))
+                       ? NULL
+                       : "its public key");
+        return;
+    }
+    if (s->kind == PFX_MK_KEY && is_ceremony(entry) && found->since == UINT64_MAX &&
+        pfx_entry_is(entry, PFX_F_KEY_ID, pfx_minutes_get(s, PFX_MF_ID)) &&
+        same_if_there(entry, PFX_F_KEY_SPKI, pfx_minutes_get(s, PFX_MF_SPKI))) {
+        found->since = seq;
+        found->since_ms = pfx_entry_time(entry, PFX_F_TIME);
+    }
+    if (!*op || !pfx_entry_is(entry, PFX_F_OP, op))
+        return;
+    bool exported = strcmp(pfx_minutes_get(s, PFX_MF_HOW), "pinned") == 0;
+    bool of_key = exported ? pfx_entry_is(entry, PFX_F_EVENT, "key.export") : is_ceremony(entry);
+    if (s->kind == PFX_MK_CERTIFICATE)
+        settle(found, seq,
+               !pfx_entry_is(entry, PFX_F_EVENT, "ceremony.certificate") ? "its operation"
+               : !pfx_entry_is(entry, PFX_F_CERT_SHA256, pfx_minutes_get(s, PFX_MF_SHA256))
+                   ? "the certificate"
+                   : NULL);
+    else
+        settle(found, seq, of_key ? key_differs(c, s, entry) : "its operation");
+}
+
+static void take_entry(struct pfx_ceremony *c, uint64_t seq, struct pfx_bytes json)
+{
+    struct pfx_entry entry;
+    struct pfx_error why = PFX_ERROR_NONE;
+    if (seq >= c->index || pfx_failed(pfx_entry_read(json, &entry, &why)) ||
+        pfx_entry_int(&entry, PFX_F_SRC) != PFX_SRC_HSM)
+        return;
+    if (pfx_entry_has(&entry, PFX_F_SOFTWARE_VERSION)) {
+        c->known_start = true;
+        c->has_policy = pfx_entry_hash(&entry, PFX_F_POLICY_SHA256, c->policy);
+        c->has_exe = pfx_entry_hash(&entry, PFX_F_SOFTWARE_EXE, c->exe);
+    }
+    if (pfx_entry_int(&entry, PFX_F_PHASE) == PFX_PHASE_INTENT ||
+        pfx_entry_int(&entry, PFX_F_OUTCOME) != PFX_OUTCOME_OK)
+        return;
+    for (size_t i = 0; i < c->page.record.n; i++)
+        take_section(c, i, seq, &entry);
+}
+
+/* --- the way through -------------------------------------------------------------------------- */
+
+struct pass {
+    struct pfx_ceremony *c;
+    struct pfx_hasher *hasher;
+    struct pfx_frontier frontier;
+    struct pfx_source_nodes nodes;
+};
+
+/* Entries up to `upto` aren't there: their hashes may be. What was read before is proven by nothing
+ * any more, since the tiles stand for all of it. */
+static pfx_result bridge(struct pass *pass, uint64_t upto, struct pfx_error *err)
+{
+    struct pfx_tree tree = {pass->hasher, pfx_source_node, &pass->nodes};
+    struct pfx_ceremony *c = pass->c;
+    struct pfx_error why = PFX_ERROR_NONE;
+    for (size_t i = 0; i < c->page.record.n; i++)
+        c->found[i] = (struct pfx_ceremony_found){.since = UINT64_MAX};
+    c->known_start = false;
+    c->presented = upto;
+    if (pfx_ok(pfx_tree_frontier(&tree, upto, &pass->frontier, &why)))
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, "read export", pfx_source_path(c->source), "",
+                    "the entries before %llu aren't presented, and their hash tiles neither",
+                    (unsigned long long)upto);
+}
+
+static pfx_result walk(struct pass *pass, struct pfx_error *err)
+{
+    struct pfx_ceremony *c = pass->c;
+    struct pfx_source_cursor cursor PFX_CLEANUP(pfx_source_cursor_done) =
+        pfx_source_cursor_make(0, c->newest);
+    uint64_t absent = 0;
+    while (pass->frontier.size < c->checkpoint.size) {
+        struct pfx_bytes json;
+        uint64_t seq = cursor.seq, upto;
+        enum pfx_source_got got = pfx_source_next(c->source, &cursor, &json, &upto);
+        if (got == PFX_SOURCE_END || seq >= c->checkpoint.size || ++absent > ABSENT_MOST)
+            break;
+        if (got != PFX_SOURCE_ENTRY)
+            continue;
+        absent = 0;
+        seq = cursor.seq - 1;
+        if (seq >= c->checkpoint.size)
+            break;
+        if (seq != pass->frontier.size)
+            PFX_TRY(bridge(pass, seq, err));
+        struct pfx_node leaf;
+        pfx_hash_leaf(pass->hasher, json, &leaf);
+        pfx_frontier_add(pass->hasher, &pass->frontier, &leaf, NULL, NULL);
+        take_entry(c, seq, json);
+    }
+    if (pass->frontier.size < c->checkpoint.size)
+        PFX_TRY(bridge(pass, c->checkpoint.size, err));
+    return PFX_OK;
+}
+
+static pfx_result compare_root(struct pass *pass, struct pfx_error *err)
+{
+    struct pfx_node root;
+    pfx_frontier_root(pass->hasher, &pass->frontier, &root);
+    if (pfx_hash_equal(&root, &pass->c->checkpoint.root))
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, "compare", pfx_source_path(pass->c->source), "",
+                    "its entries don't make the root that the page's checkpoint signs: page and "
+                    "export are of two logs, or the export was changed");
+}
+
+static void judge_absent(struct pfx_ceremony *c)
+{
+    for (size_t i = 0; i < c->page.record.n; i++) {
+        enum pfx_minutes_kind kind = c->page.record.list[i].kind;
+        bool logged = kind == PFX_MK_KEY || kind == PFX_MK_CERTIFICATE || kind == PFX_MK_PIN;
+        if (logged && c->found[i].match == PFX_PAGE_NONE)
+            c->found[i].match = c->presented > 0 ? PFX_PAGE_UNSEEN : PFX_PAGE_ABSENT;
+    }
+}
+
+static void judge_head(struct pfx_ceremony *c)
+{
+    const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
+    char hex[65];
+    if (!c->known_start)
+        return;
+    if (c->has_policy &&
+        strcmp(pfx_hex(c->policy, 32, hex), pfx_minutes_get(head, PFX_MF_POLICY)) != 0)
+        c->differs = "the policy isn't the one of the last start in the log";
+    if (c->has_exe && strcmp(pfx_hex(c->exe, 32, hex), pfx_minutes_get(head, PFX_MF_EXE)) != 0)
+        c->differs = "the executable isn't the one of the last start in the log";
+}
+
+pfx_result pfx_ceremony_export(struct pfx_ceremony *c, const char *path, struct pfx_error *err)
+{
+    struct pfx_checkpoint *newest PFX_AUTOFREE = pfx_alloc(sizeof(*newest));
+    struct pfx_error why = PFX_ERROR_NONE;
+    PFX_TRY(pfx_source_open(path, &c->source, err));
+    if (pfx_failed(pfx_checkpoint_parse(pfx_source_checkpoint(c->source), newest, &why)))
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "read checkpoint", path, "", "%s", why.text);
+    if (strcmp(newest->origin, c->checkpoint.origin) != 0)
+        return pfx_fail(err, PFX_CLASS_USAGE, "compare", path, "",
+                        "it is an export of another log than the one of the page");
+    if (newest->size < c->checkpoint.size)
+        return pfx_fail(err, PFX_CLASS_USAGE, "compare", path, "",
+                        "the export ends before this ceremony's record: export the log anew");
+    c->newest = newest->size;
+    c->found = pfx_alloc_array(c->page.record.n, sizeof(*c->found));
+    for (size_t i = 0; i < c->page.record.n; i++)
+        c->found[i].since = UINT64_MAX;
+    struct pass *pass PFX_AUTOFREE = pfx_alloc(sizeof(*pass));
+    pass->c = c;
+    pass->nodes = (struct pfx_source_nodes){.source = c->source, .size = c->newest};
+    pass->hasher = pass->nodes.hasher = pfx_hasher_new();
+    pfx_result result = walk(pass, err);
+    if (pfx_ok(result))
+        result = compare_root(pass, err);
+    pfx_hasher_free(pass->hasher);
+    PFX_TRY(result);
+    c->compared = true;
+    judge_absent(c);
+    judge_head(c);
+    return PFX_OK;
+}

@@ -1,0 +1,208 @@
+/* What goes into a ceremony's record, as the ceremony does it. */
+#include "pkcs11/hsm/ceremony_record.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "api/conf/account.h"
+#include "api/conf/process.h"
+#include "crypto/encode.h"
+#include "pkcs11/hsm/hsmlog.h"
+
+/* 0750 for the auditors' group, whatever the umask says. */
+static pfx_result folder_make(struct pfx_record_maker *maker, struct pfx_error *err)
+{
+    const struct pfx_hsm_policy *policy = maker->hsm->policy;
+    struct stat st;
+    maker->folder = pfx_hsm_path(maker->hsm, "ceremonies");
+    PFX_TRY(pfx_account_group("the policy", "access.auditors", policy->auditors_group,
+                              &maker->readers, err));
+    if (mkdir(maker->folder, 0750) < 0 && errno != EEXIST)
+        return pfx_fail_errno(err, errno, "make folder", maker->folder, "");
+    if (lstat(maker->folder, &st) < 0)
+        return pfx_fail_errno(err, errno, "look at folder", maker->folder, "");
+    if (!S_ISDIR(st.st_mode))
+        return pfx_fail(err, PFX_CLASS_USAGE, "look at folder", maker->folder, "",
+                        "The records of ceremonies go there, and it isn't a folder: move it away.");
+    if (((st.st_mode & 07777) != 0750 && chmod(maker->folder, 0750) < 0) ||
+        (maker->readers != (gid_t)-1 && st.st_gid != maker->readers &&
+         chown(maker->folder, (uid_t)-1, maker->readers) < 0))
+        return pfx_fail_errno(err, errno, "open folder to auditors", maker->folder, "");
+    return PFX_OK;
+}
+
+static void begin_head(struct pfx_record_maker *maker, const char *const *witnesses)
+{
+    const struct pfx_hsm *hsm = maker->hsm;
+    struct pfx_minutes_section *head = pfx_minutes_add(&maker->record, PFX_MK_HEAD, "");
+    int64_t uid = maker->task->actor.uid;
+    pfx_minutes_set(head, PFX_MF_KIND, maker->kind);
+    pfx_minutes_set_time(head, PFX_MF_TIME, maker->at_ms);
+    pfx_minutes_set_int(head, PFX_MF_UID, uid > 0 ? uid : 0);
+    pfx_minutes_set(head, PFX_MF_HOST, hsm->policy->host_id);
+    pfx_minutes_set_hex(head, PFX_MF_POLICY, hsm->policy->sha256, sizeof hsm->policy->sha256);
+    pfx_minutes_set(head, PFX_MF_VERSION, PFX_VERSION);
+    if (hsm->log->software.has_exe)
+        pfx_minutes_set_hex(head, PFX_MF_EXE, hsm->log->software.exe,
+                           sizeof hsm->log->software.exe);
+    for (size_t i = 0; witnesses && witnesses[i]; i++)
+        (void)pfx_minutes_add(&maker->record, PFX_MK_WITNESS, witnesses[i]);
+}
+
+pfx_result pfx_record_begin(struct pfx_hsm *hsm, struct pfx_task *task, const char *kind,
+                            const char *const *witnesses, struct pfx_record_maker **ret_maker,
+                            struct pfx_error *err)
+{
+    struct pfx_record_maker *maker PFX_AUTORECORD = pfx_alloc(sizeof *maker);
+    maker->hsm = hsm;
+    maker->task = task;
+    maker->at_ms = pfx_now_ms();
+    snprintf(maker->kind, sizeof maker->kind, "%s", kind);
+    PFX_TRY(folder_make(maker, err));
+    begin_head(maker, witnesses);
+    *ret_maker = PFX_TAKE(maker);
+    return PFX_OK;
+}
+
+void pfx_record_maker_free(struct pfx_record_maker *maker)
+{
+    if (!maker)
+        return;
+    pfx_minutes_done(&maker->record);
+    free(maker->folder);
+    free(maker);
+}
+
+void pfx_record_role(struct pfx_record_maker *maker, enum pfx_role role)
+{
+    if (!maker)
+        return;
+    const struct pfx_token_facts *facts = pfx_token_facts(maker->hsm->roles[role].token);
+    struct pfx_minutes_section *s =
+        pfx_minutes_add(&maker->record, PFX_MK_ROLE, pfx_role_name(role));
+    char *device PFX_AUTOFREE = pfx_asprintf("%s %s, firmware %s", facts->manufacturer,
+                                             facts->model, facts->firmware);
+    char *module PFX_AUTOFREE = pfx_asprintf("%s, version %s", facts->module, facts->module_version);
+    pfx_minutes_set(s, PFX_MF_TOKEN, facts->label[0] ? facts->label : "-");
+    pfx_minutes_set(s, PFX_MF_SERIAL, facts->serial[0] ? facts->serial : "-");
+    pfx_minutes_set(s, PFX_MF_DEVICE, device);
+    pfx_minutes_set(s, PFX_MF_MODULE, module);
+    if (strlen(facts->module_sha256) == 64)
+        pfx_minutes_set(s, PFX_MF_MODULE_SHA256, facts->module_sha256);
+}
+
+/* --- keys ------------------------------------------------------------------------------------- */
+
+struct attributes {
+    struct pfx_buf is, is_not, unknown, mechanisms;
+};
+
+static void attributes_done(struct attributes *found)
+{
+    pfx_buf_done(&found->is);
+    pfx_buf_done(&found->is_not);
+    pfx_buf_done(&found->unknown);
+    pfx_buf_done(&found->mechanisms);
+}
+
+/* "CKA_SENSITIVE true", "CKA_ALLOWED_MECHANISMS CKM_ECDSA": a line of pfx_key_attributes. */
+static void take_line(void *ctx, const char *line)
+{
+    struct attributes *found = ctx;
+    size_t len = strcspn(line, " ");
+    const char *value = line + len + (line[len] == ' ');
+    const char *name = strncmp(line, "CKA_", 4) == 0 ? line + 4 : line;
+    if (strncmp(name, "ALLOWED_MECHANISMS", 18) == 0) {
+        (void)pfx_buf_add_str(&found->mechanisms, value);
+        return;
+    }
+    struct pfx_buf *list = strcmp(value, "true") == 0    ? &found->is
+                           : strcmp(value, "false") == 0 ? &found->is_not
+                                                         : &found->unknown;
+    (void)pfx_buf_addf(list, "%s%.*s", list->len > 0 ? " " : "",
+                       (int)(len - (size_t)(name - line)), name);
+}
+
+static struct pfx_minutes_section *add_key(struct pfx_record_maker *maker,
+                                          const struct pfx_standing_key *standing,
+                                          const struct pfx_op *op, const char *how)
+{
+    struct pfx_minutes_section *s = pfx_minutes_add(&maker->record, PFX_MK_KEY, standing->name);
+    pfx_minutes_set(s, PFX_MF_ROLE, pfx_role_name(standing->role));
+    pfx_minutes_set(s, PFX_MF_ALGORITHM,
+                   op->key.algorithm[0] ? op->key.algorithm : standing->algorithm);
+    pfx_minutes_set(s, PFX_MF_HOW, how);
+    pfx_minutes_set_hex(s, PFX_MF_ID, standing->id.bytes, sizeof standing->id.bytes);
+    pfx_minutes_set(s, PFX_MF_OPERATION, op->ulid);
+    return s;
+}
+
+static void set_spki(struct pfx_minutes_section *s, struct pfx_bytes spki)
+{
+    uint8_t digest[32];
+    if (spki.len == 0)
+        return;
+    if (!pfx_sha256(spki.data, spki.len, digest))
+        pfx_die("SHA-256 isn't available");
+    pfx_minutes_set_hex(s, PFX_MF_SPKI, digest, sizeof digest);
+}
+
+pfx_result pfx_record_key(struct pfx_record_maker *maker, struct pfx_session *session,
+                          const struct pfx_key *key, const struct pfx_standing_key *standing,
+                          const struct pfx_op *op, const char *how, struct pfx_error *err)
+{
+    if (!maker)
+        return PFX_OK;
+    struct attributes found PFX_CLEANUP(attributes_done) = {
+        pfx_buf_make(PFX_MINUTES_VALUE), pfx_buf_make(PFX_MINUTES_VALUE),
+        pfx_buf_make(PFX_MINUTES_VALUE), pfx_buf_make(PFX_MINUTES_VALUE)};
+    PFX_TRY(pfx_key_attributes(session, key, take_line, &found, err));
+    struct pfx_minutes_section *s = add_key(maker, standing, op, how);
+    set_spki(s, pfx_key_spki(key));
+    pfx_minutes_set(s, PFX_MF_IS, pfx_buf_str(&found.is));
+    pfx_minutes_set(s, PFX_MF_IS_NOT, pfx_buf_str(&found.is_not));
+    pfx_minutes_set(s, PFX_MF_UNKNOWN, pfx_buf_str(&found.unknown));
+    pfx_minutes_set(s, PFX_MF_MECHANISMS, pfx_buf_str(&found.mechanisms));
+    return pfx_record_attest(maker, session, key, standing, err);
+}
+
+void pfx_record_pinned(struct pfx_record_maker *maker, const struct pfx_standing_key *standing,
+                       const struct pfx_op *op, struct pfx_bytes spki)
+{
+    if (maker)
+        set_spki(add_key(maker, standing, op, "pinned"), spki);
+}
+
+void pfx_record_certificate(struct pfx_record_maker *maker, const struct pfx_op *op,
+                            int64_t not_after_ms)
+{
+    if (!maker)
+        return;
+    struct pfx_minutes_section *s =
+        pfx_minutes_add(&maker->record, PFX_MK_CERTIFICATE, op->target.name);
+    pfx_minutes_set_hex(s, PFX_MF_SHA256, op->given.certificate, sizeof op->given.certificate);
+    pfx_minutes_set(s, PFX_MF_OPERATION, op->ulid);
+    pfx_minutes_set_time(s, PFX_MF_UNTIL, not_after_ms);
+}
+
+void pfx_record_pin(struct pfx_record_maker *maker, const struct pfx_pinned *pin)
+{
+    if (!maker)
+        return;
+    char *name PFX_AUTOFREE = pfx_asprintf("encryption-%u", pin->generation);
+    struct pfx_minutes_section *s = pfx_minutes_add(&maker->record, PFX_MK_PIN, name);
+    pfx_minutes_set_int(s, PFX_MF_GENERATION, pin->generation);
+    pfx_minutes_set(s, PFX_MF_STATE, pfx_key_state_name(pin->state));
+    pfx_minutes_set(s, PFX_MF_KEY_NAME, pin->key_name[0] ? pin->key_name : "-");
+    pfx_minutes_set(s, PFX_MF_PROVIDER, pin->provider_name[0] ? pin->provider_name : "-");
+    set_spki(s, pfx_buf_bytes(&pin->spki));
+}
+
+void pfx_record_note(struct pfx_record_maker *maker, const char *text)
+{
+    if (maker && !pfx_minutes_find(&maker->record, PFX_MK_NOTE, text))
+        (void)pfx_minutes_add(&maker->record, PFX_MK_NOTE, text);
+}
