@@ -61,6 +61,8 @@
     G(SOFTWARE_MODULES, "software", "modules", RAW, 0)                                             \
     G(SOFTWARE_VERSION, "software", "version", STR, 64)                                            \
     T(SRC, "src", WORD, 16)                                                                        \
+    G(STANDING_SERIAL, "standing", "serial", INT, 0)                                               \
+    G(STANDING_STATE, "standing", "state", WORD, 32)                                               \
     G(TARGET_ATTEMPT, "target", "attempt", INT, 0)                                                 \
     G(TARGET_ENROLMENT, "target", "enrolment", INT, 0)                                             \
     G(TARGET_NAME, "target", "name", STR, 256)                                                     \

@@ -65,6 +65,8 @@ enum pfx_field {
     PFX_F_SOFTWARE_MODULES, /* raw array of {firmware, role, sha256, version} */
     PFX_F_SOFTWARE_VERSION, /* str */
     PFX_F_SRC,           /* enum pfx_src */
+    PFX_F_STANDING_SERIAL, /* int: of the file of the standing keys' generations */
+    PFX_F_STANDING_STATE, /* word: staged, active, previous, destroyed */
     PFX_F_TARGET_ATTEMPT, /* int */
     PFX_F_TARGET_ENROLMENT, /* int */
     PFX_F_TARGET_NAME,   /* str: standing key, app, secret, command, record */

@@ -30,6 +30,11 @@ const char *const pfx_event_meanings[PFX_EVENT_COUNT] = {
     [PFX_EV_REQUEST_REFUSED] = "a request was refused before anything was done",
     [PFX_EV_SECRET_OPEN] = "a stored secret was opened, for pfx-uploader",
     [PFX_EV_SECRET_SEAL] = "a secret was stored, sealed to the HSM",
+    [PFX_EV_STANDING_ACTIVATE] = "a generation of a standing key was put in force; the one before is "
+                                 "still accepted",
+    [PFX_EV_STANDING_DESTROY] = "a generation of a standing key was destroyed: it isn't found in the "
+                                "token any more",
+    [PFX_EV_STANDING_ROTATE] = "the next generation of a standing key was made; nothing uses it yet",
     [PFX_EV_START] = "pfx-hsm started: executable, modules, policy",
     [PFX_EV_STOP] = "pfx-hsm ended in order",
     [PFX_EV_TOKEN_LOGIN] = "a login to a token was tried",
@@ -105,6 +110,10 @@ const char *const pfx_field_meanings[PFX_FIELD_COUNT] = {
     [PFX_F_SOFTWARE_EXE] = "SHA-256 of pfx-hsm's executable",
     [PFX_F_SOFTWARE_MODULES] = "PKCS#11 modules: role, version, firmware, SHA-256",
     [PFX_F_SOFTWARE_VERSION] = "version of pfx-hsm",
+    [PFX_F_STANDING_SERIAL] = "number of the file of the standing keys' generations: it grows with "
+                              "each write",
+    [PFX_F_STANDING_STATE] = "state that the standing key comes into; active: all that is new is "
+                             "made with it, previous: what it made is still read",
     [PFX_F_SRC] = "hsm: seen by pfx-hsm itself; agentd: what pfx-agentd says",
     [PFX_F_TARGET_ATTEMPT] = "attempt of the enrolment",
     [PFX_F_TARGET_ENROLMENT] = "number of the enrolment",

@@ -155,6 +155,24 @@ const struct cli_verb cli_verbs[] = {
      "After `key activate` of the earlier generation it is the way back. Exit code 1 when some are "
      "left at the end.",
      cli_do_key_rebuild},
+    {"standing", "list", "", 0, 0, 0, "admins", false,
+     "generations of the standing keys, and what each waits for", NULL, cli_do_standing_list},
+    {"standing", "rotate", "KEY", 1, 1, CLI_BIT(CLI_OUT), "admins", false,
+     "make the next generation of a standing key",
+     "Keys: client-NAME, one for each app registration. Nothing uses the new generation before "
+     "`standing activate`. A client key's certificate is written into the folder of --out (default: "
+     "the current one): give it to the app registration beside the one that is there.",
+     cli_do_standing_rotate},
+    {"standing", "activate", "KEY-N", 1, 1, 0, "admins", false,
+     "put a generation of a standing key in force",
+     "What is new is made with it from then on. The generation before stays, what it made is still "
+     "accepted, and activating it again is the way back.",
+     cli_do_standing_activate},
+    {"standing", "destroy", "KEY-N", 1, 1, CLI_BIT(CLI_YES), "admins", false,
+     "destroy a generation of a standing key that isn't in force",
+     "Refused while something needs it. Destroyed means that it isn't found in this token any more; "
+     "copies in backups of the token aren't known to the agent.",
+     cli_do_standing_destroy},
     {"secret", "set", "NAME", 1, 1, CLI_BIT(CLI_FD), "admins", false,
      "store a secret, sealed to the HSM",
      "Asks for the value on the terminal without echo, or reads it from --fd. It never stands on "

@@ -55,6 +55,21 @@ LOCAL_SCHEMA(log_key_item, "log.key.item", 4 * KIB,
        STR("vkey", 1, 400, OPT, "key line for verifiers"),
        STR("origin", 1, 128, OPT, "of the log"));
 
+LOCAL_SCHEMA(standing_args, "standing", KIB,
+       STR("name", 1, 64, OPT, "of the key; but for rotate with its generation"),
+       INT("rows", 0, PFX_MAX_INT, OPT, "destroy: user keys that still need it, as pfx-agentd says"));
+LOCAL_SCHEMA(standing_item, "standing.item", 128 * KIB,
+       STR("kind", 1, 16, 0, "key or note"),
+       STR("role", 1, 16, OPT, "users or service"), STR("name", 1, 64, OPT, "of the key"),
+       STR("algorithm", 1, 32, OPT, "of the key"),
+       STR("state", 1, 16, OPT, "making, staged, active, previous or destroyed"),
+       INT("since", 0, PFX_MAX_INT, OPT, "ms UTC: in this state"),
+       STR("token", 1, 128, OPT, "label and serial"),
+       STR("sha256", 64, 64, OPT, "of the certificate"),
+       STR("file", 1, 64, OPT, "name to write it to"),
+       STR("pem", 1, 32768, OPT, "certificate: what the file holds"),
+       STR("text", 1, 639, OPT, "what was done, or what comes next"));
+
 LOCAL_SCHEMA(backup_args, "backup.create", KIB,
        BLOB("manifest", 32, 32, 0, "SHA-256 of the archive's manifest"));
 LOCAL_SCHEMA(backup_item, "backup.create.item", 4 * KIB,
@@ -78,6 +93,10 @@ const struct pfx_wire_pair pfx_wire_admin[] = {
     {"log.status", &pfx_s_none, &log_status_item},
     {"log.rotate_key", &pfx_s_none, &log_key_item},
     {"log.reopen", &pfx_s_none, &log_key_item},
+    {"standing.list", &pfx_s_none, &standing_item},
+    {"standing.rotate", &standing_args, &standing_item},
+    {"standing.activate", &standing_args, &standing_item},
+    {"standing.destroy", &standing_args, &standing_item},
     {"backup.create", &backup_args, &backup_item},
     {"approval.list", &pfx_s_none, &approval_item},
     {"approval.show", &approval_args, &approval_item},

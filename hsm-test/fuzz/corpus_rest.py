@@ -116,6 +116,23 @@ def pins_whole(head, pin):
     return (whole, *[whole.replace(*pair) for pair in wrong], *[head + pin % one for one in states])
 
 
+def standing():
+    head, row = "pfx-agent standing keys v1\nserial 3\n", "key client-main %d %s 1795000000000\n"
+    two = head + row % (1, "previous") + row % (2, "active")
+    wrong = [("serial 3", "serial 03"), ("serial 3", "serial x"), ("keys v1", "keys v2"),
+             ("key client", "kex client"), ("main 2", "main 0"), ("main 2", "main 3"),
+             ("main 2", "main 02"), ("main 2", "main 1"), ("active", "lost"), ("active", "previous"),
+             ("previous", "active"), ("client-main", "c" * 48), ("client-main 1", " 1"),
+             ("active 1795000000000", "active -1"), ("active 1795000000000", "active"),
+             ("main 2", "main 1000000"), ("1795000000000\n", "1795000000000")]
+    return (head, two, two + "key mac 1 active 0\nkey wrapping 1 previous 0\nkey wrapping 2 active 5\n"
+            "key wrapping 3 staged 6\n", two + row % (3, "making"), two[:-1],
+            "pfx-agent standing keys v1\n", "pfx-agent standing keys v1\nserial 3", "",
+            head + "".join(row % (i, "destroyed" if i > 1 else "active") for i in range(1, 34)),
+            head + "".join("key k%d 1 active 0\n" % i for i in range(258)),
+            *[two.replace(*pair) for pair in wrong])
+
+
 def state():
     spki, key_id = b64u(b"k" * 91), "ab" * 16
     pin = "generation %d\nstate %s\nsince 1795000000000\nkey_name K %d\nprovider_name P\nspki %s\n"
@@ -152,6 +169,7 @@ def state():
                    sealed % "5" + "sealed !\n", (sealed % "5" + block).replace("oaep", "oeap"),
                    (sealed % "5" + block).replace("ab" * 32, "ab"), sealed % "5" + block[:-1], "x",
                    (sealed % "5" + block).replace("digicert", "d" * 40)),
+        "standing": standing(),
         "uri": ("pkcs11:token=x", "pkcs11:token=x;serial=1;manufacturer=m;model=o", "pkcs11:serial=5",
                 "pkcs11:", "pkcs11:token=x?pin-value=1234", "pkcs11:token=x?pin-source=/pin",
                 "pkcs11:token=x?module-path=/lib/x.so", "pkcs11:token=x?module-name=x",

@@ -11,6 +11,7 @@
 #include "pkcs11/hsm/journal.h"
 #include "pkcs11/hsm/keyref.h"
 #include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/rotation.h"
 #include "pkcs11/hsm/secrets.h"
 #include "pkcs11/module.h"
 
@@ -62,6 +63,24 @@ static void try_pins(struct pfx_bytes bytes)
     pfx_buf_reset(&again);
     must(pfx_pins_write(&pins, &again) && same(pfx_buf_bytes(&again), bytes));
     pfx_journal_pins(&pins, &json);
+}
+
+/* Generations of the standing keys: one text, one spelling, and one active generation of each. */
+static void try_standing(struct pfx_bytes bytes)
+{
+    struct pfx_rotation *rotation PFX_AUTOFREE = pfx_alloc(sizeof *rotation);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(bytes.len + 1);
+    if (!pfx_rotation_parse(bytes.data ? (const char *)bytes.data : "", bytes.len, rotation))
+        return;
+    must(pfx_rotation_write(rotation, &again) && same(pfx_buf_bytes(&again), bytes));
+    for (size_t i = 0; i < rotation->n; i++) {
+        struct pfx_overlap list[PFX_OVERLAP_MOST];
+        size_t n = pfx_rotation_of(rotation, rotation->rows[i].stem, list);
+        must(pfx_overlap_in(list, n, PFX_OVERLAP_ACTIVE) > 0);
+        must(pfx_rotation_put(rotation, rotation->rows[i].stem, list, n));
+    }
+    pfx_buf_reset(&again);
+    must(pfx_rotation_write(rotation, &again) && same(pfx_buf_bytes(&again), bytes));
 }
 
 static void try_sealed(struct pfx_bytes bytes)
@@ -173,11 +192,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const char *name;
         void (*try)(struct pfx_bytes bytes);
     } kinds[] = {{"keyref", try_keyref}, {"pins", try_pins}, {"sealed", try_sealed},
-                 {"notes", try_notes},   {"uri", try_uri},   {"ticket", try_ticket}};
+                 {"notes", try_notes},   {"uri", try_uri},   {"ticket", try_ticket},
+                 {"standing", try_standing}};
     struct pfx_bytes rest = {data, size};
     struct pfx_bytes word = take_until(&rest, '\n');
-    size_t kind = any_of(word, 6);
-    for (size_t i = 0; i < 6; i++)
+    size_t kind = any_of(word, sizeof kinds / sizeof *kinds);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (is_word(word, kinds[i].name))
             kind = i;
     kinds[kind].try(rest);

@@ -46,9 +46,9 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     if (now >= app->not_after_ms)
         return pfx_fail(
             err, PFX_CLASS_REFUSED, "sign assertion", conf->name, "expired",
-            "The client certificate has expired, Entra ID would refuse it: move "
-            "client-%s.crt out of the state folder, run pfx-agent init, and give the new "
-            "certificate to the app registration.",
+            "The client certificate has expired, Entra ID would refuse it: make a new one with "
+            "pfx-agent standing rotate client-%s, give it to the app registration, and put it in "
+            "force with pfx-agent standing activate.",
             conf->name);
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *key;

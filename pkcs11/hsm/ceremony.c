@@ -16,11 +16,8 @@
 #include "crypto/encode.h"
 #include "pkcs11/hsm/halves.h"
 #include "pkcs11/hsm/hsmlog.h"
+#include "pkcs11/hsm/rotation.h"
 #include "pkcs11/hsm/status.h"
-
-#define DAY_MS (INT64_C(24) * 3600 * 1000)
-#define CERTIFICATE_DAYS (3 * 365)
-#define CLOCK_SLACK_MS (INT64_C(5) * 60 * 1000) /* Entra's clock may be behind ours */
 
 void pfx_ceremony_say(struct pfx_ceremony *ceremony, const char *kind, enum pfx_role role,
                       const char *name, const char *fmt, ...)
@@ -222,25 +219,6 @@ static pfx_result standing_keys(struct pfx_ceremony *ceremony, struct pfx_error 
     return PFX_OK;
 }
 
-static pfx_result certificate_make(struct pfx_worker *worker, struct pfx_op *op, size_t app,
-                                   struct pfx_session *session, struct pfx_key *key,
-                                   struct pfx_error *err)
-{
-    const struct pfx_hsm *hsm = worker->hsm;
-    char *path PFX_AUTOFREE = pfx_app_certificate_path(hsm, app);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf pem = pfx_buf_make(32768);
-    char name[65]; /* ub-common-name */
-    int64_t now = pfx_now_ms();
-    snprintf(name, sizeof name, "pfx-agent %.*s %s",
-             (int)(sizeof name - 12 - strnlen(hsm->policy->apps[app].name, 40)),
-             hsm->policy->host_id, hsm->policy->apps[app].name);
-    PFX_TRY(pfx_client_certificate(session, key, name, now - CLOCK_SLACK_MS,
-                                   now + CERTIFICATE_DAYS * DAY_MS, &pem, err));
-    pfx_op_out(op, pfx_buf_bytes(&pem));
-    /* Nobody else reads it before its result is under a checkpoint. */
-    return pfx_file_replace(path, pem.data, pem.len, 0600, err);
-}
-
 static pfx_result certificate_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
                                    struct pfx_msg **ret_reply, struct pfx_error *err)
 {
@@ -260,12 +238,16 @@ static pfx_result certificate_work(struct pfx_worker *worker, struct pfx_op *op,
     pfx_op_key(op, &made->standing.id, pfx_key_spki(key), made->standing.algorithm);
     char *path PFX_AUTOFREE = pfx_app_certificate_path(hsm, app);
     bool found = access(path, F_OK) == 0;
-    if (!found)
-        PFX_TRY(certificate_make(worker, op, app, session, key, err));
+    if (!found) {
+        PFX_CLEANUP(pfx_buf_done) struct pfx_buf made_pem = pfx_buf_make(32768);
+        PFX_TRY(pfx_app_certificate_make(hsm, app, made->standing.generation, session, key,
+                                         &made_pem, err));
+        pfx_op_out(op, pfx_buf_bytes(&made_pem));
+    }
     PFX_TRY(pfx_app_certificate_read(hsm, app, pfx_key_spki(key), err));
 
     char hex[65], until[PFX_TIME_SIZE], text[200];
-    char *file PFX_AUTOFREE = pfx_asprintf("client-%s.crt", hsm->policy->apps[app].name);
+    char *file PFX_AUTOFREE = pfx_app_certificate_name(hsm, app, made->standing.generation);
     snprintf(text, sizeof text, "%s, valid until %s; goes to the app registration %s",
              found ? "found, compared with its key" : "made",
              pfx_time_format(hsm->apps[app].not_after_ms, false, until),
@@ -302,6 +284,14 @@ static pfx_result certificates(struct pfx_ceremony *ceremony, struct pfx_error *
     return PFX_OK;
 }
 
+/* Which keys are looked for, or made, is known under the MAC key. */
+static pfx_result generations(struct pfx_hsm *hsm, struct pfx_error *err)
+{
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
+    return pfx_rotation_load(hsm, session, err);
+}
+
 static void note(void *ctx, const char *text)
 {
     remark(ctx, PFX_ROLE_COUNT, text);
@@ -315,6 +305,7 @@ static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pi
     PFX_TRY(pfx_ceremony_log_precheck(ceremony, err));
     PFX_TRY(look(ceremony, pin, err));
     PFX_TRY(pfx_hsmlog_generation(hsm, err));
+    PFX_TRY(generations(hsm, err));
     PFX_TRY(stock(ceremony, err));
     PFX_TRY(pfx_ceremony_log(ceremony, err));
     PFX_TRY(standing_keys(ceremony, err));

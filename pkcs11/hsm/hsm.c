@@ -10,6 +10,7 @@
 #include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/hsmlog.h"
+#include "pkcs11/hsm/rotation.h"
 
 #define MAX_ROOTS_FILE (1024 * 1024)
 
@@ -87,6 +88,7 @@ pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret
     pfx_ceilings_init(&hsm->ceilings);
     for (size_t i = 0; i < PFX_STANDING_MAX; i++)
         hsm->standing_spki[i] = pfx_buf_make(4096);
+    pfx_rotation_init(hsm);
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++) {
         struct pfx_role_state *state = &hsm->roles[role];
         state->again = role != PFX_ROLE_ENCRYPTION;
@@ -123,6 +125,7 @@ void pfx_hsm_free(struct pfx_hsm *hsm)
         pfx_buf_done(&hsm->standing_spki[i]);
     for (size_t i = 0; i < PFX_APPS_MAX; i++)
         free(hsm->apps[i].pem);
+    free(hsm->rotation);
     pfx_confine_release();
     pfx_hsmlog_free(hsm->log);
     pfx_approvals_free(hsm->approvals);
@@ -145,7 +148,7 @@ void pfx_hsm_standing(const struct pfx_hsm *hsm, size_t index, struct pfx_standi
     if (pfx_standing_of_log(index))
         pfx_standing_log(hsm->policy, index, hsm->log_generation, ret_key);
     else
-        pfx_standing_describe(hsm->policy, index, ret_key);
+        pfx_standing_generation(hsm->policy, index, hsm->generations[index], ret_key);
 }
 
 /* The role to tell of: one that can't be opened comes before one that has no keys yet, since `init`

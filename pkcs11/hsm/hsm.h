@@ -49,6 +49,8 @@ struct pfx_hsm {
     pthread_rwlock_t lock;
     struct pfx_role_state roles[PFX_ROLE_COUNT];
     struct pfx_buf standing_spki[PFX_STANDING_MAX]; /* public halves as found when ready */
+    struct pfx_rotation *rotation;      /* rotation.h: generations of the standing keys */
+    unsigned generations[PFX_STANDING_MAX]; /* of it, those that are active; not the log's */
     struct pfx_app apps[PFX_APPS_MAX];
 
     struct pfx_hsmlog *log;  /* hsmlog.h */

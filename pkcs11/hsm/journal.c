@@ -104,6 +104,8 @@ static void common(const struct pfx_op *op, struct pfx_draft *draft)
     target(op, draft);
     if (op->event == PFX_EVENT_CEREMONY_PIN)
         pin(op, draft);
+    if (op->out.standing_state)
+        pfx_draft_str(draft, PFX_F_STANDING_STATE, op->out.standing_state);
 }
 
 static void outcome_of(const struct pfx_op *op, pfx_result outcome, const struct pfx_error *why,
@@ -125,6 +127,8 @@ static void outcome_of(const struct pfx_op *op, pfx_result outcome, const struct
         given(op, draft);
     if (op->out.found)
         pfx_draft_str(draft, PFX_F_FOUND, op->out.found);
+    if (op->out.standing_serial > 0)
+        pfx_draft_int(draft, PFX_F_STANDING_SERIAL, op->out.standing_serial);
     if (op->out.tier)
         pfx_draft_str(draft, PFX_F_TIER, op->out.tier);
     if (op->out.has_sha256)

@@ -42,6 +42,12 @@ static const struct row {
     [PFX_EVENT_PROBE] = {"probe", WHO(PFX_ACTOR_OPERATOR) | WHO(PFX_ACTOR_SELF), 0,
                          PFX_CEILING_NONE},
     [PFX_EVENT_KEY_EXPORT] = {"key.export", WHO(PFX_ACTOR_OPERATOR), USERS | LOG, PFX_CEILING_NONE},
+    [PFX_EVENT_STANDING_ROTATE] = {"standing.rotate", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                                   PFX_CEILING_NONE},
+    [PFX_EVENT_STANDING_ACTIVATE] = {"standing.activate", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                                     PFX_CEILING_NONE},
+    [PFX_EVENT_STANDING_DESTROY] = {"standing.destroy", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                                    PFX_CEILING_NONE},
     [PFX_EVENT_BACKUP] = {"backup.create", WHO(PFX_ACTOR_OPERATOR), LOG, PFX_CEILING_NONE},
 };
 static const char *const actors[] = {[PFX_ACTOR_SELF] = "self",

@@ -29,6 +29,9 @@ enum pfx_event {
     PFX_EVENT_CEREMONY_CERT, /* a client certificate made */
     PFX_EVENT_PROBE,
     PFX_EVENT_KEY_EXPORT, /* a public key, after its pin was checked */
+    PFX_EVENT_STANDING_ROTATE,   /* the next generation of a standing key is made */
+    PFX_EVENT_STANDING_ACTIVATE, /* and used from here on */
+    PFX_EVENT_STANDING_DESTROY,
     PFX_EVENT_BACKUP,     /* the manifest of a backup: the CLI has read the files */
 };
 enum pfx_actor_role { PFX_ACTOR_SELF, PFX_ACTOR_AGENTD, PFX_ACTOR_UPLOADER, PFX_ACTOR_OPERATOR };
@@ -66,6 +69,8 @@ struct pfx_op {
         int64_t pin_serial;    /* of the pins' file with it */
         const char *pin_state; /* static; of the pin record that is written */
         const char *found;     /* static; key, blob or nothing: NULL for a key that was made */
+        const char *standing_state; /* static; that a standing key comes into */
+        int64_t standing_serial;    /* of their file, with it */
         bool has_sha256, has_sealed, has_pinned;
         uint8_t sha256[32]; /* of what is released */
         uint8_t sealed[32]; /* SHA-256 of the sealed password */

@@ -165,6 +165,7 @@ struct pfx_oplog_facts {
     int64_t agentd_n; /* last number of pfx-agentd */
     bool has_policy;
     int64_t pins_serial;       /* the latest that a write or a token.ready names; 0: none */
+    int64_t standing_serial;   /* the latest that a write of it names; 0: none */
     uint8_t policy_sha256[32]; /* of the last start or policy.changed */
     char boot[40];             /* of the last entry */
     bool stopped;              /* the last entry is a stop */

@@ -130,6 +130,10 @@ static void learn_facts(struct pfx_oplog *log, const struct pfx_entry *entry)
     int64_t serial = pfx_entry_int(entry, PFX_F_PIN_SERIAL);
     if (serial > facts->pins_serial && pfx_entry_int(entry, PFX_F_OUTCOME) == PFX_OUTCOME_OK)
         facts->pins_serial = serial;
+    /* An intent has none: its write may never have been made. */
+    int64_t standing = pfx_entry_int(entry, PFX_F_STANDING_SERIAL);
+    if (standing > facts->standing_serial)
+        facts->standing_serial = standing;
     if (pfx_entry_int(entry, PFX_F_PHASE) != PFX_PHASE_NOTE)
         return;
     facts->stopped = pfx_entry_is(entry, PFX_F_EVENT, "stop");

@@ -10,7 +10,7 @@ pfx_result pfx_ring_key(struct pfx_hsm *hsm, struct pfx_ring *ring, struct pfx_s
     pfx_hsm_standing(hsm, index, &standing);
     struct pfx_ring_slot *slot = &ring->slots[index];
     uint64_t opening = hsm->roles[standing.role].opening;
-    if (slot->key && slot->opening != opening) {
+    if (slot->key && (slot->opening != opening || slot->generation != standing.generation)) {
         pfx_key_free(slot->key);
         slot->key = NULL;
     }
@@ -24,6 +24,7 @@ pfx_result pfx_ring_key(struct pfx_hsm *hsm, struct pfx_ring *ring, struct pfx_s
                             "who removed it, then restore the token from its backup.");
         slot->key = PFX_TAKE(key);
         slot->opening = opening;
+        slot->generation = standing.generation;
     }
     *ret_key = slot->key;
     return PFX_OK;

@@ -10,6 +10,7 @@ struct pfx_ring {
     struct pfx_ring_slot {
         struct pfx_key *key;
         uint64_t opening; /* of the role, when it was found */
+        unsigned generation;
     } slots[PFX_STANDING_MAX];
 };
 /* The key, which has to have the public half that was seen when the role became ready. Borrowed

@@ -8,6 +8,7 @@
 #include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/recovery.h"
+#include "pkcs11/hsm/rotation.h"
 #include "pkcs11/hsm/tier.h"
 
 #define PROBE_MIN_MS INT64_C(2000)
@@ -245,6 +246,10 @@ static pfx_result keys_check(struct pfx_worker *worker, enum pfx_role role, stru
     struct pfx_hsm *hsm = worker->hsm;
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     PFX_TRY(pfx_session_acquire(hsm->roles[role].token, false, &session, err));
+    if (role == PFX_ROLE_USERS)
+        PFX_TRY(pfx_rotation_load(hsm, session, err));
+    else if (role == PFX_ROLE_SERVICE)
+        PFX_TRY(pfx_rotation_known(hsm, err));
     for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
         struct pfx_standing_key standing;
         pfx_hsm_standing(hsm, i, &standing);

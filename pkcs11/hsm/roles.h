@@ -41,5 +41,15 @@ PFX_MUST_USE pfx_result pfx_pin_file_read(const char *pin_file, struct pfx_secre
 PFX_MUST_USE pfx_result pfx_app_certificate_read(struct pfx_hsm *hsm, size_t app,
                                                  struct pfx_bytes spki, struct pfx_error *err);
 char *pfx_app_certificate_path(const struct pfx_hsm *hsm, size_t app); /* free it */
+/* Of any generation: the file's name (free it); the file, read and compared with the key, into
+ * *ret_app (free its pem); a new one, made and written for its owner alone. */
+char *pfx_app_certificate_name(const struct pfx_hsm *hsm, size_t app, unsigned generation);
+PFX_MUST_USE pfx_result pfx_app_certificate_load(const struct pfx_hsm *hsm, size_t app,
+                                                 unsigned generation, struct pfx_bytes spki,
+                                                 struct pfx_app *ret_app, struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_app_certificate_make(struct pfx_hsm *hsm, size_t app,
+                                                 unsigned generation, struct pfx_session *session,
+                                                 struct pfx_key *key, struct pfx_buf *out,
+                                                 struct pfx_error *err);
 
 #endif

@@ -59,6 +59,8 @@ static void fill(const struct row *row, const char *host, const char *name, unsi
                                      .type = row->type,
                                      .optional = row->optional,
                                      .pair = row->pair};
+    key->generation = generation;
+    snprintf(key->stem, sizeof key->stem, "%s", name);
     snprintf(key->name, sizeof key->name, "%s-%u", name, generation);
     snprintf(key->label, sizeof key->label, "pfx-agent %s%s%s", host ? host : "", host ? " " : "",
              key->name);
@@ -72,17 +74,23 @@ static void fill(const struct row *row, const char *host, const char *name, unsi
 void pfx_standing_describe(const struct pfx_hsm_policy *policy, size_t index,
                            struct pfx_standing_key *ret_key)
 {
-    if (pfx_standing_of_log(index)) {
+    if (pfx_standing_of_log(index))
         pfx_standing_log(policy, index, 1, ret_key);
-        return;
-    }
+    else
+        pfx_standing_generation(policy, index, 1, ret_key);
+}
+
+void pfx_standing_generation(const struct pfx_hsm_policy *policy, size_t index, unsigned generation,
+                             struct pfx_standing_key *ret_key)
+{
     if (index < PFX_STANDING_CLIENT) {
-        fill(&rows[index], NULL, rows[index].name, 1, ret_key);
+        fill(&rows[index], NULL, rows[index].name, pfx_standing_rotates(index) ? generation : 1,
+             ret_key);
         return;
     }
     char *name PFX_AUTOFREE =
         pfx_asprintf("client-%s", policy->apps[index - PFX_STANDING_CLIENT].name);
-    fill(&rows[PFX_STANDING_CLIENT], NULL, name, 1, ret_key);
+    fill(&rows[PFX_STANDING_CLIENT], NULL, name, generation, ret_key);
 }
 
 void pfx_standing_log(const struct pfx_hsm_policy *policy, size_t index, unsigned generation,

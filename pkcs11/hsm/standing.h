@@ -27,9 +27,11 @@ struct pfx_standing_key {
     enum pfx_key_type type; /* where the use has a choice */
     bool optional;          /* only where the token can */
     bool pair;              /* has a public half */
-    char name[64];          /* "mac-1", "client-main-1" */
-    char label[128];        /* CKA_LABEL */
-    char algorithm[16];     /* for people */
+    unsigned generation;
+    char stem[48];      /* "mac", "client-main" */
+    char name[64];      /* "mac-1", "client-main-1" */
+    char label[128];    /* CKA_LABEL */
+    char algorithm[16]; /* for people */
     struct pfx_key_id id;
 };
 /* The keys of the log role are each host's own: the token may be shared, the log isn't. */
@@ -37,10 +39,18 @@ static inline bool pfx_standing_of_log(size_t index)
 {
     return index >= PFX_STANDING_LOG && index <= PFX_STANDING_ANCHOR_B;
 }
+/* Those that `pfx-agent standing` changes; the log's own go by `log rotate-key`. */
+static inline bool pfx_standing_rotates(size_t index)
+{
+    return index >= PFX_STANDING_CLIENT;
+}
 /* How many there are under this policy; USAGE when it names more apps than fit. */
 size_t pfx_standing_count(const struct pfx_hsm_policy *policy);
 void pfx_standing_describe(const struct pfx_hsm_policy *policy, size_t index,
                            struct pfx_standing_key *ret_key);
+/* A generation of any other one that rotates; the rest have only the first. */
+void pfx_standing_generation(const struct pfx_hsm_policy *policy, size_t index, unsigned generation,
+                             struct pfx_standing_key *ret_key);
 /* A generation of a key of the log role; the anchors have only the first. */
 void pfx_standing_log(const struct pfx_hsm_policy *policy, size_t index, unsigned generation,
                       struct pfx_standing_key *ret_key);

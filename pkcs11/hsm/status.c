@@ -134,9 +134,10 @@ void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const c
         char until[PFX_TIME_SIZE];
         snprintf(
             text, sizeof text,
-            "the client certificate of app %s ends at %s: a new one has to be made and given to "
-            "the app registration",
-            hsm->policy->apps[i].name, pfx_time_format(app->not_after_ms, false, until));
+            "the client certificate of app %s ends at %s: make a new one with pfx-agent standing "
+            "rotate client-%s, and give it to the app registration",
+            hsm->policy->apps[i].name, pfx_time_format(app->not_after_ms, false, until),
+            hsm->policy->apps[i].name);
         note(ctx, text);
     }
 }
