@@ -6,6 +6,7 @@
 
 #include "agent/compromise.h"
 #include "agent/counter.h"
+#include "agent/discard.h"
 #include "agent/note.h"
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
@@ -111,6 +112,8 @@ void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
         orders = pfx_compromise_tick(agent, now_ms, &later);
     if (pfx_ok(orders))
         orders = pfx_rebuild_tick(agent, now_ms, &later);
+    if (pfx_ok(orders))
+        orders = pfx_discard_tick(agent, now_ms, &later);
     if (pfx_ok(r))
         pfx_agent_store_result(agent, orders, &later);
     else

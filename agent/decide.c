@@ -197,7 +197,7 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
     else if (c->active_expires > horizon && c->active_at >= c->records_started)
         settle(v, PFX_DECIDE_SKIP, "enrolment %lld is valid until %s", (long long)c->active,
                day(c->active_expires, when));
-    else if (c->active_expires > horizon)
+    else if (c->active_expires > horizon && !c->active_keyless)
         settle(
             v, PFX_DECIDE_REBUILD,
             "enrolment %lld is valid until %s, but its record is gone from Intune: imported again",
@@ -234,6 +234,11 @@ void pfx_decide(const struct pfx_agent_conf *conf, struct pfx_names *names,
     else if (c->revoked)
         settle(v, PFX_DECIDE_ORDER, "the certificate of enrolment %lld was revoked at the CA",
                (long long)c->revoked);
+    else if (c->active_keyless && c->active_expires > horizon)
+        settle(v, PFX_DECIDE_ORDER,
+               "the record of enrolment %lld is gone from Intune, and its key was destroyed after "
+               "delivery",
+               (long long)c->active);
     else if (c->active && c->active_expires > now_ms)
         settle(v, PFX_DECIDE_ORDER, "its certificate ends on %s", day(c->active_expires, when));
     else if (c->record_expires)

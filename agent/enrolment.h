@@ -26,7 +26,9 @@
                                                 I(revoked_at) T(revoked_word) T(revoked_then)      \
                                                     I(revoked_seen) I(revoke_asked) T(revoke_said) \
                                                         T(parked) I(replaces) I(listed)        \
-                                                            I(looked) I(rebuilt_at) I(exposed_at)
+                                                            I(looked) I(rebuilt_at) I(exposed_at)    \
+                                                                I(key_going_at) I(key_gone_at)     \
+                                                                    I(key_due) T(key_said)
 /* What only the work on it needs. */
 #define PFX_ENROLMENT_MATERIAL(I, T, B) B(key_id) B(ticket) B(csr) B(spki) B(cert) B(chain)
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/discard.h"
 #include "agent/note.h"
 #include "agent/notes_queue.h"
 #include "agent/payload.h"
@@ -187,6 +188,10 @@ static pfx_result put_aside(struct pfx_agent *agent, const struct pfx_job_row *j
     if (strcmp(bad->code, "parcel") == 0 && e->at == PFX_SEALED)
         return pfx_enrolment_move(agent->store, e, PFX_CHECKED, NULL, now_ms, now_ms,
                                   "its parcel isn't in the store any more, built again", err);
+    if (strcmp(job->kind, PFX_DISCARD_KIND) == 0) {
+        PFX_TRY(pfx_discard_put_off(agent, e, bad, now_ms, err));
+        return pfx_outbox_drop(agent->store, job->id, err);
+    }
     if (!pfx_flow_by_job(job->kind)) {
         PFX_TRY(pfx_enrolment_failed(agent->store, e, bad, err));
         return pfx_outbox_drop(agent->store, job->id, err);

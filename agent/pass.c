@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "agent/discard.h"
 #include "agent/generation.h"
 #include "agent/mailbox.h"
 #include "agent/removal.h"
@@ -329,6 +330,7 @@ static pfx_result on_report(struct pfx_agent *agent, const struct pfx_answer *an
     PFX_TRY(pfx_msg_encode(answer->body, false, &text, err));
     PFX_TRY(pfx_meta_set_text(agent->store, "hsm_report", pfx_buf_str(&text), err));
     PFX_TRY(pfx_generation_report(agent, answer->body, answer->now_ms, err));
+    PFX_TRY(pfx_discard_report(agent, answer->body, err));
     if (pfx_msg_bool(answer->body, "ready"))
         return pfx_trouble_clear(agent->store, "hsm", err);
     struct pfx_error what = PFX_ERROR_NONE;

@@ -60,6 +60,7 @@ struct pfx_case {
     int64_t active_expires;
     int64_t active_at;
     bool active_revoked; /* the CA revoked it, and its rule says: tell */
+    bool active_keyless; /* its user key isn't kept: it can't be packed again */
     int64_t revoked;     /* the CA revoked this one, and another is wanted in its place */
     bool exposed;        /* or its user key is exposed */
     int64_t parked;      /* ended, and waits for a person */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/discard.h"
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/restored.h"
@@ -58,10 +59,26 @@ static pfx_result key_csr(struct build *b, struct pfx_error *err)
     return PFX_OK;
 }
 
+static pfx_result key_destroy(struct build *b, struct pfx_error *err)
+{
+    (void)err;
+    if (!b->e->key_ref || !b->e->ticket.data)
+        return spoilt(b, "", "its key reference or ticket is missing in the store; restore it from a backup");
+    set_person(b);
+    pfx_msg_set_int(b->body, "attempt", b->e->attempt);
+    pfx_msg_set_str(b->body, "key_ref", b->e->key_ref);
+    SET_BLOB(b, "ticket", b->e->ticket);
+    pfx_msg_set_str(b->body, "why", pfx_discard_why(b->e));
+    return PFX_OK;
+}
+
 static pfx_result build_seal(struct build *b, struct pfx_error *err)
 {
     (void)err;
     PFX_AUTOSTRINGS struct pfx_strings list = {0};
+    if (b->e->key_going_at || b->e->key_gone_at)
+        return spoilt(b, "key", "its user key was destroyed after delivery, as users.after_delivery "
+                                "of hsm-policy.yaml says; cancel it, and a pass enrols the user anew");
     if (!b->e->key_ref || !pfx_strings_parse(b->e->addresses, &list) || list.n == 0)
         return spoilt(b, "",
                       "its key or addresses are missing in the store; restore it from a backup");
@@ -248,6 +265,7 @@ static const struct builder {
 } builders[] = {
     {"hsm.key_csr", key_csr},
     {"hsm.build_seal", build_seal},
+    {PFX_DISCARD_KIND, key_destroy},
     {"hsm.log", log_notes},
     {"up.order", order},
     {"up.order_settle", order_settle},

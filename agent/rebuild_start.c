@@ -1,6 +1,7 @@
 /* Which records are rebuilt, and when: round by round, a few at a time, behind new enrolments. */
 #include <string.h>
 
+#include "agent/discard.h"
 #include "agent/generation.h"
 #include "agent/rebuild.h"
 #include "agent/timing.h"
@@ -82,7 +83,7 @@ pfx_result pfx_rebuild_why_not(struct pfx_agent *agent, const struct pfx_enrolme
     else if (strcmp(e->purpose, "signing") == 0 && e->exposed_at)
         why->why = "its user key is exposed, which no new seal mends: it is replaced",
         why->next = "pfx-agent key exposed";
-    else if (!e->key_ref || !e->ticket.data)
+    else if (!pfx_key_kept(e) || !e->ticket.data)
         why->why = "its user key isn't kept any more",
         why->next = "wait until it is renewed, or enrol again: pfx-agent enrolment revoke";
     return PFX_OK;
@@ -162,7 +163,7 @@ static pfx_result room(struct pfx_agent *agent, int64_t now_ms, int64_t *ret_wor
                        "SELECT count(*) FROM rebuild WHERE state <> 'HELD'", PFX_NO_PARAMS));
     PFX_TRY(pfx_db_int(agent->store->db, err, 0, &others,
                        "SELECT EXISTS(SELECT 1 FROM job WHERE enrolment IS NOT NULL"
-                       " AND sent_at IS NULL AND not_before <= ?1"
+                       " AND sent_at IS NULL AND not_before <= ?1 AND kind <> 'hsm.key_destroy'"
                        " AND NOT (?2 AND kind = 'up.order')"
                        " AND NOT (?3 AND kind IN ('up.import', 'up.import_settle')))",
                        PFX_PARAMS(P_INT(now_ms), P_INT(agent->no_orders),

@@ -166,6 +166,20 @@ const char *const pfx_migrations[] = {
     "ALTER TABLE enrolment ADD COLUMN exposed_at INTEGER;\n"
     "CREATE INDEX enrolment_sealed ON enrolment(generation, id) WHERE state = 'ACTIVE';\n"
     "CREATE INDEX enrolment_exposed ON enrolment(exposed_at) WHERE exposed_at IS NOT NULL;\n"
-    "CREATE INDEX record_key ON record(key_name, provider_name, purpose, expires);\n",
+    "CREATE INDEX record_key ON record(key_name, provider_name, purpose, expires);\n"
+    /* enrolment.key_*: of a user key that isn't kept, see discard.h. The indices have the conditions
+     * of its queries, so that 100,000 delivered ones are gone through page by page. */
+    "ALTER TABLE enrolment ADD COLUMN key_going_at INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN key_gone_at INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN key_due INTEGER;\n"
+    "ALTER TABLE enrolment ADD COLUMN key_said TEXT;\n"
+    "CREATE INDEX enrolment_unused ON enrolment(id) WHERE state IN ('FAILED', 'ENDED')\n"
+    "  AND sent_first IS NULL AND order_id IS NULL AND settle_since IS NULL\n"
+    "  AND key_ref IS NOT NULL AND key_gone_at IS NULL AND key_due IS NULL;\n"
+    "CREATE INDEX enrolment_delivered ON enrolment(purpose, id)\n"
+    "  WHERE state IN ('ACTIVE', 'ENDED') AND active_at IS NOT NULL\n"
+    "  AND key_ref IS NOT NULL AND key_gone_at IS NULL AND key_due IS NULL;\n"
+    "CREATE INDEX enrolment_key_due ON enrolment(key_due) WHERE key_due IS NOT NULL;\n"
+    "CREATE INDEX job_discard ON job(enrolment) WHERE kind = 'hsm.key_destroy';\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

@@ -7,6 +7,7 @@
 #include "agent/after.h"
 #include "agent/certificate.h"
 #include "agent/counter.h"
+#include "agent/discard.h"
 #include "agent/delivery.h"
 #include "agent/note.h"
 #include "agent/notes_queue.h"
@@ -362,6 +363,7 @@ static const struct {
     {"up.orders", pfx_orders_listed},       {"up.order_revoke", pfx_after_revoked},
     {"up.remove", pfx_removal_answer},      {"up.setup_ca", pfx_counter_answer},
     {"up.setup_entra", pfx_counter_answer}, {"hsm.log", pfx_notes_answer},
+    {PFX_DISCARD_KIND, pfx_discard_answer},
 };
 
 static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,

@@ -101,7 +101,8 @@ static pfx_result fill_active(struct pfx_agent *agent, struct pfx_case *c, struc
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
     bool row;
     PFX_TRY(pfx_db_select(db, err, &stmt,
-                          "SELECT id, expires, active_at, revoked_at IS NOT NULL FROM enrolment"
+                          "SELECT id, expires, active_at, revoked_at IS NOT NULL,"
+                          " key_going_at IS NOT NULL FROM enrolment"
                           " WHERE user = ? AND intune = ? AND state = 'ACTIVE'"
                           " AND revoked_then IS NOT 'enrol_again' ORDER BY id DESC LIMIT 1",
                           PFX_PARAMS(P_TEXT(user), P_TEXT(intune))));
@@ -111,6 +112,7 @@ static pfx_result fill_active(struct pfx_agent *agent, struct pfx_case *c, struc
         c->active_expires = sqlite3_column_int64(stmt, 1);
         c->active_at = sqlite3_column_int64(stmt, 2);
         c->active_revoked = sqlite3_column_int64(stmt, 3) != 0;
+        c->active_keyless = sqlite3_column_int64(stmt, 4) != 0;
     }
     pfx_db_done(&stmt);
     PFX_TRY(pfx_db_select(db, err, &stmt,

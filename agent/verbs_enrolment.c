@@ -124,6 +124,11 @@ pfx_result pfx_verbs_item(struct pfx_asker *asker, const struct pfx_enrolment *e
         pfx_msg_set_str(body, "pfx_sha256", pfx_hex(e->pfx_sha.data, e->pfx_sha.len, hex));
     }
     pfx_item_int(body, "expires", e->expires);
+    if (e->key_gone_at || e->key_going_at || e->key_ref)
+        pfx_msg_set_str(body, "key", e->key_gone_at     ? "destroyed"
+                                     : e->key_going_at ? "going"
+                                                       : "kept");
+    pfx_item_int(body, "key_gone", e->key_gone_at);
     if (history)
         PFX_TRY(add_history(asker, e->id, body, err));
     pfx_asker_item(asker, PFX_TAKE(body));

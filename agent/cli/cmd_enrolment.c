@@ -39,7 +39,11 @@ static void list_item(void *ctx, const struct pfx_msg *item)
     else
         cli_table_add(view->table, NULL, CLI_PLAIN);
     cli_table_add(view->table, cli_time(pfx_msg_int(item, "expires"), when), CLI_PLAIN);
-    cli_table_add(view->table, pfx_msg_str(item, "why"), CLI_PLAIN);
+    if (pfx_msg_has(item, "key_gone") && !pfx_msg_has(item, "why"))
+        cli_table_addf(view->table, CLI_PLAIN, "key destroyed %s",
+                       cli_time(pfx_msg_int(item, "key_gone"), when));
+    else
+        cli_table_add(view->table, pfx_msg_str(item, "why"), CLI_PLAIN);
 }
 
 static void field(const char *name, const char *value, enum cli_tone tone)
@@ -102,6 +106,15 @@ static void show_item(void *ctx, const struct pfx_msg *item)
     field("Intune record", pfx_msg_str(item, "record_id"), CLI_PLAIN);
     field("export tier", pfx_msg_str(item, "tier"), CLI_PLAIN);
     field_number("sealed to key", item, "generation");
+    if (pfx_msg_has(item, "key")) {
+        char key[96];
+        (void)snprintf(key, sizeof(key), "%s%s%s", pfx_msg_str(item, "key"),
+                       pfx_msg_has(item, "key_gone") ? " " : "",
+                       pfx_msg_has(item, "key_gone")
+                           ? cli_time(pfx_msg_int(item, "key_gone"), when)
+                           : "");
+        field("user key", key, CLI_PLAIN);
+    }
     field("PFX SHA-256", pfx_msg_str(item, "pfx_sha256"), CLI_PLAIN);
     for (size_t i = 0; i < pfx_msg_count(item, "history"); i++)
         field(i == 0 ? "history" : "", pfx_msg_str_at(item, "history", i), CLI_PLAIN);

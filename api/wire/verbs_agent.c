@@ -51,6 +51,8 @@ LOCAL_SCHEMA(enrolment_item, "enrolment.item", 512 * KIB, INT("enrolment", 1, PF
        INT("generation", 1, 1000000, OPT, "encryption key of the sealed password"),
        STR("pfx_sha256", 64, 64, OPT, "hash of the PFX"),
        INT("expires", 0, PFX_MAX_INT, OPT, "notAfter, ms UTC"),
+       STR("key", 1, 16, OPT, "user key: kept, going or destroyed"),
+       INT("key_gone", 0, PFX_MAX_INT, OPT, "when it was destroyed, ms UTC"),
        STRS("history", 200, 1, 1000, OPT, "show: a line each step, oldest first"));
 LOCAL_SCHEMA(revoke_args, "revoke", 4 * KIB, INT("enrolment", 1, PFX_MAX_INT, 0, "this one"),
        STR("reason", 1, 200, 0, "goes to the CA"));

@@ -76,6 +76,8 @@ class World:
         self.sealed = []       # (enrolment, generation) of every PFX that was built
         self.lost_keys = set() # enrolments whose user key isn't kept
         self.findings = []
+        self.after_delivery = []  # purposes whose user keys go then
+        self.destroyed = []       # (enrolment, attempt, why)
 
     # --- what the tests set up
     def user(self, name, **more):
@@ -181,9 +183,20 @@ class World:
                 "provider_name": "Test Provider", "padding": "oaepSha512", "tier": "transit",
                 "sealed_by": "openssl"}
 
+    def hsm_key_destroy(self, body):
+        """As pfx-hsm: found is said once."""
+        name = (body["enrolment"], body["attempt"])
+        if body["why"] == "delivered" and body["purpose"] not in self.after_delivery:
+            raise Fail("refused", "users.after_delivery keeps keys of this purpose", "policy")
+        self.destroyed.append(name + (body["why"],))
+        wrapped = body["key_ref"].startswith("w1.")
+        return {"found": self.keys.pop(name, None) is not None and not wrapped, "wrapped": wrapped}
+
     def hsm_report(self, body):
         report = {"ready": self.ready, "user_keys": "token", "tier_rsa": "transit",
                   "tier_ec": "transit", "notes": self.notes}
+        if self.after_delivery:
+            report["after_delivery"] = self.after_delivery
         if self.active:
             report["generation"] = self.active
         if self.generations:
