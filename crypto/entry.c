@@ -49,6 +49,7 @@
     T(PINS, "pins", RAW, 0)                                                                        \
     G(POLICY_SHA256, "policy", "sha256", HASH, 0)                                                  \
     T(PREV, "prev", HASH, 0)                                                                       \
+    T(REASON, "reason", WORD, 64)                                                                  \
     T(REF, "ref", INT, 0)                                                                          \
     T(RV, "rv", WORD, 64)                                                                          \
     G(SEAL_BY, "seal", "by", WORD, 32)                                                             \

@@ -53,6 +53,7 @@ enum pfx_field {
     PFX_F_PINS,          /* raw array of {generation, spki, state}: all pins as they stand */
     PFX_F_POLICY_SHA256, /* hash: of the policy file */
     PFX_F_PREV,          /* hash: leaf hash of the entry before */
+    PFX_F_REASON,        /* word: why, as the operator said it */
     PFX_F_REF,           /* int: seq of the intent that a result ends */
     PFX_F_RV,            /* CKR name */
     PFX_F_SEAL_BY,       /* word: token or openssl */

@@ -99,6 +99,7 @@ const char *const pfx_field_meanings[PFX_FIELD_COUNT] = {
     [PFX_F_PINS] = "all pins as they stand",
     [PFX_F_POLICY_SHA256] = "SHA-256 of the policy file; its text is in the export",
     [PFX_F_PREV] = "leaf hash of the entry before",
+    [PFX_F_REASON] = "why, in the operator's word",
     [PFX_F_REF] = "number of the intent that this result ends, or of the entry that is meant",
     [PFX_F_RV] = "what Cryptoki answered",
     [PFX_F_SEAL_BY] = "who sealed the password: token or openssl",

@@ -57,6 +57,7 @@ enum cli_option_id {
     CLI_SIGNATURE,
     CLI_VKEY,
     CLI_PUT_ASIDE,
+    CLI_ADOPT,
     CLI_OPTION_COUNT,
 };
 #define CLI_WITNESSES 12
@@ -197,6 +198,14 @@ int cli_do_pause(struct cli *cli);
 int cli_do_approve(struct cli *cli);
 int cli_do_hsm_test(struct cli *cli);
 int cli_do_key_list(struct cli *cli);
+int cli_do_key_rotate(struct cli *cli);
+int cli_do_key_activate(struct cli *cli);
+int cli_do_key_retire(struct cli *cli);
+int cli_do_key_destroy(struct cli *cli);
+int cli_do_key_compromise(struct cli *cli);
+int cli_do_key_status(struct cli *cli);
+int cli_do_connector_probe(struct cli *cli);
+int cli_do_connector_confirm(struct cli *cli);
 int cli_do_key_show(struct cli *cli);
 int cli_do_key_rebuild(struct cli *cli);
 int cli_do_key_exposed(struct cli *cli);

@@ -42,6 +42,7 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_WITNESS] = {"witness", "NAME", "a name with a line to sign on the record; several may be given"},
     [CLI_VKEY] = {"vkey", "FILE", "key lines of the log that the backup must be signed by"},
     [CLI_PUT_ASIDE] = {"put-aside", NULL, "rename what is in the way, and keep it"},
+    [CLI_ADOPT] = {"adopt", "CKA_ID", "hex CKA_ID of a key that the connector's provider made"},
 };
 
 char cli_option_letter(enum cli_option_id id)
@@ -173,6 +174,44 @@ const struct cli_verb cli_verbs[] = {
      "Refused while something needs it. Destroyed means that it isn't found in this token any more; "
      "copies in backups of the token aren't known to the agent.",
      cli_do_standing_destroy},
+    {"key", "status", "", 0, 0, 0, "admins", false,
+     "the encryption key's generations: state, records, and what holds each back",
+     "For each: who must act, and when it moves by itself. Exit code 1 when a rotation is due within "
+     "30 days (encryption_key.rotate_every of hsm-policy.yaml). Records that name a key of other "
+     "software stand below as foreign.",
+     cli_do_key_status},
+    {"key", "rotate", "", 0, 0, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_ADOPT), "admins",
+     false, "make the next generation of the encryption key, and stage it",
+     "Its public part goes into the folder of --out. Nothing uses it before key activate. With "
+     "--adopt a key that the connector's provider made is taken over, which two people approve. "
+     "Given again after it was cut off, it goes on where it ended.",
+     cli_do_key_rotate},
+    {"key", "activate", "GENERATION", 1, 1, 0, "admins", false,
+     "have new PFX files sealed to a generation",
+     "A staged one waits until every connector of hsm-policy.yaml has confirmed it; a suspended one "
+     "is the way back, at once. The one that was active is suspended: its records stay valid until "
+     "pfx-agent key rebuild has replaced them.",
+     cli_do_key_activate},
+    {"key", "retire", "GENERATION", 1, 1, CLI_BIT(CLI_YES), "admins", false,
+     "give a suspended generation up", "Refused while a record names it, or nobody knows.",
+     cli_do_key_retire},
+    {"key", "destroy", "GENERATION", 1, 1, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_YES), "admins", false,
+     "destroy a retired, compromised or staged generation in its token",
+     "Two people approve it. Refused while a record names it. Destroyed means: not found any more in "
+     "this token; backups and clones of the HSM aren't seen from here.",
+     cli_do_key_destroy},
+    {"key", "compromise", "GENERATION", 1, 1, CLI_BIT(CLI_REASON) | CLI_BIT(CLI_YES), "admins", false,
+     "say that others may have a generation's private key",
+     "Two people approve it. Nothing is sealed to it ever again. If it was the active one, enrolments "
+     "wait until another one is activated. --reason is one word for the log.",
+     cli_do_key_compromise},
+    {"connector", "probe", "HOST", 1, 1, CLI_BIT(CLI_OUT), "admins", false,
+     "write a sealed probe and a guide for a connector host",
+     "A PowerShell script for the staged generation. It runs Microsoft's own validation service, then "
+     "opens the probe and prints the answer for connector confirm.",
+     cli_do_connector_probe},
+    {"connector", "confirm", "HOST ANSWER", 2, 2, 0, "admins", false,
+     "take the answer of a connector host", NULL, cli_do_connector_confirm},
     {"secret", "set", "NAME", 1, 1, CLI_BIT(CLI_FD), "admins", false,
      "store a secret, sealed to the HSM",
      "Asks for the value on the terminal without echo, or reads it from --fd. It never stands on "

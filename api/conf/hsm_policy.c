@@ -17,6 +17,7 @@
 #define AT(field) offsetof(struct pfx_hsm_policy, field)
 #define IN_APP(field) offsetof(struct pfx_app_conf, field)
 #define IN_DOMAIN(field) offsetof(struct pfx_domain_conf, field)
+#define IN_CONNECTOR(field) offsetof(struct pfx_connector_conf, field)
 #define IN_PERSON(field) offsetof(struct pfx_person_conf, field)
 #define IN_FOLDER(field) offsetof(struct pfx_folder_conf, field)
 #define ROLE(name, role, token_sample)                                                             \
@@ -130,6 +131,19 @@ static const struct pfx_option rows[] = {
     {.path = "encryption_key.oaep", .type = PFX_O_ENUM, .offset = AT(seal_hash),
      .min = PFX_HASH_SHA256, .choices = "sha256|sha384|sha512", .def = "sha512",
      .help = "hash of RSA-OAEP for sealed passwords"},
+    {.path = "encryption_key.rotate_every", .type = PFX_O_DAYS, .offset = AT(rotate_every_days),
+     .min = 0, .max = 3650, .def = "0d",
+     .help = "key status warns from 30 days before a generation has been in use for so long; 0d: "
+             "never"},
+
+    {.path = "connectors", .type = PFX_O_LIST, .offset = AT(connectors),
+     .count_offset = AT(n_connectors), .size = sizeof(struct pfx_connector_conf), .min = 1,
+     .max = 32,
+     .help = "hosts of Microsoft's certificate connector: a new encryption key is activated once "
+             "each has shown that it can open what is sealed to it (default: none, so that nobody is "
+             "asked)"},
+    {.path = "connectors[].name", .type = PFX_O_NAME, .offset = IN_CONNECTOR(name), .max = 63,
+     .required = true, .sample = "connector1", .help = "how the host is called here; unique"},
 
     PER_HOUR("keys_per_hour", per_hour_keys, "2000", "most user keys made"),
     PER_HOUR("builds_per_hour", per_hour_builds, "4000", "most PFX files built"),

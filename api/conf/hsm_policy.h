@@ -31,6 +31,9 @@ struct pfx_app_conf { /* entra.apps[] */
 struct pfx_domain_conf { /* users.domains[] */
     char *domain;
 };
+struct pfx_connector_conf { /* connectors[] */
+    char *name;
+};
 struct pfx_folder_conf { /* sandbox.folders[] */
     char *path;
     int reach; /* sandbox.folders[].access: enum pfx_reach */
@@ -70,6 +73,9 @@ struct pfx_hsm_policy {
     char *encryption_name;     /* encryption_key.name: Intune's keyName */
     char *provider_name;       /* encryption_key.provider: the connector's CNG provider */
     enum pfx_hash seal_hash;   /* encryption_key.oaep: sha512 (default), sha384, sha256 */
+    int64_t rotate_every_days; /* encryption_key.rotate_every: 0 (never) */
+    struct pfx_connector_conf *connectors; /* connectors: hosts that have to confirm a new key */
+    size_t n_connectors;
     unsigned per_hour_keys;       /* ceilings.keys_per_hour: 2000 */
     unsigned per_hour_builds;     /* ceilings.builds_per_hour: 4000 */
     unsigned per_hour_assertions; /* ceilings.assertions_per_hour: 240 */

@@ -38,6 +38,53 @@ LOCAL_SCHEMA(key_item, "key.item", 256 * KIB, STR("role", 1, 16, 0, "encryption,
        STR("pem", 1, 32768, OPT, "export-public: SPKI PEM"),
        STR("certificate", 1, 32768, OPT, "client key: certificate PEM"));
 
+/* Generations of the encryption key. What pfx-agentd knows of its records is passed on by the
+ * command line, and stands in the log. */
+#define GENERATION INT("generation", 1, 999999, 0, "of the encryption key")
+LOCAL_SCHEMA(key_needs, "needs", KIB, GENERATION,
+       INT("records", 0, PFX_MAX_INT, OPT, "that name it, or are on their way; absent: not known"),
+       INT("last_expiry", 0, PFX_MAX_INT, OPT, "of the last of them, ms UTC"));
+LOCAL_SCHEMA(key_rotate_args, "key.rotate", 4 * KIB,
+       STR("encryption_pin", 1, 255, SECRET, "of the encryption token, for this command only"),
+       STR("adopt", 2, 128, OPT, "CKA_ID, hex: of a key that the connector's provider made"));
+LOCAL_SCHEMA(key_activate_args, "key.activate", KIB, GENERATION);
+LOCAL_SCHEMA(key_retire_args, "key.retire", 2 * KIB, GENERATION,
+       OBJ("needs", &key_needs, OPT, "what pfx-agentd says"));
+LOCAL_SCHEMA(key_destroy_args, "key.destroy", 4 * KIB, GENERATION,
+       OBJ("needs", &key_needs, OPT, "what pfx-agentd says"),
+       STR("encryption_pin", 1, 255, SECRET, "of the encryption token, for this command only"));
+LOCAL_SCHEMA(key_compromise_args, "key.compromise", KIB, GENERATION,
+       STR("reason", 1, 32, 0, "a word: nobody's name"));
+LOCAL_SCHEMA(key_states_args, "key.states", 64 * KIB,
+       OBJS("needs", 64, &key_needs, OPT, "what pfx-agentd says of each"));
+LOCAL_SCHEMA(key_states_item, "key.states.item", 32 * KIB, GENERATION,
+       STR("name", 1, 64, 0, "of the key, as key list prints it"),
+       STR("state", 1, 16, 0, "making, staged, active, suspended, retired, compromised, destroyed"),
+       INT("since", 0, PFX_MAX_INT, 0, "in this state, ms UTC; 0: not known"),
+       INT("activated", 0, PFX_MAX_INT, OPT, "first use, ms UTC"),
+       INT("compromised", 0, PFX_MAX_INT, OPT, "ms UTC"),
+       STR("adopted", 2, 128, OPT, "CKA_ID, hex, of a key that the connector's provider made"),
+       STR("key_name", 1, 128, 0, "Intune's keyName"),
+       STR("provider_name", 1, 256, 0, "Intune's providerName"),
+       STR("algorithm", 1, 32, OPT, "rsa-3072, ..."),
+       STR("sha256", 64, 64, OPT, "of the SubjectPublicKeyInfo"),
+       STRS("confirmed", 32, 1, 64, OPT, "connectors that have shown that they can open"),
+       STRS("missing", 32, 1, 64, OPT, "connectors of the policy that haven't"),
+       INT("records", 0, PFX_MAX_INT, OPT, "as the command line passed them on"),
+       STR("next", 1, 16, OPT, "move that an operator would make: rotate, activate, retire, destroy"),
+       STRS("reasons", 12, 1, 640, OPT, "what holds that move back"),
+       INT("due_days", 0, 36500, OPT, "active: until its rotation is due"),
+       INT("overdue_days", 0, PFX_MAX_INT, OPT, "active: since its rotation was due"));
+LOCAL_SCHEMA(connector_probe_args, "connector.probe", KIB, STR("host", 1, 63, 0, "a connector of the policy"),
+       INT("generation", 1, 999999, OPT, "absent: the staged one"));
+LOCAL_SCHEMA(connector_probe_item, "connector.probe.item", 64 * KIB,
+       STR("kind", 1, 16, 0, "step, note, file or reason"), STR("text", 1, 1000, OPT, "what was done"),
+       STR("file", 1, 128, OPT, "name to write it to"),
+       STR("content", 1, 24576, OPT, "what the file holds"));
+LOCAL_SCHEMA(connector_confirm_args, "connector.confirm", KIB, STR("host", 1, 63, 0, "a connector of the policy"),
+       STR("answer", 1, 128, 0, "as its guide printed it"),
+       INT("generation", 1, 999999, OPT, "absent: the staged one"));
+
 LOCAL_SCHEMA(secret_set_args, "secret.set", 16 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
        STR("value", 1, 4096, SECRET, "sealed to the secrets key at once"));
 LOCAL_SCHEMA(secret_item, "secret.item", 2 * KIB, STR("name", 1, 32, 0, "digicert, proxy or cmp"),
@@ -104,6 +151,14 @@ const struct pfx_wire_pair pfx_wire_admin[] = {
     {"key.list", &key_args, &key_item},
     {"key.show", &key_args, &key_item},
     {"key.export_public", &key_args, &key_item},
+    {"key.rotate", &key_rotate_args, &init_item},
+    {"key.activate", &key_activate_args, &init_item},
+    {"key.retire", &key_retire_args, &init_item},
+    {"key.destroy", &key_destroy_args, &init_item},
+    {"key.compromise", &key_compromise_args, &init_item},
+    {"key.states", &key_states_args, &key_states_item},
+    {"connector.probe", &connector_probe_args, &connector_probe_item},
+    {"connector.confirm", &connector_confirm_args, &connector_probe_item},
     {"secret.set", &secret_set_args, &secret_item},
     {"secret.status", &pfx_s_none, &secret_item},
     {NULL, NULL, NULL},

@@ -267,6 +267,10 @@ class Rig:
             text.append(f"  max_validity: {o['max_validity']}")
         text += ["encryption_key:", "  type: rsa-2048", "  name: test-encryption",
                  "  provider: Test Key Storage Provider", f"  oaep: {o.get('oaep', 'sha512')}"]
+        if "rotate_every" in o:
+            text.append(f"  rotate_every: {o['rotate_every']}")
+        if o.get("connectors"):
+            text += ["connectors:"] + [f"  - name: {name}" for name in o["connectors"]]
         if "ceilings" in o:
             text.append("ceilings:")
             text += [f"  {name}: {value}" for name, value in o["ceilings"].items()]
@@ -376,14 +380,14 @@ class Rig:
         body.update(changes)
         return body
 
-    def open_sealed(self, sealed, hash_name="sha512"):
+    def open_sealed(self, sealed, hash_name="sha512", label="pfx-agent encryption-1"):
         """The password, by OpenSC's pkcs11-tool and an OAEP decoding of our own."""
         path = os.path.join(self.dir, "sealed.bin")
         with open(path, "wb") as f:
             f.write(sealed)
         listing = self.p11("encryption", "--list-objects", "--type", "privkey").decode()
         # By its label: where roles share a token, the first one listed may be any key.
-        lines = listing.split("pfx-agent encryption-1", 1)[1].splitlines()
+        lines = listing.split(label, 1)[1].splitlines()
         key_id = next(l.split()[-1] for l in lines if l.strip().startswith("ID:"))
         out = os.path.join(self.dir, "raw.bin")
         self.p11("encryption", "--decrypt", "--mechanism", "RSA-X-509", "--id", key_id,

@@ -14,7 +14,7 @@
 #include "crypto/oaep.h"
 #include "crypto/pfx.h"
 #include "pkcs11/hsm/claim.h"
-#include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/proof.h"
 #include "pkcs11/hsm/tier.h"
 #include "pkcs11/hsm/verbs.h"
@@ -35,11 +35,6 @@ struct building {
 static void building_done(struct building *building)
 {
     pfx_keyref_done(&building->ref);
-}
-
-static pfx_result mismatch(struct pfx_error *err, const char *op, const char *text)
-{
-    return pfx_fail(err, PFX_CLASS_INTEGRITY, op, "", "", "%s", text);
 }
 
 static pfx_result certificate_check(const struct pfx_hsm *hsm, const struct building *building,
@@ -188,7 +183,7 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
     const struct pfx_pinned *pin = pfx_pins_active(&pins);
     if (!pin)
-        return mismatch(err, "read pins", "No generation of the encryption key is active.");
+        return pfx_none_active(&pins, err);
     op->out.generation = pin->generation;
 
     struct pfx_key *key PFX_AUTOKEY = NULL;

@@ -9,6 +9,7 @@
 
 #include "api/conf/process.h"
 #include "crypto/encode.h"
+#include "pkcs11/adopt.h"
 #include "pkcs11/hsm/ceremony.h"
 #include "pkcs11/hsm/halves.h"
 #include "pkcs11/hsm/hsmlog.h"
@@ -78,6 +79,24 @@ static pfx_result find(struct pinning *pinning, struct pfx_session *session, str
                         err);
 }
 
+/* Does the token hold the pinned key, as it was pinned? */
+static pfx_result holds(struct pinning *pinning, struct pfx_session *session,
+                        const struct pfx_pinned *pin, bool *ret_there, struct pfx_error *err)
+{
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    if (pin->n_adopted == 0) {
+        PFX_TRY(find(pinning, session, pfx_buf_bytes(&pin->spki), &key, err));
+        *ret_there = key != NULL;
+        return PFX_OK;
+    }
+    PFX_CLEANUP(pfx_adopted_done) struct pfx_adopted adopted = {.spki = pfx_buf_make(0)};
+    PFX_TRY(pfx_adopted_look(session, (struct pfx_bytes){pin->adopted, pin->n_adopted}, &adopted,
+                             err));
+    *ret_there = adopted.found && adopted.spki.len == pin->spki.len &&
+                 memcmp(adopted.spki.data, pin->spki.data, pin->spki.len) == 0;
+    return PFX_OK;
+}
+
 static pfx_result session_open(struct pinning *pinning, struct pfx_session **ret_session,
                                struct pfx_error *err)
 {
@@ -102,6 +121,8 @@ pfx_result pfx_ceremony_encryption_precheck(struct pfx_ceremony *ceremony, struc
     PFX_TRY(begin(ceremony, &pinning, err));
     const struct pfx_pinned *active = pfx_pins_active(&pinning.pins);
     char text[128];
+    if (!active && pfx_pins_usable(&pinning.pins))
+        return PFX_OK; /* an operator activates one: nothing is made for it here */
     if (!ceremony->encryption_open) {
         if (active)
             return PFX_OK;
@@ -110,11 +131,14 @@ pfx_result pfx_ceremony_encryption_precheck(struct pfx_ceremony *ceremony, struc
     }
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *key PFX_AUTOKEY = NULL;
+    bool there = false;
     PFX_TRY(session_open(&pinning, &session, err));
-    PFX_TRY(find(&pinning, session,
-                 active ? pfx_buf_bytes(&active->spki) : (struct pfx_bytes){NULL, 0}, &key, err));
+    if (active)
+        PFX_TRY(holds(&pinning, session, active, &there, err));
+    else
+        PFX_TRY(find(&pinning, session, (struct pfx_bytes){NULL, 0}, &key, err));
     pfx_token_text(pfx_session_token(session), text);
-    if (active && !key)
+    if (active && !there)
         return pfx_fail(
             err, PFX_CLASS_INTEGRITY, "init", pinning.standing.name, "",
             "The token %s doesn't have the pinned encryption key: is it the right token? "
@@ -131,18 +155,38 @@ pfx_result pfx_ceremony_encryption_precheck(struct pfx_ceremony *ceremony, struc
     return PFX_OK;
 }
 
+/* One that is pinned: it was checked before anything was made, and is checked now for the log. */
+static pfx_result pinned_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                              struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct pinning *pinning = ctx;
+    const struct pfx_pinned *active = pfx_pins_active(&pinning->pins);
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_bytes spki = pfx_buf_bytes(&active->spki);
+    enum pfx_key_type type;
+    bool there = false;
+    pfx_op_token(op, worker->hsm->roles[PFX_ROLE_ENCRYPTION].token);
+    PFX_TRY(session_open(pinning, &session, err));
+    PFX_TRY(holds(pinning, session, active, &there, err));
+    if (!there)
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "init", pinning->standing.name, "",
+                        "The key that was there a moment ago isn't found.");
+    PFX_TRY(pfx_spki_type(spki, &type, err));
+    pfx_op_key(op, &pinning->standing.id, spki, pfx_key_type_name(type));
+    *ret_reply = item_of(pinning, spki, "found, attributes and public key checked");
+    return PFX_OK;
+}
+
 static pfx_result key_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
                            struct pfx_msg **ret_reply, struct pfx_error *err)
 {
     struct pinning *pinning = ctx;
     struct pfx_hsm *hsm = worker->hsm;
-    const struct pfx_pinned *active = pfx_pins_active(&pinning->pins);
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *key PFX_AUTOKEY = NULL;
     pfx_op_token(op, hsm->roles[PFX_ROLE_ENCRYPTION].token);
     PFX_TRY(session_open(pinning, &session, err));
-    PFX_TRY(find(pinning, session,
-                 active ? pfx_buf_bytes(&active->spki) : (struct pfx_bytes){NULL, 0}, &key, err));
+    PFX_TRY(find(pinning, session, (struct pfx_bytes){NULL, 0}, &key, err));
     bool found = key != NULL;
     if (!found) {
         PFX_TRY(pfx_lone_publics_destroy(session, &pinning->standing.id, err));
@@ -152,7 +196,7 @@ static pfx_result key_work(struct pfx_worker *worker, struct pfx_op *op, void *c
     struct pfx_bytes spki = pfx_key_spki(key);
     enum pfx_key_type type;
     PFX_TRY(pfx_spki_type(spki, &type, err));
-    if (!active && type != hsm->policy->encryption_type)
+    if (type != hsm->policy->encryption_type)
         return pfx_fail(
             err, PFX_CLASS_INTEGRITY, "init", pinning->standing.name, "",
             "A ceremony that was cut off left a key of type %s, and the policy says %s: "
@@ -164,8 +208,8 @@ static pfx_result key_work(struct pfx_worker *worker, struct pfx_op *op, void *c
     *ret_reply =
         item_of(pinning, spki,
                 found ? "found, attributes and public key checked" : "made, attributes read back");
-    struct pfx_pinned *pin = active ? NULL : &pinning->pins.list[pinning->pins.n - 1];
-    if (pin && !pfx_buf_add(&pin->spki, spki.data, spki.len)) {
+    struct pfx_pinned *pin = &pinning->pins.list[pinning->pins.n - 1];
+    if (!pfx_buf_add(&pin->spki, spki.data, spki.len)) {
         pfx_msg_free(PFX_TAKE(*ret_reply));
         return pfx_fail(err, PFX_CLASS_INTERNAL, "init", pinning->standing.name, "",
                         "Its public key is too long.");
@@ -222,11 +266,20 @@ static pfx_result export_work(struct pfx_worker *worker, struct pfx_op *op, void
     return PFX_OK;
 }
 
+static pfx_result none_active(struct pfx_ceremony *ceremony)
+{
+    pfx_ceremony_say(ceremony, "note", PFX_ROLE_ENCRYPTION, NULL,
+                     "no generation is active: pfx-agent key status says which may be activated");
+    return PFX_OK;
+}
+
 pfx_result pfx_ceremony_encryption_export(struct pfx_ceremony *ceremony, struct pfx_error *err)
 {
     PFX_CLEANUP(pinning_done) struct pinning pinning = {0};
     PFX_TRY(begin(ceremony, &pinning, err));
     const struct pfx_pinned *active = pfx_pins_active(&pinning.pins);
+    if (!active && pfx_pins_usable(&pinning.pins))
+        return none_active(ceremony);
     if (!active)
         return pfx_fail(err, PFX_CLASS_USAGE, "init", "encryption", "",
                         "Give the PIN of the encryption token.");
@@ -245,6 +298,8 @@ pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_err
     PFX_CLEANUP(pinning_done) struct pinning pinning = {0};
     PFX_TRY(begin(ceremony, &pinning, err));
     const struct pfx_pinned *active = pfx_pins_active(&pinning.pins);
+    if (!active && pfx_pins_usable(&pinning.pins))
+        return none_active(ceremony);
     if (!active && pinning.pins.n == 0) {
         pfx_pins_add(&pinning.pins, FIRST, policy->encryption_name, policy->provider_name);
         PFX_TRY(pin_op(&pinning, PFX_STATE_MAKING, err));
@@ -253,7 +308,8 @@ pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_err
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
     snprintf(op.target.name, sizeof op.target.name, "%s", pinning.standing.name);
     pfx_op_key(&op, &pinning.standing.id, (struct pfx_bytes){NULL, 0}, pinning.standing.algorithm);
-    PFX_TRY(pfx_op_run(ceremony->worker, &op, key_work, &pinning, &reply, err));
+    PFX_TRY(pfx_op_run(ceremony->worker, &op, active ? pinned_work : key_work, &pinning, &reply,
+                       err));
     if (!active) {
         struct pfx_pinned *pin = &pinning.pins.list[pinning.pins.n - 1];
         free(pin->key_name);

@@ -43,7 +43,9 @@ void pfx_journal_token(const struct pfx_token_facts *facts, struct pfx_draft *dr
 
 static void key(const struct pfx_op *op, struct pfx_draft *draft)
 {
-    if (op->key.has_id)
+    if (op->key.foreign_len > 0)
+        pfx_draft_hex(draft, PFX_F_KEY_ID, op->key.foreign_id, op->key.foreign_len);
+    else if (op->key.has_id)
         pfx_draft_hex(draft, PFX_F_KEY_ID, op->key.id.bytes, sizeof op->key.id.bytes);
     if (op->key.has_spki)
         pfx_draft_hex(draft, PFX_F_KEY_SPKI, op->key.spki, sizeof op->key.spki);
@@ -102,10 +104,14 @@ static void common(const struct pfx_op *op, struct pfx_draft *draft)
     pfx_draft_str(draft, PFX_F_OP, op->ulid);
     key(op, draft);
     target(op, draft);
-    if (op->event == PFX_EVENT_CEREMONY_PIN)
+    if (pfx_event_pins(op->event))
         pin(op, draft);
     if (op->out.standing_state)
         pfx_draft_str(draft, PFX_F_STANDING_STATE, op->out.standing_state);
+    if (op->said.has_records)
+        pfx_draft_int(draft, PFX_F_COUNT, op->said.records);
+    if (op->said.reason[0])
+        pfx_draft_str(draft, PFX_F_REASON, op->said.reason);
 }
 
 static void outcome_of(const struct pfx_op *op, pfx_result outcome, const struct pfx_error *why,

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "crypto/encode.h"
-#include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/verbs.h"
 
@@ -37,18 +37,6 @@ static struct pfx_msg *standing_item(const struct pfx_hsm *hsm, struct pfx_task 
         pfx_msg_set_str(item, "token", pfx_token_text(hsm->roles[standing->role].token, text));
     set_sha256(item, spki);
     return item;
-}
-
-static pfx_result pins_of(struct pfx_worker *worker, struct pfx_pins *ret_pins,
-                          struct pfx_error *err)
-{
-    struct pfx_hsm *hsm = worker->hsm;
-    struct pfx_session *session PFX_AUTOSESSION = NULL;
-    struct pfx_key *mac;
-    PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS), err));
-    PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
-    PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    return pfx_pins_load(hsm, session, mac, ret_pins, err);
 }
 
 static struct pfx_msg *pin_item(const struct pfx_hsm *hsm, struct pfx_task *task,
@@ -100,7 +88,7 @@ pfx_result pfx_do_key_list(struct pfx_worker *worker, struct pfx_task *task, str
 {
     struct pfx_hsm *hsm = worker->hsm;
     PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
-    PFX_TRY(pins_of(worker, &pins, err));
+    PFX_TRY(pfx_pins_of(worker, &pins, err));
     for (size_t i = 0; i < pins.n; i++)
         pfx_task_emit(task, pin_item(hsm, task, &pins.list[i]));
     for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
@@ -169,7 +157,7 @@ pfx_result pfx_do_key_show(struct pfx_worker *worker, struct pfx_task *task, str
         if (strcmp(standing.name, name) == 0)
             return show_standing(worker, task, i, &standing, err);
     }
-    PFX_TRY(pins_of(worker, &pins, err));
+    PFX_TRY(pfx_pins_of(worker, &pins, err));
     const struct pfx_pinned *pin = pin_named(hsm, &pins, name);
     if (!pin)
         return unknown(err);
@@ -198,7 +186,7 @@ static pfx_result export_work(struct pfx_worker *worker, struct pfx_op *op, void
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf pem = pfx_buf_make(32768);
     PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     struct pfx_bytes spki = {NULL, 0};
-    PFX_TRY(pins_of(worker, &pins, err));
+    PFX_TRY(pfx_pins_of(worker, &pins, err));
     const struct pfx_pinned *pin =
         exporting->name ? pin_named(hsm, &pins, exporting->name) : pfx_pins_active(&pins);
     if (pin && pin->spki.len > 0) {

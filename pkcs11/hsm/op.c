@@ -48,6 +48,18 @@ static const struct row {
                                      PFX_CEILING_NONE},
     [PFX_EVENT_STANDING_DESTROY] = {"standing.destroy", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
                                     PFX_CEILING_NONE},
+    [PFX_EVENT_KEY_ROTATE] = {"key.rotate", WHO(PFX_ACTOR_OPERATOR), USERS | LOG, PFX_CEILING_NONE},
+    [PFX_EVENT_KEY_ACTIVATE] = {"key.activate", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                                PFX_CEILING_NONE},
+    [PFX_EVENT_KEY_RETIRE] = {"key.retire", WHO(PFX_ACTOR_OPERATOR), USERS | LOG, PFX_CEILING_NONE},
+    [PFX_EVENT_KEY_DESTROY] = {"key.destroy", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                               PFX_CEILING_NONE},
+    [PFX_EVENT_KEY_COMPROMISE] = {"key.compromise", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                                  PFX_CEILING_NONE},
+    [PFX_EVENT_CONNECTOR_PROBE] = {"connector.probe", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                                   PFX_CEILING_NONE},
+    [PFX_EVENT_CONNECTOR_CONFIRM] = {"connector.confirm", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
+                                     PFX_CEILING_NONE},
     [PFX_EVENT_BACKUP] = {"backup.create", WHO(PFX_ACTOR_OPERATOR), LOG, PFX_CEILING_NONE},
 };
 static const char *const actors[] = {[PFX_ACTOR_SELF] = "self",
@@ -58,6 +70,12 @@ static const char *const actors[] = {[PFX_ACTOR_SELF] = "self",
 const char *pfx_event_name(enum pfx_event event)
 {
     return rows[event].name;
+}
+
+bool pfx_event_pins(enum pfx_event event)
+{
+    return event == PFX_EVENT_CEREMONY_PIN ||
+           (event >= PFX_EVENT_KEY_ROTATE && event <= PFX_EVENT_CONNECTOR_CONFIRM);
 }
 
 const char *pfx_actor_name(enum pfx_actor_role role)

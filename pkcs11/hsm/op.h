@@ -32,6 +32,14 @@ enum pfx_event {
     PFX_EVENT_STANDING_ROTATE,   /* the next generation of a standing key is made */
     PFX_EVENT_STANDING_ACTIVATE, /* and used from here on */
     PFX_EVENT_STANDING_DESTROY,
+    /* generations of the encryption key */
+    PFX_EVENT_KEY_ROTATE, /* about to be made; then made, or adopted, and staged */
+    PFX_EVENT_KEY_ACTIVATE,
+    PFX_EVENT_KEY_RETIRE,
+    PFX_EVENT_KEY_DESTROY,
+    PFX_EVENT_KEY_COMPROMISE,
+    PFX_EVENT_CONNECTOR_PROBE,
+    PFX_EVENT_CONNECTOR_CONFIRM,
     PFX_EVENT_BACKUP,     /* the manifest of a backup: the CLI has read the files */
 };
 enum pfx_actor_role { PFX_ACTOR_SELF, PFX_ACTOR_AGENTD, PFX_ACTOR_UPLOADER, PFX_ACTOR_OPERATOR };
@@ -54,11 +62,18 @@ struct pfx_op {
         bool has_ticket, has_certificate;
         uint8_t ticket[32], certificate[32];
     } given;
+    struct { /* of a move of a generation: what the operator said */
+        bool has_records;
+        int64_t records; /* that name it, as pfx-agentd counted */
+        char reason[33];
+    } said;
     struct { /* known before (id, algorithm), completed by the work */
         bool has_id, has_spki;
         struct pfx_key_id id;
         uint8_t spki[32]; /* SHA-256 */
         char algorithm[16];
+        uint8_t foreign_id[64]; /* CKA_ID of a key that others made, in place of id */
+        size_t foreign_len;
     } key;
     struct { /* what the work adds for the result */
         char token_label[33], token_serial[17];
@@ -86,6 +101,8 @@ struct pfx_op {
 };
 
 const char *pfx_event_name(enum pfx_event event);
+/* Does its entry say what is written into the pins? */
+bool pfx_event_pins(enum pfx_event event);
 const char *pfx_actor_name(enum pfx_actor_role role);
 void pfx_op_target_user(struct pfx_op *op, const char *user_id, struct pfx_bytes salt);
 void pfx_op_token(struct pfx_op *op, const struct pfx_token *token);

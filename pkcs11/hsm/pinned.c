@@ -43,6 +43,14 @@ const struct pfx_pinned *pfx_pins_find(const struct pfx_pins *pins, unsigned gen
     return NULL;
 }
 
+bool pfx_pins_usable(const struct pfx_pins *pins)
+{
+    for (size_t i = 0; i < pins->n; i++)
+        if (pins->list[i].state != PFX_STATE_MAKING)
+            return true;
+    return false;
+}
+
 struct pfx_pinned *pfx_pins_add(struct pfx_pins *pins, unsigned generation, const char *key_name,
                                 const char *provider_name)
 {

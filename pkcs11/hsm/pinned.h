@@ -56,6 +56,8 @@ void pfx_pins_done(struct pfx_pins *pins); /* usable as cleanup */
 /* The one that is active; NULL if none. */
 const struct pfx_pinned *pfx_pins_active(const struct pfx_pins *pins);
 const struct pfx_pinned *pfx_pins_find(const struct pfx_pins *pins, unsigned generation);
+/* Is there one with a key at all? */
+bool pfx_pins_usable(const struct pfx_pins *pins);
 /* Adds one (names are copied). */
 struct pfx_pinned *pfx_pins_add(struct pfx_pins *pins, unsigned generation, const char *key_name,
                                 const char *provider_name);

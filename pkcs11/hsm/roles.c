@@ -234,7 +234,7 @@ static pfx_result pins_check(struct pfx_worker *worker, struct pfx_session *sess
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
     PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
     pfx_hsmlog_pins(hsm, &pins);
-    if (pfx_pins_active(&pins))
+    if (pfx_pins_usable(&pins)) /* with none active PFX files aren't built, and all else goes on */
         return PFX_OK;
     hsm->roles[PFX_ROLE_USERS].no_keys = true;
     return pfx_fail(err, PFX_CLASS_REFUSED, "find encryption key", "pins", "",

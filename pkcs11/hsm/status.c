@@ -10,8 +10,8 @@
 #include "api/conf/process.h"
 #include "api/conf/sandbox.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/hsmlog.h"
-#include "pkcs11/hsm/pinned.h"
 #include "pkcs11/hsm/secrets.h"
 #include "pkcs11/hsm/verbs.h"
 
@@ -142,27 +142,11 @@ void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const c
     }
 }
 
-/* The pins, as the users token's MAC key vouches for them now. */
-static pfx_result pins_read(struct pfx_worker *worker, struct pfx_pins *ret_pins,
-                            struct pfx_error *err)
-{
-    struct pfx_hsm *hsm = worker->hsm;
-    struct pfx_session *session PFX_AUTOSESSION = NULL;
-    struct pfx_key *mac;
-    PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS), err));
-    PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
-    PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    return pfx_pins_load(hsm, session, mac, ret_pins, err);
-}
-
 static pfx_result active_of(const struct pfx_pins *pins, const struct pfx_pinned **ret_pin,
                             struct pfx_error *err)
 {
     *ret_pin = pfx_pins_active(pins);
-    if (!*ret_pin)
-        return pfx_fail(err, PFX_CLASS_REFUSED, "read pins", "pins", "",
-                        "No generation of the encryption key is active: run pfx-agent init.");
-    return PFX_OK;
+    return *ret_pin ? PFX_OK : pfx_none_active(pins, err);
 }
 
 static void fingerprint(const struct pfx_pinned *pin, char hex[65])
@@ -204,7 +188,7 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
         hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_SERVICE) | PFX_NEEDS(PFX_ROLE_LOG),
         &why);
     struct pfx_error unread = PFX_ERROR_NONE;
-    pfx_result pinned = pins_read(worker, &pins, &unread);
+    pfx_result pinned = pfx_pins_of(worker, &pins, &unread);
     if (pfx_ok(ready) && pfx_failed(pinned)) {
         ready = pinned;
         why = unread;
@@ -320,7 +304,7 @@ static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
     const struct pfx_pinned *pin = NULL;
     const struct pfx_hsm_policy *policy = worker->hsm->policy;
     char value[640], line[640], hex[65];
-    if (pfx_failed(pins_read(worker, &pins, &why)) || pfx_failed(active_of(&pins, &pin, &why))) {
+    if (pfx_failed(pfx_pins_of(worker, &pins, &why)) || pfx_failed(active_of(&pins, &pin, &why))) {
         say(task, "encryption key", "not usable", "bad", pfx_error_line(&why, line, sizeof line));
         return;
     }

@@ -29,6 +29,14 @@ PFX_HANDLER(pfx_do_status);     /* status.c */
 PFX_HANDLER(pfx_do_key_list);   /* key_verbs.c */
 PFX_HANDLER(pfx_do_key_show);
 PFX_HANDLER(pfx_do_key_export);
+PFX_HANDLER(pfx_do_key_rotate); /* rotate.c */
+PFX_HANDLER(pfx_do_generation_destroy);
+PFX_HANDLER(pfx_do_key_activate); /* states.c */
+PFX_HANDLER(pfx_do_key_retire);
+PFX_HANDLER(pfx_do_key_compromise);
+PFX_HANDLER(pfx_do_key_states);
+PFX_HANDLER(pfx_do_connector_probe); /* connector.c */
+PFX_HANDLER(pfx_do_connector_confirm);
 PFX_HANDLER(pfx_do_secret_set); /* secrets.c */
 PFX_HANDLER(pfx_do_secret_status);
 PFX_HANDLER(pfx_do_secret_open);

@@ -1,0 +1,351 @@
+/* key rotate, activate, retire, destroy, compromise and status: the life of the encryption key; and
+ * connector probe and confirm. What pfx-agentd knows of records is asked there and passed on. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/cli/cli.h"
+#include "agent/cli/text.h"
+#include "crypto/encode.h"
+
+#define PIN_MAX 255
+#define SILENCE_S 900 /* RSA 3072 in a slow HSM */
+#define GENERATIONS_MOST 64
+
+struct known {
+    unsigned generation;
+    bool known;
+    int64_t records, last;
+};
+struct gen_view {
+    struct cli *cli;
+    const char *json, *out;
+    struct cli_table *table;
+    struct pfx_msg *args; /* status: what is passed on */
+    struct known list[GENERATIONS_MOST];
+    size_t n, n_why;
+    struct pfx_buf why;
+    int code;
+};
+
+static const char *text_of(const struct pfx_msg *item, const char *name)
+{
+    return pfx_msg_has(item, name) ? pfx_msg_str(item, name) : NULL;
+}
+
+/* --- what pfx-agentd says --- */
+
+static void foreign_row(const struct gen_view *view, const struct pfx_msg *item)
+{
+    char when[PFX_TIME_SIZE];
+    if (!view->table)
+        return;
+    cli_table_add(view->table, "-", CLI_PLAIN);
+    cli_table_add(view->table, "foreign", CLI_WARN);
+    cli_table_add(view->table, NULL, CLI_PLAIN);
+    cli_table_add(view->table, text_of(item, "key_name"), CLI_PLAIN);
+    cli_table_add(view->table, text_of(item, "provider_name"), CLI_PLAIN);
+    cli_table_addf(view->table, CLI_PLAIN, "%lld", (long long)pfx_msg_int(item, "records"));
+    cli_table_addf(view->table, CLI_PLAIN, "last one expires %s",
+                   cli_time(pfx_msg_int(item, "last"), when));
+}
+
+static void records_item(void *ctx, const struct pfx_msg *item)
+{
+    struct gen_view *view = ctx;
+    const char *kind = pfx_msg_str(item, "kind");
+    if (strcmp(kind, "foreign") == 0 && view->cli->given[CLI_JSON] && view->json)
+        cli_json_item("key-foreign", item);
+    else if (strcmp(kind, "foreign") == 0)
+        foreign_row(view, item);
+    if (strcmp(kind, "generation") != 0 || view->n == GENERATIONS_MOST)
+        return;
+    view->list[view->n++] = (struct known){
+        .generation = (unsigned)pfx_msg_int(item, "generation"),
+        .known = pfx_msg_bool(item, "known"),
+        .records = pfx_msg_int(item, "records") + pfx_msg_int(item, "flight"),
+        .last = pfx_msg_int(item, "last")};
+}
+
+/* Not known where pfx-agentd isn't there or isn't sure: then what depends on it is refused. */
+static void records_ask(struct gen_view *view)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    int code = 0;
+    struct cli_ask ask = {CLI_AGENT, "key.records", NULL, 120, records_item, NULL, view};
+    pfx_result r = cli_ask(view->cli, &ask, &code, &err);
+    if (pfx_failed(r) || err.text[0])
+        cli_say("note: records: unknown (%s)", err.text);
+}
+
+static void needs_put(const struct known *known, struct pfx_msg *needs)
+{
+    pfx_msg_set_int(needs, "generation", known->generation);
+    if (!known->known)
+        return;
+    pfx_msg_set_int(needs, "records", known->records);
+    if (known->last > 0)
+        pfx_msg_set_int(needs, "last_expiry", known->last);
+}
+
+/* --- changes --- */
+
+static void change_item(void *ctx, const struct pfx_msg *item)
+{
+    struct gen_view *view = ctx;
+    const char *kind = pfx_msg_str(item, "kind"), *text = text_of(item, "text");
+    const char *file = text_of(item, "file");
+    const char *content =
+        file ? text_of(item, strcmp(kind, "file") == 0 ? "content" : "pem") : NULL;
+    struct pfx_error err = PFX_ERROR_NONE;
+    bool fresh = false;
+    if (content && pfx_failed(cli_file_put(view->out, file, content, &fresh, &err)))
+        view->code = cli_fail(&err);
+    else if (content)
+        cli_say("%s %s/%s", fresh ? "wrote" : "unchanged:", view->out, file);
+    if (view->cli->given[CLI_JSON]) {
+        cli_json_item(view->json, item);
+        return;
+    }
+    struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
+    if (text)
+        cli_clean(text, &clean);
+    if (text && (strcmp(kind, "note") == 0 || strcmp(kind, "reason") == 0))
+        cli_say("%s: %s", strcmp(kind, "note") == 0 ? "note" : "held back", pfx_buf_str(&clean));
+    else if (text)
+        (void)printf("%s\n", pfx_buf_str(&clean));
+    if (strcmp(kind, "key") == 0 && pfx_msg_has(item, "sha256"))
+        (void)printf("SHA-256 of its public key: %s\n", pfx_msg_str(item, "sha256"));
+}
+
+static int number_of(const struct cli *cli, unsigned *ret_number)
+{
+    const char *text = cli->operands[0];
+    struct pfx_error err = PFX_ERROR_NONE;
+    unsigned value = 0;
+    size_t len = strspn(text, "0123456789");
+    for (size_t i = 0; i < len && len <= 6; i++)
+        value = value * 10 + (unsigned)(text[i] - '0');
+    *ret_number = value;
+    if (value > 0 && len <= 6 && text[len] == '\0')
+        return CLI_EXIT_OK;
+    (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                           "Give a generation's number: pfx-agent key status lists them."));
+    return cli_fail(&err);
+}
+
+static int pin_put(const struct cli *cli, struct pfx_msg *args)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    struct pfx_secret *pin PFX_AUTOSECRET = NULL;
+    int fd = -1;
+    pfx_result r = cli_fd_value(cli, CLI_PIN_FD, &fd, &err);
+    if (pfx_ok(r))
+        r = cli_secret_read(fd, "PIN of the encryption token: ", "the encryption token's PIN",
+                            PIN_MAX, &pin, &err);
+    if (pfx_ok(r))
+        r = cli_secret_put(args, "encryption_pin", pin, &err);
+    return pfx_ok(r) ? CLI_EXIT_OK : cli_fail(&err);
+}
+
+static int change(struct cli *cli, const char *verb, const char *json, struct pfx_msg *args)
+{
+    struct gen_view view = {
+        .cli = cli, .json = json, .out = cli->given[CLI_OUT] ? cli->values[CLI_OUT] : "."};
+    struct cli_ask ask = {CLI_HSM, verb, args, SILENCE_S, change_item, NULL, &view};
+    int code = cli_ask_report(cli, &ask);
+    return code == CLI_EXIT_OK ? view.code : code;
+}
+
+/* Refused before a PIN is typed for nothing. */
+static int out_check(const struct cli *cli)
+{
+    const char *out = cli->given[CLI_OUT] ? cli->values[CLI_OUT] : ".";
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (access(out, W_OK | X_OK) == 0)
+        return CLI_EXIT_OK;
+    (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                           "%s isn't a folder that can be written to; name another with --out",
+                           out));
+    return cli_fail(&err);
+}
+
+int cli_do_key_rotate(struct cli *cli)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.rotate");
+    int code = out_check(cli);
+    if (code == CLI_EXIT_OK)
+        code = pin_put(cli, args);
+    if (code != CLI_EXIT_OK)
+        return code;
+    if (cli->given[CLI_ADOPT])
+        pfx_msg_set_str(args, "adopt", cli->values[CLI_ADOPT]);
+    return change(cli, "key.rotate", "key-rotate", args);
+}
+
+int cli_do_key_activate(struct cli *cli)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.activate");
+    unsigned number;
+    int code = number_of(cli, &number);
+    if (code != CLI_EXIT_OK)
+        return code;
+    pfx_msg_set_int(args, "generation", number);
+    return change(cli, "key.activate", "key-activate", args);
+}
+
+int cli_do_key_compromise(struct cli *cli)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.compromise");
+    unsigned number;
+    int code = number_of(cli, &number);
+    if (code == CLI_EXIT_OK)
+        code = cli_confirm(cli, "Nothing is sealed to this generation ever again, and whoever was "
+                                "sealed to it is enrolled anew. That can't be taken back.");
+    if (code != CLI_EXIT_OK)
+        return code;
+    pfx_msg_set_int(args, "generation", number);
+    pfx_msg_set_str(args, "reason", cli->given[CLI_REASON] ? cli->values[CLI_REASON] : "compromise");
+    return change(cli, "key.compromise", "key-compromise", args);
+}
+
+/* retire and destroy: what still needs the key is asked first. */
+static int with_needs(struct cli *cli, const char *verb, const char *json, struct pfx_msg *args)
+{
+    struct gen_view view = {.cli = cli};
+    unsigned number;
+    int code = number_of(cli, &number);
+    if (code != CLI_EXIT_OK)
+        return code;
+    records_ask(&view);
+    pfx_msg_set_int(args, "generation", number);
+    for (size_t i = 0; i < view.n; i++)
+        if (view.list[i].generation == number)
+            needs_put(&view.list[i], pfx_msg_set_obj(args, "needs"));
+    return change(cli, verb, json, args);
+}
+
+int cli_do_key_retire(struct cli *cli)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.retire");
+    int code = cli_confirm(cli, "A retired generation doesn't become active again.");
+    return code == CLI_EXIT_OK ? with_needs(cli, "key.retire", "key-retire", args) : code;
+}
+
+int cli_do_key_destroy(struct cli *cli)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.destroy");
+    int code = cli_confirm(cli, "The key is destroyed in this token. That can't be taken back.");
+    if (code == CLI_EXIT_OK)
+        code = pin_put(cli, args);
+    return code == CLI_EXIT_OK ? with_needs(cli, "key.destroy", "key-destroy", args) : code;
+}
+
+/* --- status --- */
+
+static enum cli_tone tone_of(const char *state)
+{
+    return strcmp(state, "active") == 0        ? CLI_GOOD
+           : strcmp(state, "compromised") == 0 ? CLI_BAD
+           : strcmp(state, "staged") == 0      ? CLI_WARN
+                                               : CLI_PLAIN;
+}
+
+static void because(struct gen_view *view, const struct pfx_msg *item)
+{
+    long long number = (long long)pfx_msg_int(item, "generation");
+    const char *next = text_of(item, "next");
+    struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
+    for (size_t i = 0; i < pfx_msg_count(item, "reasons"); i++) {
+        pfx_buf_reset(&clean);
+        cli_clean(pfx_msg_str_at(item, "reasons", i), &clean);
+        pfx_buf_addf(&view->why, "  before key %s: %s\n", next ? next : "", pfx_buf_str(&clean));
+        view->n_why++;
+    }
+    if (next && pfx_msg_count(item, "reasons") == 0)
+        pfx_buf_addf(&view->why,
+                     strcmp(next, "rotate") == 0
+                         ? "  generation %lld waits for an operator: pfx-agent key %s\n"
+                         : "  generation %lld waits for an operator: pfx-agent key %s NUMBER\n",
+                     number, next);
+    bool soon = pfx_msg_has(item, "due_days") && pfx_msg_int(item, "due_days") <= 30;
+    bool over = pfx_msg_has(item, "overdue_days");
+    if (soon || over) {
+        pfx_buf_addf(&view->why,
+                     over ? "  generation %lld should have been rotated %lld days ago: pfx-agent key "
+                            "rotate\n"
+                          : "  generation %lld is due for a rotation in %lld days: pfx-agent key "
+                            "rotate\n",
+                     number, (long long)pfx_msg_int(item, over ? "overdue_days" : "due_days"));
+        view->code = CLI_EXIT_NO;
+    }
+}
+
+static void status_item(void *ctx, const struct pfx_msg *item)
+{
+    struct gen_view *view = ctx;
+    char when[PFX_TIME_SIZE];
+    const char *state = pfx_msg_str(item, "state");
+    if (view->cli->given[CLI_JSON])
+        cli_json_item(view->json, item);
+    because(view, item);
+    if (view->cli->given[CLI_JSON])
+        return;
+    cli_table_addf(view->table, CLI_PLAIN, "%lld", (long long)pfx_msg_int(item, "generation"));
+    cli_table_add(view->table, state, tone_of(state));
+    cli_table_add(view->table, cli_time(pfx_msg_int(item, "since"), when), CLI_PLAIN);
+    cli_table_add(view->table, pfx_msg_str(item, "key_name"), CLI_PLAIN);
+    cli_table_add(view->table, pfx_msg_str(item, "provider_name"), CLI_PLAIN);
+    if (pfx_msg_has(item, "records"))
+        cli_table_addf(view->table, CLI_PLAIN, "%lld", (long long)pfx_msg_int(item, "records"));
+    else
+        cli_table_add(view->table, "unknown", CLI_DIM);
+    if (pfx_msg_int(item, "compromised") > 0)
+        cli_table_addf(view->table, CLI_BAD, "compromised %s",
+                       cli_time(pfx_msg_int(item, "compromised"), when));
+    else
+        cli_table_add(view->table, text_of(item, "sha256"), CLI_PLAIN);
+}
+
+int cli_do_key_status(struct cli *cli)
+{
+    static const char *const titles[] = {"GENERATION", "STATE",   "SINCE (UTC)", "KEY NAME",
+                                         "PROVIDER",   "RECORDS", "SHA-256",     NULL};
+    struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 6);
+    struct cli_table *foreign CLI_AUTOTABLE = cli_table_new(titles, 1u << 6);
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.states");
+    struct gen_view view = {
+        .cli = cli, .json = "key-status", .table = foreign, .why = pfx_buf_make(256 * 1024)};
+    records_ask(&view);
+    for (size_t i = 0; i < view.n; i++)
+        needs_put(&view.list[i], pfx_msg_add_obj(args, "needs"));
+    view.table = table;
+    struct cli_ask ask = {CLI_HSM, "key.states", args, SILENCE_S, status_item, NULL, &view};
+    int code = cli_ask_report(cli, &ask);
+    if (cli_table_rows(table) > 0)
+        cli_table_print(table, stdout);
+    if (cli_table_rows(foreign) > 0)
+        cli_table_print(foreign, stdout);
+    if (view.why.len > 0 && !cli->given[CLI_JSON])
+        (void)printf("\n%s", pfx_buf_str(&view.why));
+    pfx_buf_done(&view.why);
+    return code == CLI_EXIT_OK ? view.code : code;
+}
+
+/* --- connectors --- */
+
+int cli_do_connector_probe(struct cli *cli)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "connector.probe");
+    int code = out_check(cli);
+    pfx_msg_set_str(args, "host", cli->operands[0]);
+    return code == CLI_EXIT_OK ? change(cli, "connector.probe", "connector-probe", args) : code;
+}
+
+int cli_do_connector_confirm(struct cli *cli)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "connector.confirm");
+    pfx_msg_set_str(args, "host", cli->operands[0]);
+    pfx_msg_set_str(args, "answer", cli->operands[1]);
+    return change(cli, "connector.confirm", "connector-confirm", args);
+}

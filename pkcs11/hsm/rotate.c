@@ -1,0 +1,297 @@
+/*
+ * The two moves of a generation that touch the encryption token: the next one is made (or adopted)
+ * and staged, and an old one is destroyed. Killed anywhere, the same command given again goes on:
+ * "making" is in the pins before the key is made, and a key that isn't found is as good as destroyed.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/conf/process.h"
+#include "crypto/encode.h"
+#include "pkcs11/adopt.h"
+#include "pkcs11/hsm/generation.h"
+#include "pkcs11/hsm/halves.h"
+
+/* Of the public half that goes to the connectors: as `init` prints generation 1's. */
+static struct pfx_msg *key_item(struct pfx_change *change, struct pfx_bytes spki, const char *text)
+{
+    struct pfx_msg *item = pfx_task_item(change->task);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf pem = pfx_buf_make(8192);
+    uint8_t digest[32];
+    char hex[65], file[64];
+    if (!pfx_sha256(spki.data, spki.len, digest))
+        pfx_die("SHA-256 isn't available");
+    pfx_msg_set_str(item, "kind", "key");
+    pfx_msg_set_str(item, "role", pfx_role_name(PFX_ROLE_ENCRYPTION));
+    pfx_msg_set_str(item, "name", change->standing.name);
+    pfx_msg_set_str(item, "text", text);
+    pfx_msg_set_str(item, "algorithm", change->op.key.algorithm);
+    pfx_msg_set_str(item, "sha256", pfx_hex(digest, sizeof digest, hex));
+    if (pfx_spki_pem(spki, &pem)) {
+        snprintf(file, sizeof file, "encryption-key-%u.pem", change->generation);
+        pfx_msg_set_str(item, "file", file);
+        pfx_msg_set_str(item, "pem", pfx_buf_str(&pem));
+    }
+    return item;
+}
+
+/* The pin has its key now: what is written, and what the log says. */
+static pfx_result pin_key(struct pfx_change *change, struct pfx_op *op, struct pfx_bytes spki,
+                          struct pfx_error *err)
+{
+    struct pfx_pinned *pin = pfx_change_pin(change);
+    pfx_buf_reset(&pin->spki);
+    if (!pfx_buf_add(&pin->spki, spki.data, spki.len))
+        return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", change->standing.name, "",
+                        "Its public key is too long.");
+    pfx_op_pinned(op, spki);
+    return PFX_OK;
+}
+
+static pfx_result make_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                            struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct pfx_change *change = ctx;
+    const struct pfx_hsm_policy *policy = worker->hsm->policy;
+    const struct pfx_standing_key *standing = &change->standing;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    enum pfx_key_type type;
+    pfx_op_token(op, worker->hsm->roles[PFX_ROLE_ENCRYPTION].token);
+    PFX_TRY(pfx_session_acquire(worker->hsm->roles[PFX_ROLE_ENCRYPTION].token, true, &session, err));
+    PFX_TRY(pfx_key_find(session, PFX_USE_ENCRYPTION, &standing->id, true,
+                         (struct pfx_bytes){NULL, 0}, &key, err));
+    bool found = key != NULL;
+    if (!found) {
+        PFX_TRY(pfx_lone_publics_destroy(session, &standing->id, err));
+        PFX_TRY(pfx_key_make(session, PFX_USE_ENCRYPTION, policy->encryption_type, &standing->id,
+                             standing->label, true, &key, err));
+    }
+    struct pfx_bytes spki = pfx_key_spki(key);
+    PFX_TRY(pfx_spki_type(spki, &type, err));
+    if (type != policy->encryption_type)
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "key.rotate", standing->name, "",
+                        "A rotation that was cut off left a key of type %s, and the policy says "
+                        "%s: remove that key from the token.",
+                        pfx_key_type_name(type), pfx_key_type_name(policy->encryption_type));
+    pfx_op_key(op, &standing->id, spki, pfx_key_type_name(type));
+    PFX_TRY(pin_key(change, op, spki, err));
+    *ret_reply = key_item(change, spki,
+                          found ? "found where an earlier command ended, attributes checked; staged"
+                                : "made, attributes read back; staged");
+    return PFX_OK;
+}
+
+static pfx_result adopt_look(struct pfx_change *change, const struct pfx_pinned *pin,
+                             struct pfx_adopted *ret_adopted, struct pfx_error *err)
+{
+    struct pfx_token *token = change->worker->hsm->roles[PFX_ROLE_ENCRYPTION].token;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    PFX_TRY(pfx_session_acquire(token, false, &session, err));
+    PFX_TRY(pfx_adopted_look(session, (struct pfx_bytes){pin->adopted, pin->n_adopted}, ret_adopted,
+                             err));
+    if (ret_adopted->found)
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", "adopt", "",
+                    "The token %s has no private key with this CKA_ID.",
+                    pfx_token_facts(token)->label);
+}
+
+static pfx_result adopt_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                             struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct pfx_change *change = ctx;
+    const struct pfx_pinned *pin = pfx_change_pin(change);
+    PFX_CLEANUP(pfx_adopted_done) struct pfx_adopted adopted = {.spki = pfx_buf_make(0)};
+    pfx_op_token(op, worker->hsm->roles[PFX_ROLE_ENCRYPTION].token);
+    PFX_TRY(adopt_look(change, pin, &adopted, err));
+    struct pfx_bytes spki = pfx_buf_bytes(&adopted.spki);
+    for (size_t i = 0; i < change->pins.n; i++) {
+        const struct pfx_buf *other = &change->pins.list[i].spki;
+        if (other->len == spki.len && memcmp(other->data, spki.data, spki.len) == 0)
+            return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", "adopt", "",
+                            "This key is generation %u already.",
+                            change->pins.list[i].generation);
+    }
+    /* Accepted, and said: to the operator one by one, in the log how many and which first. */
+    for (size_t i = 0; i < adopted.n_deviations; i++)
+        pfx_change_say(change, "note", "otherwise than a key of ours: %s", adopted.deviations[i]);
+    op->said.has_records = true;
+    op->said.records = (int64_t)adopted.n_deviations;
+    pfx_op_key(op, NULL, spki, pfx_key_type_name(adopted.type));
+    PFX_TRY(pin_key(change, op, spki, err));
+    *ret_reply = key_item(change, spki,
+                          "adopted: sensitive and never extractable, shown by a decryption; staged");
+    return PFX_OK;
+}
+
+/* A key that no pin speaks of is never taken for ours. */
+static pfx_result no_stranger(struct pfx_change *change, struct pfx_error *err)
+{
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    struct pfx_token *token = change->worker->hsm->roles[PFX_ROLE_ENCRYPTION].token;
+    PFX_TRY(pfx_session_acquire(token, false, &session, err));
+    PFX_TRY(pfx_key_find(session, PFX_USE_ENCRYPTION, &change->standing.id, false,
+                         (struct pfx_bytes){NULL, 0}, &key, err));
+    if (!key)
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, "key.rotate", change->standing.name, "",
+                    "The token %s has a key with this generation's CKA_ID, and no pin speaks of "
+                    "it: it isn't adopted. Find out who made it, and remove it.",
+                    pfx_token_facts(token)->label);
+}
+
+/* The generation in the making goes on, or a new one begins. */
+static bool begin(struct pfx_change *change)
+{
+    const struct pfx_hsm_policy *policy = change->worker->hsm->policy;
+    unsigned last = 0;
+    for (size_t i = 0; i < change->pins.n; i++) {
+        const struct pfx_pinned *pin = &change->pins.list[i];
+        if (pin->state == PFX_STATE_MAKING) {
+            pfx_change_of(change, pin->generation);
+            return false;
+        }
+        last = pin->generation > last ? pin->generation : last;
+    }
+    char *name PFX_AUTOFREE = pfx_asprintf("%s-%u", policy->encryption_name, last + 1);
+    pfx_pins_add(&change->pins, last + 1, name, policy->provider_name)->since_ms = pfx_now_ms();
+    pfx_change_of(change, last + 1);
+    return true;
+}
+
+static void stage(struct pfx_change *change)
+{
+    struct pfx_pinned *pin = pfx_change_pin(change);
+    pin->state = PFX_STATE_STAGED;
+    pin->since_ms = pfx_now_ms();
+}
+
+/* What people approve names the key itself: so it is looked at before they are asked. */
+static pfx_result adopt_approved(struct pfx_change *change, const char *hex, struct pfx_error *err)
+{
+    const struct pfx_pinned *pin = pfx_change_pin(change);
+    PFX_CLEANUP(pfx_adopted_done) struct pfx_adopted adopted = {.spki = pfx_buf_make(0)};
+    PFX_TRY(adopt_look(change, pin, &adopted, err));
+    return pfx_change_approved(change, pfx_buf_bytes(&adopted.spki), "adopt", hex, err);
+}
+
+static pfx_result adopt(struct pfx_change *change, const char *hex, struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf id = pfx_buf_make(PFX_ADOPTED_ID_MOST);
+    if (!pfx_unhex(hex, strlen(hex), &id) || id.len == 0)
+        return pfx_fail(err, PFX_CLASS_USAGE, "key.rotate", "adopt", "",
+                        "Give the CKA_ID as hex digits, two for each byte.");
+    if (!begin(change))
+        return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", "adopt", "",
+                        "Generation %u is in the making: give pfx-agent key rotate without --adopt, "
+                        "which goes on where it ended, then destroy it.",
+                        change->generation);
+    struct pfx_pinned *pin = pfx_change_pin(change);
+    memcpy(pin->adopted, id.data, id.len);
+    pin->n_adopted = id.len;
+    memcpy(change->op.key.foreign_id, id.data, id.len);
+    change->op.key.foreign_len = id.len;
+    snprintf(change->op.said.reason, sizeof change->op.said.reason, "adopted");
+    PFX_TRY(adopt_approved(change, hex, err));
+    stage(change);
+    change->token_work = adopt_work;
+    return pfx_change_write(change, err);
+}
+
+static pfx_result make(struct pfx_change *change, struct pfx_error *err)
+{
+    if (begin(change)) {
+        PFX_TRY(no_stranger(change, err));
+        PFX_TRY(pfx_change_write(change, err));
+    }
+    stage(change);
+    pfx_op_key(&change->op, &change->standing.id, (struct pfx_bytes){NULL, 0},
+               change->standing.algorithm);
+    change->token_work = make_work;
+    return pfx_change_write(change, err);
+}
+
+pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
+                             struct pfx_error *err)
+{
+    static const struct pfx_key_needs none = {.records_known = true};
+    PFX_CLEANUP(pfx_change_done) struct pfx_change change = {.generation = 0};
+    const char *hex = pfx_msg_str(task->args, "adopt");
+    PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_ROTATE, err));
+    if (!pfx_pins_usable(&change.pins))
+        return pfx_none_active(&change.pins, err);
+    PFX_TRY(pfx_change_ask(&change, PFX_MOVE_ROTATE, 0, &none, err));
+    PFX_TRY(pfx_change_open(&change, true, err));
+    PFX_TRY(hex ? adopt(&change, hex, err) : make(&change, err));
+    const struct pfx_pinned *pin = pfx_change_pin(&change);
+    pfx_change_say(&change, "step",
+                   "generation %u is staged: keyName %s, providerName %s. Nothing uses it before "
+                   "pfx-agent key activate %u",
+                   pin->generation, pin->key_name, pin->provider_name, pin->generation);
+    return PFX_OK;
+}
+
+/* --- destroyed: looked for afterwards, and not found in this token --- */
+
+static pfx_result destroy_own(struct pfx_session *session, struct pfx_change *change,
+                              bool *ret_found, struct pfx_error *err)
+{
+    const struct pfx_pinned *pin = pfx_change_pin(change);
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    PFX_TRY(pfx_key_find(session, PFX_USE_ENCRYPTION, &change->standing.id, false,
+                         pfx_buf_bytes(&pin->spki), &key, err));
+    if (key)
+        PFX_TRY(pfx_key_destroy(session, key, err));
+    PFX_TRY(pfx_lone_publics_destroy(session, &change->standing.id, err));
+    *ret_found = key != NULL;
+    return PFX_OK;
+}
+
+static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
+                               struct pfx_msg **ret_reply, struct pfx_error *err)
+{
+    struct pfx_change *change = ctx;
+    const struct pfx_pinned *pin = pfx_change_pin(change);
+    struct pfx_token *token = worker->hsm->roles[PFX_ROLE_ENCRYPTION].token;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    bool found = false;
+    char name[128], text[400];
+    pfx_op_token(op, token);
+    PFX_TRY(pfx_session_acquire(token, true, &session, err));
+    PFX_TRY(pin->n_adopted > 0
+                ? pfx_adopted_destroy(session, (struct pfx_bytes){pin->adopted, pin->n_adopted},
+                                      pfx_buf_bytes(&pin->spki), &found, err)
+                : destroy_own(session, change, &found, err));
+    op->out.found = found ? "key" : "nothing";
+    snprintf(text, sizeof text,
+             "%s and not found any more in the token %s. Backups and clones of the HSM aren't seen "
+             "from here: destroy the key there too.",
+             found ? "destroyed," : "looked for", pfx_token_text(token, name));
+    struct pfx_msg *item = pfx_task_item(change->task);
+    pfx_msg_set_str(item, "kind", "step");
+    pfx_msg_set_str(item, "name", change->standing.name);
+    pfx_msg_set_str(item, "text", text);
+    *ret_reply = item;
+    return PFX_OK;
+}
+
+pfx_result pfx_do_generation_destroy(struct pfx_worker *worker, struct pfx_task *task,
+                                     struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_change_done) struct pfx_change change = {.generation = 0};
+    PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_DESTROY, err));
+    PFX_TRY(pfx_change_move(&change, PFX_MOVE_DESTROY, err));
+    const struct pfx_pinned *pin = pfx_change_pin(&change);
+    PFX_TRY(pfx_change_approved(&change, pfx_buf_bytes(&pin->spki), NULL, NULL, err));
+    if (pin->n_adopted > 0) {
+        memcpy(change.op.key.foreign_id, pin->adopted, pin->n_adopted);
+        change.op.key.foreign_len = pin->n_adopted;
+    } else {
+        pfx_op_key(&change.op, &change.standing.id, pfx_buf_bytes(&pin->spki), NULL);
+    }
+    PFX_TRY(pfx_change_open(&change, false, err));
+    change.token_work = destroy_work;
+    return pfx_change_write(&change, err);
+}
