@@ -12,6 +12,7 @@ struct pfx_meaning *pfx_meaning_new(struct pfx_report *report)
     struct pfx_meaning *meaning = pfx_alloc(sizeof(*meaning));
     meaning->report = report;
     meaning->match = pfx_match_new();
+    meaning->life = pfx_life_new();
     meaning->open = pfx_alloc_array(PFX_OPEN_SLOTS, sizeof(*meaning->open));
     return meaning;
 }
@@ -21,6 +22,7 @@ void pfx_meaning_free(struct pfx_meaning *meaning)
     if (!meaning)
         return;
     pfx_match_free(meaning->match);
+    free(meaning->life);
     free(meaning->open);
     free(meaning->policies);
     free(meaning->nonces);
@@ -43,6 +45,7 @@ void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log)
     struct pfx_report *report = meaning->report;
     struct pfx_match *match = meaning->match;
     struct pfx_open *open = meaning->open;
+    struct pfx_life *life = meaning->life;
     struct pfx_meaning_policy *policies = meaning->policies;
     uint8_t(*nonces)[32] = meaning->nonces; /* spent once in all logs of the set */
     size_t n_nonces = meaning->n_nonces;
@@ -53,6 +56,8 @@ void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log)
     meaning->report = report;
     meaning->match = match;
     meaning->open = open;
+    meaning->life = life;
+    pfx_life_reset(life);
     meaning->policies = policies;
     meaning->nonces = nonces;
     meaning->n_nonces = n_nonces;
@@ -66,6 +71,7 @@ void pfx_meaning_gap(struct pfx_meaning *meaning, uint64_t upto)
     if (meaning->n_open > 0)
         memset(meaning->open, 0, PFX_OPEN_SLOTS * sizeof(*meaning->open));
     meaning->n_open = 0;
+    pfx_life_reset(meaning->life);
     meaning->from = upto;
     meaning->first = true;
     meaning->begun = false;
@@ -160,7 +166,8 @@ static void take_intent(struct pfx_meaning *meaning, uint64_t seq, enum pfx_even
     struct pfx_bytes op = pfx_entry_text(entry, PFX_F_OP);
     memcpy(open->op, op.data, op.len < sizeof(open->op) ? op.len : sizeof(open->op));
     key_words(entry, open);
-    if (event == PFX_EV_CEREMONY_PIN) {
+    pfx_life_begun(meaning, seq, event, entry);
+    if (pfx_event_pins(event)) {
         open->has_spki = pfx_entry_hash(entry, PFX_F_PIN_SPKI, open->spki);
         open->generation = pfx_entry_int(entry, PFX_F_PIN_GENERATION);
     }
@@ -226,8 +233,10 @@ static pfx_result take_result(struct pfx_meaning *meaning, uint64_t seq, enum pf
                          "%s of entry %" PRId64
                          " was begun by an earlier process: its outcome can only be unknown",
                          name, ref);
-    if (event == PFX_EV_CEREMONY_PIN)
+    if (pfx_event_pins(event)) {
+        pfx_life_written(meaning, seq, event, entry);
         pfx_meaning_pinned(meaning, seq, entry, &intent);
+    }
     if (outcome != PFX_OUTCOME_OK || (event != PFX_EV_KEY_MAKE && event != PFX_EV_PFX_BUILD &&
                                       event != PFX_EV_USER_KEY_DESTROY))
         return PFX_OK;

@@ -197,6 +197,9 @@ void pfx_meaning_agentd(struct pfx_meaning *meaning, uint64_t seq, const struct 
 }
 
 struct pins {
+    struct pfx_meaning *meaning;
+    uint64_t seq;
+    struct pfx_bytes state; /* of the one */
     struct pfx_pin active, one;
     size_t n, n_active;
     bool one_active, bad;
@@ -214,8 +217,10 @@ static bool pin_member(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
     (void)group;
     if (text_is(&key, "generation") && value->kind == PFX_CANON_INT)
         pins->one.generation = value->number;
-    if (text_is(&key, "state") && value->kind == PFX_CANON_STR)
+    if (text_is(&key, "state") && value->kind == PFX_CANON_STR) {
         pins->one_active = text_is(&value->text, "active");
+        pins->state = value->text;
+    }
     if (text_is(&key, "spki") && value->kind == PFX_CANON_STR) {
         PFX_CLEANUP(pfx_buf_done) struct pfx_buf hash = pfx_buf_make(32);
         if (!pfx_unhex((const char *)value->text.data, value->text.len, &hash) || hash.len != 32)
@@ -231,9 +236,11 @@ static bool pin_listed(void *ctx, const struct pfx_canon_value *value)
     struct pfx_error err = PFX_ERROR_NONE;
     memset(&pins->one, 0, sizeof(pins->one));
     pins->one_active = false;
+    pins->state = (struct pfx_bytes){NULL, 0};
     if (value->kind != PFX_CANON_OBJ || ++pins->n > PFX_PINS_MOST ||
         pfx_failed(pfx_canon_scan(value->raw, pin_member, pins, &err)))
         return false;
+    pfx_life_listed(pins->meaning, pins->seq, pins->one.generation, pins->state);
     if (pins->one_active) {
         pins->active = pins->one;
         pins->n_active++;
@@ -248,9 +255,10 @@ static bool same_pin(const struct pfx_pin *a, const struct pfx_pin *b)
 
 void pfx_meaning_pins(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry)
 {
+    pfx_life_seen(meaning, seq, entry);
     if (!pfx_entry_has(entry, PFX_F_PINS))
         return;
-    struct pins pins = {0};
+    struct pins pins = {.meaning = meaning, .seq = seq};
     struct pfx_error err = PFX_ERROR_NONE;
     if (pfx_failed(
             pfx_canon_elements(pfx_entry_text(entry, PFX_F_PINS), pin_listed, &pins, &err)) ||
@@ -301,8 +309,10 @@ void pfx_meaning_pinned(struct pfx_meaning *meaning, uint64_t seq, const struct 
     if (pfx_entry_is(entry, PFX_F_PIN_STATE, "active")) {
         if (!has_key || pin.generation <= 0) {
             pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
-                             "ceremony.pin makes a generation active without naming it and its key "
-                             "(pin.generation, pin.spki)");
+                             "%s makes a generation active without naming it and its key "
+                             "(pin.generation, pin.spki)",
+                             pfx_events[pfx_event_find(pfx_entry_text(
+                                                          entry, PFX_F_EVENT))].name);
             meaning->known_pins = false;
             return;
         }

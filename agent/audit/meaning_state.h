@@ -14,6 +14,8 @@
 #define PFX_POLICIES_MOST 4096
 #define PFX_PINS_MOST 64
 
+struct pfx_life; /* meaning_life.c */
+
 struct pfx_open {
     uint64_t seq;
     uint32_t process; /* counts starts */
@@ -32,6 +34,7 @@ struct pfx_meaning {
     struct pfx_report *report;
     struct pfx_match *match;
     uint32_t log;
+    struct pfx_life *life;
     struct pfx_open *open; /* open addressing by seq */
     size_t n_open;
     bool overflow;
@@ -96,6 +99,18 @@ PFX_MUST_USE pfx_result pfx_meaning_built(struct pfx_meaning *meaning, uint64_t 
 PFX_MUST_USE pfx_result pfx_meaning_destroyed(struct pfx_meaning *meaning, uint64_t seq,
                                               const struct pfx_entry *entry,
                                               const struct pfx_open *open, struct pfx_error *err);
+/* Generations of the encryption key and their moves. An entry that writes pins: its intent, and its
+ * result; a list of pins: its serial, and each of them. */
+struct pfx_life *pfx_life_new(void); /* free() it */
+void pfx_life_reset(struct pfx_life *life);
+bool pfx_event_pins(enum pfx_event event);
+void pfx_life_begun(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
+                    const struct pfx_entry *entry);
+void pfx_life_written(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
+                      const struct pfx_entry *entry);
+void pfx_life_seen(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry);
+void pfx_life_listed(struct pfx_meaning *meaning, uint64_t seq, int64_t number,
+                     struct pfx_bytes state);
 struct pfx_open *pfx_meaning_open_find(struct pfx_meaning *meaning, uint64_t seq);
 
 #endif

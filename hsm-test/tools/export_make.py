@@ -234,7 +234,7 @@ class Log:
         intent = self.intent("ceremony.pin", pin__generation=generation)
         self.result(intent, pin__generation=generation, pin__spki=spki, pin__state="active")
         for pin in self.pins:
-            pin["state"] = "retired"
+            pin["state"] = "suspended"
         self.pins.append({"generation": generation, "spki": spki, "state": "active"})
 
     def ready(self):
