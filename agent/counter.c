@@ -36,6 +36,7 @@ const struct pfx_verb pfx_verbs[] = {
     {"enrolment.revoke", PFX_ASKER_OPERATOR, true, pfx_verb_revoke},
     {"record.list", PFX_ASKER_AUDITOR, false, pfx_verb_records},
     {"record.remove", PFX_ASKER_OPERATOR, true, pfx_verb_remove},
+    {"key.copies", PFX_ASKER_AUDITOR, false, pfx_verb_copies},
     {"setup.digicert", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
     {"setup.entra", PFX_ASKER_OPERATOR, true, pfx_verb_setup},
     {"key.records", PFX_ASKER_AUDITOR, false, pfx_verb_key_records},

@@ -110,6 +110,7 @@ void pfx_verb_retry(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg
 void pfx_verb_release(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_resend(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_revoke(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_copies(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_records(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_remove(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_setup(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);

@@ -179,6 +179,7 @@ const char *const pfx_migrations[] = {
     "CREATE INDEX enrolment_delivered ON enrolment(purpose, id)\n"
     "  WHERE state IN ('ACTIVE', 'ENDED') AND active_at IS NOT NULL\n"
     "  AND key_ref IS NOT NULL AND key_gone_at IS NULL AND key_due IS NULL;\n"
+    "CREATE INDEX enrolment_key ON enrolment(key_id) WHERE key_id IS NOT NULL;\n"
     "CREATE INDEX enrolment_key_due ON enrolment(key_due) WHERE key_due IS NOT NULL;\n"
     "CREATE INDEX job_discard ON job(enrolment) WHERE kind = 'hsm.key_destroy';\n",
 };

@@ -58,6 +58,7 @@ enum cli_option_id {
     CLI_VKEY,
     CLI_PUT_ASIDE,
     CLI_ADOPT,
+    CLI_ENROLMENT,
     CLI_OPTION_COUNT,
 };
 #define CLI_WITNESSES 12
@@ -206,6 +207,9 @@ int cli_do_key_compromise(struct cli *cli);
 int cli_do_key_status(struct cli *cli);
 int cli_do_connector_probe(struct cli *cli);
 int cli_do_connector_confirm(struct cli *cli);
+/* cmd_copies.c: key show of a user key, and whether a name is such a key's CKA_ID. */
+bool cli_is_key_id(const char *text);
+int cli_key_copies(struct cli *cli);
 int cli_do_key_show(struct cli *cli);
 int cli_do_key_rebuild(struct cli *cli);
 int cli_do_key_exposed(struct cli *cli);

@@ -118,6 +118,14 @@ int cli_do_key_list(struct cli *cli)
 int cli_do_key_show(struct cli *cli)
 {
     struct key_view view = {.cli = cli, .json = "key-show"};
+    if (cli->given[CLI_ENROLMENT] || (cli->n_operands > 0 && cli_is_key_id(cli->operands[0])))
+        return cli_key_copies(cli);
+    if (cli->n_operands == 0) {
+        struct pfx_error err = PFX_ERROR_NONE;
+        (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                               "say which: a name of pfx-agent key list, a CKA_ID, or --enrolment"));
+        return cli_fail(&err);
+    }
     return ask_name(cli, "key.show", &view, show_item);
 }
 

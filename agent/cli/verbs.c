@@ -37,6 +37,7 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_FOLLOW] = {"follow", NULL, "go on with new entries until Ctrl-C"},
     [CLI_KEY] = {"key", "FILE", "sign with this SSH key, or the one in an agent whose .pub it is"},
     [CLI_SIGNATURE] = {"signature", "FILE", "what ssh-keygen -Y sign wrote, perhaps elsewhere"},
+    [CLI_ENROLMENT] = {"enrolment", "N", "the user key of this enrolment"},
     [CLI_NO_NAMES] = {"no-names", NULL, "leave the name map out"},
     [CLI_RECORD] = {"record", "DIR", "write the ceremony's record into this folder, as text and HTML"},
     [CLI_WITNESS] = {"witness", "NAME", "a name with a line to sign on the record; several may be given"},
@@ -129,8 +130,13 @@ const struct cli_verb cli_verbs[] = {
      "check the app registrations: certificates, roles, groups",
      "Changes nothing. Each finding prints the command that mends it.", cli_do_setup},
     {"key", "list", "", 0, 0, 0, "admins", false, "the keys in the tokens", NULL, cli_do_key_list},
-    {"key", "show", "NAME", 1, 1, 0, "admins", false,
-     "a key with its attributes as read back from the token", NULL, cli_do_key_show},
+    {"key", "show", "[NAME|CKA_ID]", 0, 1, CLI_BIT(CLI_ENROLMENT),
+     "admins; of a user key operators and auditors", false,
+     "a key with its attributes as read back from the token, or every copy of a user key",
+     "A user key is named by its CKA_ID in hex, or by --enrolment. Then each copy that is known is "
+     "shown: in the token or as a blob, in a PFX that waits, in Intune; and those that can't be "
+     "known here are named. What the token shows now is asked for where pfx-hsm may be asked.",
+     cli_do_key_show},
     {"key", "export-public", "NAME", 1, 1, CLI_BIT(CLI_OUT) | CLI_BIT(CLI_FORMAT), "admins", false,
      "a key's public part as PEM, or as CNG blob",
      "With --format cng it is the BCRYPT_RSAPUBLIC_BLOB that Windows imports, of an RSA key: binary, "

@@ -26,10 +26,11 @@ LOCAL_SCHEMA(test_item, "hsm.test.item", 16 * KIB,
        STR("tier", 1, 16, OPT, "tier: direct, transit or none"),
        STR("text", 1, 639, OPT, "tier, conflict, note, token"));
 
-LOCAL_SCHEMA(key_args, "key", KIB, STR("name", 1, 128, OPT, "of the key: as key list prints it"));
+LOCAL_SCHEMA(key_args, "key", KIB,
+       STR("name", 1, 128, OPT, "of the key: as key list prints it, or a user key's CKA_ID"));
 LOCAL_SCHEMA(key_item, "key.item", 256 * KIB, STR("role", 1, 16, 0, "encryption, users, service or log"),
        STR("name", 1, 128, 0, "of the key"), STR("algorithm", 1, 32, 0, "rsa-3072, aes-256, ..."),
-       STR("state", 1, 16, OPT, "encryption key: active"),
+       STR("state", 1, 16, OPT, "encryption key: active; user key: there or not found"),
        INT("generation", 1, 1000000, OPT, "encryption key"),
        STR("id", 1, 128, OPT, "CKA_ID, hex"), STR("token", 1, 128, OPT, "label and serial"),
        STR("sha256", 64, 64, OPT, "of the SubjectPublicKeyInfo"),

@@ -144,7 +144,16 @@ LOCAL_SCHEMA(backup_item, "backup.store.item", KIB,
        STR("file", 1, 64, 0, "name of the copy in the state folder"),
        INT("size", 0, PFX_MAX_INT, 0, "of it, in bytes"), INT("made", 0, PFX_MAX_INT, 0, "ms UTC"));
 
+LOCAL_SCHEMA(copies_args, "key.copies", KIB, INT("enrolment", 1, PFX_MAX_INT, OPT, "its number"),
+       STR("key_id", 1, 128, OPT, "or the key's CKA_ID, hex"));
+LOCAL_SCHEMA(copies_item, "key.copies.item", 8 * KIB, INT("enrolment", 1, PFX_MAX_INT, 0, "its number"),
+       STR("place", 1, 16, 0, "hsm, store, parcel, intune, sealed, devices or backups"),
+       STR("state", 1, 16, 0, "there, going, gone or unknown"),
+       STR("id", 1, 128, OPT, "CKA_ID, or Intune's id of the record"),
+       STR("text", 1, 639, OPT, "what it is"));
+
 const struct pfx_wire_pair pfx_wire_agent[] = {
+    {"key.copies", &copies_args, &copies_item},
     {"run", &run_args, &run_item},
     {"status", &pfx_s_none, &status_item},
     {"enrolment.list", &enrolment_args, &enrolment_item},

@@ -167,6 +167,39 @@ class Discard(FlowCase):
                 self.assertEqual(len(rig.world.records), 1)
                 self.assertEqual(set(rig.states()), {"ACTIVE"})
 
+    def test_copies(self):
+        def places(rig, **which):
+            items, exit, error = rig.ask("key.copies", **which)
+            self.assertEqual(exit, 0, error)
+            return {(i["place"], i["state"]) for i in items}, items
+        rig = self.signing(1, keys=())
+        key_id = rig.sql("SELECT hex(key_id) FROM enrolment")[0][0].lower()
+        found, items = places(rig, enrolment=1)
+        everywhere = {("sealed", "there"), ("devices", "unknown"), ("backups", "unknown")}
+        self.assertEqual(found - everywhere,
+                         {("hsm", "there"), ("parcel", "gone"), ("intune", "there")})
+        self.assertEqual(items[0]["id"], key_id)
+        self.assertEqual([i["id"] for i in items if i["place"] == "intune"],
+                         list(rig.world.records))
+        self.assertEqual(places(rig, key_id=key_id), (found, items))
+        rig.world.after_delivery = ["signing"]
+        rig.arms["hsm"].reborn()  # says hello, and is asked for its report
+        self.gone(rig, 1)
+        rig.ask("record.remove", id=list(rig.world.records)[0])
+        rig.wait_for(lambda: not rig.world.records)
+        rig.wait_for(lambda: rig.sql("SELECT count(*) FROM record") == [(0,)])
+        found, items = places(rig, key_id=key_id)
+        self.assertEqual(found - everywhere, {("hsm", "gone"), ("parcel", "gone"), ("intune", "gone")})
+        for which in ({"enrolment": 77}, {"key_id": "00" * 16}, {"key_id": "zz"}, {}):
+            self.assertEqual(rig.ask("key.copies", **which)[1], 2)
+        # A PFX that waits for Intune is a copy, too.
+        rig = self.rig()
+        self.group(rig, "bert")
+        rig.ask("pause", uploads=True)
+        rig.run_once()
+        rig.wait_for(lambda: rig.states() == ["SEALED"])
+        self.assertIn(("parcel", "there"), places(rig, enrolment=1)[0])
+
     def test_rebuild_passes_it_over(self):
         rig = self.signing(2)
         self.gone(rig, 2)

@@ -93,8 +93,8 @@ static void mistakes_have_their_sentence(void **state)
     refused("pfx-agent log tail -f -f", "--follow stands there twice");
     refused("pfx-agent run -f", "run has no option --follow");
     refused("pfx-agent status now", "status takes no operand");
-    refused("pfx-agent key show", "key show needs: NAME");
-    refused("pfx-agent key show a b", "key show takes only: NAME");
+    refused("pfx-agent key export-public", "key export-public needs: NAME");
+    refused("pfx-agent key export-public a b", "key export-public takes only: NAME");
 }
 
 static void secrets_are_not_repeated(void **state)

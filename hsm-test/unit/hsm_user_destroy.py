@@ -91,7 +91,11 @@ class UserDestroy(unittest.TestCase):
         self.refused(self.destroy(secret, purpose="signing"), "integrity", "CKA_ID")
         self.assertEqual(before, (self.r.count("users", "privkey"), self.r.count("users", "secrkey")))
         # And then the truth.
+        key_id = unb64(keyed["key_id"]).hex()
+        show = self.r.admin("key.show", name=key_id)[0][0]
+        self.assertEqual((show["state"], show["algorithm"]), ("there", "ec-p256"))
         self.gone(self.destroy(mine), keyed, True)
+        self.assertEqual(self.r.admin("key.show", name=key_id)[0][0]["state"], "not found")
         self.gone(self.destroy(mine), keyed, False)
         self.refused(self.build(mine, keyed, "signing"), "integrity", "no key with this CKA_ID")
         self.assertEqual(self.there(other), ["privkey", "pubkey"])

@@ -126,6 +126,45 @@ static pfx_result show_standing(struct pfx_worker *worker, struct pfx_task *task
     return PFX_OK;
 }
 
+/* A user key by its CKA_ID: is it in the token at this moment? */
+static pfx_result show_user(struct pfx_worker *worker, struct pfx_task *task,
+                            const struct pfx_key_id *id, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_token *token = hsm->roles[PFX_ROLE_USERS].token;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    char text[128];
+    PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS), err));
+    PFX_TRY(pfx_session_acquire(token, false, &session, err));
+    PFX_TRY(pfx_key_find(session, PFX_USE_USER, id, true, (struct pfx_bytes){NULL, 0}, &key, err));
+    struct pfx_msg *item PFX_AUTOMSG = pfx_task_item(task);
+    enum pfx_key_type type = PFX_KEY_RSA_2048;
+    if (key)
+        PFX_TRY(pfx_spki_type(pfx_key_spki(key), &type, err));
+    pfx_msg_set_str(item, "role", pfx_role_name(PFX_ROLE_USERS));
+    pfx_msg_set_str(item, "name", "user key");
+    pfx_msg_set_str(item, "algorithm", key ? pfx_key_type_name(type) : "unknown");
+    pfx_msg_set_str(item, "state", key ? "there" : "not found");
+    set_id(item, id);
+    pfx_msg_set_str(item, "token", pfx_token_text(token, text));
+    if (key) {
+        set_sha256(item, pfx_key_spki(key));
+        PFX_TRY(pfx_key_attributes(session, key, add_attribute, item, err));
+    }
+    pfx_task_emit(task, PFX_TAKE(item));
+    return PFX_OK;
+}
+
+static bool key_id_of(const char *name, struct pfx_key_id *ret_id)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf bytes = pfx_buf_make(PFX_KEY_ID_SIZE);
+    if (strlen(name) != 2 * PFX_KEY_ID_SIZE || !pfx_unhex(name, 2 * PFX_KEY_ID_SIZE, &bytes))
+        return false;
+    memcpy(ret_id->bytes, bytes.data, PFX_KEY_ID_SIZE);
+    return true;
+}
+
 static const struct pfx_pinned *pin_named(const struct pfx_hsm *hsm, const struct pfx_pins *pins,
                                           const char *name)
 {
@@ -157,6 +196,9 @@ pfx_result pfx_do_key_show(struct pfx_worker *worker, struct pfx_task *task, str
         if (strcmp(standing.name, name) == 0)
             return show_standing(worker, task, i, &standing, err);
     }
+    struct pfx_key_id id;
+    if (key_id_of(name, &id))
+        return show_user(worker, task, &id, err);
     PFX_TRY(pfx_pins_of(worker, &pins, err));
     const struct pfx_pinned *pin = pin_named(hsm, &pins, name);
     if (!pin)
