@@ -10,7 +10,7 @@ import harness
 
 
 def store(world):
-    """(user's UPN, state, key id in hex) of each enrolment, from a copy that nothing holds."""
+    """(user's UPN, state, id in hex of the key that is kept) of each enrolment, from a copy that nothing holds."""
     copy = world.path("store-copy.db")
     if os.path.exists(copy):
         os.unlink(copy)
@@ -18,7 +18,8 @@ def store(world):
     source.execute("VACUUM INTO ?", (copy,))
     source.close()
     with sqlite3.connect(copy) as database:
-        rows = database.execute("SELECT u.upn, e.state, e.key_id FROM enrolment e"
+        rows = database.execute("SELECT u.upn, e.state, CASE WHEN e.key_gone_at IS NULL"
+                                " THEN e.key_id END FROM enrolment e"
                                 " JOIN user u ON u.id = e.user").fetchall()
     database.close()
     return [(upn, state, key.hex() if key else None) for upn, state, key in rows]

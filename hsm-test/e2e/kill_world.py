@@ -288,7 +288,7 @@ class KillWorld(harness.World):
         """The users token against the store: no key is there that nobody knows, none is missing,
         and none twice."""
         known = sorted(row[0].hex() for row in self.sql(
-            "SELECT key_id FROM enrolment WHERE key_id IS NOT NULL"))
+            "SELECT key_id FROM enrolment WHERE key_id IS NOT NULL AND key_gone_at IS NULL"))
         if self.changes["policy"].get("users", {}).get("keys") == "wrapped":
             known = []  # they are blobs in the store, and nothing of them stays in the token
         listed = self.listed("users")
