@@ -330,7 +330,7 @@ class Judge(oracle.Oracle):
 
     key = None
 
-    def encryption_key_id(self):
-        self.key = self.key or super().encryption_key_id()
+    def encryption_key_id(self, key_name):
+        self.key = self.key or super().encryption_key_id(key_name)
         return self.key
 

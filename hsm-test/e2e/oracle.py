@@ -7,6 +7,7 @@ Python's cryptography.
 
 import base64
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 import harness
+from world_conf import KEY_NAME
 
 HASHES = {"oaepSha256": "sha256", "oaepSha384": "sha384", "oaepSha512": "sha512"}
 READERS = ("openssl", "keytool", "pk12util", "certtool", "cryptography")
@@ -45,12 +47,14 @@ class Oracle:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def encryption_key_id(self):
-        """CKA_ID of the active encryption key, in hex."""
+    def encryption_key_id(self, key_name):
+        """CKA_ID of the encryption key that a record names, in hex."""
         rows = self.world.cli("key", "list", "--json").lines()
-        ids = [r["id"] for r in rows if r["role"] == "encryption" and "id" in r]
+        named = re.fullmatch(re.escape(KEY_NAME) + r"(?:-(\d+))?", key_name)
+        ids = [r["id"] for r in rows if r["role"] == "encryption" and "id" in r
+               and named and r["generation"] == int(named.group(1) or 1)]
         if len(ids) != 1:
-            raise Unproven("key list shows %d encryption keys" % len(ids))
+            raise Unproven("key list shows %d encryption keys named %s" % (len(ids), key_name))
         return ids[0]
 
     def open_password(self, record):
@@ -62,7 +66,7 @@ class Oracle:
             "openssl_conf = init\n[init]\nengines = engines\n[engines]\npkcs11 = pkcs11\n"
             "[pkcs11]\nengine_id = pkcs11\nMODULE_PATH = %s\nPIN = %s\ninit = 0\n"
             % (self.world.tool_module("encryption"), self.world.pin("encryption"))))
-        key_id = self.encryption_key_id()
+        key_id = self.encryption_key_id(record["keyName"])
         uri = "pkcs11:token=pfx-encryption;id=%s;type=private" % "".join(
             "%%%s" % key_id[i:i + 2] for i in range(0, len(key_id), 2))
         environment = dict(self.world.environment, OPENSSL_CONF=self.path("engine.cnf"))
