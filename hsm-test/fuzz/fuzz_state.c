@@ -57,6 +57,11 @@ static void try_pins(struct pfx_bytes bytes)
         active += pins.list[i].state == PFX_STATE_ACTIVE;
     }
     must(active <= 1 && (active == 1) == (pfx_pins_active(&pins) != NULL));
+    must(pfx_pins_usable(&pins) || active == 0);
+    if (pins.n > 0 && pins.list[0].n_connectors > 0)
+        must(pfx_pinned_confirmed(&pins.list[0], pins.list[0].connectors[0].name) ==
+             (pins.list[0].connectors[0].confirmed_ms > 0));
+    must(pins.n == 0 || !pfx_pinned_confirmed(&pins.list[0], ""));
     struct pfx_generation list[PFX_GENERATIONS_MOST];
     must(pfx_pins_generations(&pins, list) == pins.n);
     pfx_pins_take(&pins, list);

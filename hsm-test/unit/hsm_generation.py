@@ -112,6 +112,9 @@ class Life(Case):
         self.do(r, "key.activate", generation=2)
         body = self.built(r, keyed, leaf)["body"]
         self.assertEqual((body["generation"], body["key_name"]), (2, "test-encryption-2"))
+        row = next(x for x in r.admin("hsm.status")[0] if x["name"] == "encryption key")
+        self.assertEqual((row["level"], row["value"][:40]),
+                         ("ok", "generation 2, keyName test-encryption-2,"))
         password = r.open_sealed(unb64(body["sealed"]), label="pfx-agent encryption-2")
         self.assertEqual(len(password), 32)
         # The way back, and there again, without the connectors.

@@ -27,6 +27,12 @@ pfx_result pfx_pins_of(struct pfx_worker *worker, struct pfx_pins *ret_pins, str
     return pfx_pins_load(worker->hsm, session, mac, ret_pins, err);
 }
 
+char *pfx_generation_name(const struct pfx_hsm_policy *policy, unsigned generation)
+{
+    return generation == 1 ? pfx_strdup(policy->encryption_name)
+                           : pfx_asprintf("%s-%u", policy->encryption_name, generation);
+}
+
 pfx_result pfx_none_active(const struct pfx_pins *pins, struct pfx_error *err)
 {
     if (!pfx_pins_usable(pins))

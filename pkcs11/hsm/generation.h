@@ -17,6 +17,9 @@
 PFX_MUST_USE pfx_result pfx_pins_of(struct pfx_worker *worker, struct pfx_pins *ret_pins,
                                     struct pfx_error *err);
 
+/* keyName and CKA_LABEL's name of a generation, as records will have it; free it. */
+char *pfx_generation_name(const struct pfx_hsm_policy *policy, unsigned generation);
+
 /* The failure of whoever needs an active generation: TRANSIENT, since an operator activates another
  * one and no user is given up meanwhile; REFUSED where none was ever made. */
 PFX_MUST_USE pfx_result pfx_none_active(const struct pfx_pins *pins, struct pfx_error *err);

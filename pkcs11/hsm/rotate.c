@@ -12,6 +12,8 @@
 #include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/halves.h"
 
+#define MOST_NAME 120 /* of keyName's 128 bytes, with room for "-999999" */
+
 /* Of the public half that goes to the connectors: as `init` prints generation 1's. */
 static struct pfx_msg *key_item(struct pfx_change *change, struct pfx_bytes spki, const char *text)
 {
@@ -155,7 +157,7 @@ static bool begin(struct pfx_change *change)
         }
         last = pin->generation > last ? pin->generation : last;
     }
-    char *name PFX_AUTOFREE = pfx_asprintf("%s-%u", policy->encryption_name, last + 1);
+    char *name PFX_AUTOFREE = pfx_generation_name(policy, last + 1);
     pfx_pins_add(&change->pins, last + 1, name, policy->provider_name)->since_ms = pfx_now_ms();
     pfx_change_of(change, last + 1);
     return true;
@@ -223,6 +225,11 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
     if (!pfx_pins_usable(&change.pins))
         return pfx_none_active(&change.pins, err);
     PFX_TRY(pfx_change_ask(&change, PFX_MOVE_ROTATE, 0, &none, err));
+    if (strlen(worker->hsm->policy->encryption_name) > MOST_NAME)
+        return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", "encryption_key.name", "",
+                        "With the generation's number behind it the name would be longer than "
+                        "Intune's keyName may be: at most %d bytes in hsm-policy.yaml.",
+                        MOST_NAME);
     PFX_TRY(pfx_change_open(&change, true, err));
     PFX_TRY(hex ? adopt(&change, hex, err) : make(&change, err));
     const struct pfx_pinned *pin = pfx_change_pin(&change);

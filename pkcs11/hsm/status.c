@@ -312,7 +312,8 @@ static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
     snprintf(value, sizeof value, "generation %u, keyName %s, SHA-256 %s", pin->generation,
              pin->key_name, hex);
     /* Records name what the connector knows: changing the policy doesn't change that. */
-    bool differs = strcmp(pin->key_name, policy->encryption_name) != 0 ||
+    char *name PFX_AUTOFREE = pfx_generation_name(policy, pin->generation);
+    bool differs = strcmp(pin->key_name, name) != 0 ||
                    strcmp(pin->provider_name, policy->provider_name) != 0;
     say(task, "encryption key", value, differs ? "warn" : "ok",
         differs
