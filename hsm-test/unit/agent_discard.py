@@ -209,6 +209,9 @@ class Discard(FlowCase):
         self.assertEqual((items[-1]["done"], items[-1]["passed"]), (0, 2), items[-1])
         self.assertEqual(rig.world.sealed, [])
         self.assertEqual(rig.states(), ["ACTIVE"] * 2)
+        blockers = [i for i in rig.ask("key.records")[0] if i["kind"] == "blocker"]
+        self.assertEqual([b["until"] for b in blockers], [e["expires"] for e in rig.enrolments()])
+        self.assertIn("isn't kept", blockers[0]["why"])
 
 
 if __name__ == "__main__":
