@@ -148,9 +148,12 @@ class Online(WorldCase):
                 serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo), line)
             # Again: nothing is made twice, and another file isn't overwritten.
             before = {n: open(world.path("out", n), "rb").read() for n in names}
-            again = world.cli("init", "--out", world.path("out"), secret=world.pin("encryption"),
+            os.mkdir(world.path("record"))
+            again = world.cli("init", "--out", world.path("out"), "--record", world.path("record"),
+                              "--witness", "Zo\u00eb", "--witness=Ada", secret=world.pin("encryption"),
                               seconds=180)
             self.assertExit(again, 0)
+            self.record(world, again)
             for name in names:
                 with open(world.path("out", name), "rb") as stream:
                     self.assertEqual(stream.read(), before[name])
@@ -165,6 +168,26 @@ class Online(WorldCase):
             self.assertExit(pem, 0)
             self.assertEqual(pem.out.encode(), before["encryption-key-1.pem"])
             self.export_as_cng(world, names[0], before["encryption-key-1.pem"])
+
+    def record(self, world, init):
+        """What pfx-hsm keeps, witnesses on it, and an auditor's verdict on it."""
+        self.assertIn("ceremony record " + world.path("hsm-state", "ceremonies"), init.out)
+        names = sorted(os.listdir(world.path("record")))
+        self.assertEqual([os.path.splitext(n)[1] for n in names], [".html", ".txt"])
+        for name in names:
+            with open(world.path("record", name), "rb") as mine, \
+                    open(world.path("hsm-state", "ceremonies", name), "rb") as kept:
+                text = mine.read()
+                self.assertEqual(text, kept.read())
+            self.assertIn("Zo\u00eb".encode(), text)
+        self.assertExit(world.cli("log", "export", world.path("record", "export")), 0)
+        told = world.run(harness.program("pfx-audit"), "ceremony", world.path("record", names[1]),
+                         "--key", world.path("out", "log-1.vkey"), "--log",
+                         world.path("record", "export"))
+        self.assertExit(told, 0)
+        self.assertIn("keys, certificates and pins are in the log as on the page", told.out)
+        self.assertExit(world.cli("init", "--record", world.path("nowhere")), 2, "--record")
+        self.assertExit(world.cli("init", *["--witness=x"] * 13), 2, "12 witnesses")
 
     def export_as_cng(self, world, name, pem):
         """BCRYPT_RSAPUBLIC_BLOB, compared with one that Python builds from the PEM."""

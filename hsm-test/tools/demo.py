@@ -5,6 +5,7 @@ with SoftHSM tokens and simulated services, and ends every process that it start
 """
 
 import argparse
+import glob
 import json
 import os
 import signal
@@ -234,6 +235,17 @@ def prove(world):
     step("clean", "no PIN or key in any process's arguments or environment")
 
 
+def ceremony(world):
+    """The page that init left, which people sign."""
+    page = sorted(glob.glob(world.path("hsm-state", "ceremonies", "*.txt")))[0]
+    result = check(world.run(harness.program("pfx-audit"), "ceremony", page, "--key",
+                             world.path("out", "log-1.vkey"), "--log", world.path("export")),
+                   "pfx-audit ceremony")
+    for line in result.out.splitlines()[:2] + [
+            line for line in result.out.splitlines()[2:] if line.startswith("PROVEN")]:
+        print("  " + line)
+
+
 def audit(world):
     """What an auditor does, on another machine: an export, the key of the ceremony, a verdict."""
     export, key = world.path("export"), world.path("out", "log-1.vkey")
@@ -245,6 +257,8 @@ def audit(world):
                    "pfx-audit verify")
     for line in result.out.splitlines():
         print("  " + line)
+    step("page", "of the key ceremony, and what it proves:")
+    ceremony(world)
 
 
 def demo(world, wait):
