@@ -163,6 +163,16 @@ PFX_MUST_USE pfx_result cli_secret_read(int fd, const char *prompt, const char *
 PFX_MUST_USE pfx_result cli_secret_put(struct pfx_msg *msg, const char *member,
                                        const struct pfx_secret *secret, struct pfx_error *err);
 
+/* A ceremony's options: is the folder of --record there? Adds --witness to the arguments (NULL: not
+ * yet). The exit code; it has been told. */
+int cli_record_args(const struct cli *cli, struct pfx_msg *args);
+/* Is it an item of kind "record"? Then its page goes into the folder of --record, and where pfx-hsm
+ * keeps it is in *ret_text (borrowed; NULL: told by another item). *ret_code: unless 0, told. */
+bool cli_record_item(const struct cli *cli, const struct pfx_msg *item, const char **ret_text,
+                     int *ret_code);
+/* May be written to? Else told, with the option that names it; the exit code. */
+int cli_folder_ok(const char *path, const char *option);
+
 /* Writes text to dir/name unless a different file is there. *ret_fresh: it was written now. */
 PFX_MUST_USE pfx_result cli_file_put(const char *dir, const char *name, const char *text,
                                      bool *ret_fresh, struct pfx_error *err);

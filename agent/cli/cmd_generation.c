@@ -93,8 +93,10 @@ static void needs_put(const struct known *known, struct pfx_msg *needs)
 static void change_item(void *ctx, const struct pfx_msg *item)
 {
     struct gen_view *view = ctx;
-    const char *kind = pfx_msg_str(item, "kind"), *text = text_of(item, "text");
-    const char *file = text_of(item, "file");
+    const char *kind = pfx_msg_str(item, "kind"), *text = text_of(item, "text"), *kept;
+    bool record = cli_record_item(view->cli, item, &kept, &view->code);
+    const char *file = record ? NULL : text_of(item, "file");
+    text = record ? kept : text;
     const char *content =
         file ? text_of(item, strcmp(kind, "file") == 0 ? "content" : "pem") : NULL;
     struct pfx_error err = PFX_ERROR_NONE;
@@ -160,20 +162,15 @@ static int change(struct cli *cli, const char *verb, const char *json, struct pf
 /* Refused before a PIN is typed for nothing. */
 static int out_check(const struct cli *cli)
 {
-    const char *out = cli->given[CLI_OUT] ? cli->values[CLI_OUT] : ".";
-    struct pfx_error err = PFX_ERROR_NONE;
-    if (access(out, W_OK | X_OK) == 0)
-        return CLI_EXIT_OK;
-    (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
-                           "%s isn't a folder that can be written to; name another with --out",
-                           out));
-    return cli_fail(&err);
+    return cli_folder_ok(cli->given[CLI_OUT] ? cli->values[CLI_OUT] : ".", "out");
 }
 
 int cli_do_key_rotate(struct cli *cli)
 {
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.rotate");
     int code = out_check(cli);
+    if (code == CLI_EXIT_OK)
+        code = cli_record_args(cli, args);
     if (code == CLI_EXIT_OK)
         code = pin_put(cli, args);
     if (code != CLI_EXIT_OK)

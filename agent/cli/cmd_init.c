@@ -36,28 +36,16 @@ struct init_view {
     int code;
 };
 
-static void take_file(struct init_view *view, const struct pfx_msg *item, const char *folder,
-                      const char *member)
+static void take_file(struct init_view *view, const struct pfx_msg *item)
 {
     const char *name = pfx_msg_str(item, "file");
     struct pfx_error err = PFX_ERROR_NONE;
     bool fresh = false;
-    if (pfx_failed(cli_file_put(folder, name, pfx_msg_str(item, member), &fresh, &err))) {
+    if (pfx_failed(cli_file_put(view->out, name, pfx_msg_str(item, "pem"), &fresh, &err))) {
         view->code = cli_fail(&err);
         return;
     }
-    cli_say("%s %s/%s", fresh ? "wrote" : "unchanged:", folder, name);
-}
-
-/* The page itself is for its files; where pfx-hsm keeps it is told once. */
-static void take_record(struct init_view *view, const struct pfx_msg *item)
-{
-    const char *folder = view->cli->values[CLI_RECORD], *text = pfx_msg_str(item, "text");
-    if (folder && pfx_msg_has(item, "file") && pfx_msg_has(item, "page"))
-        take_file(view, item, folder, "page");
-    if (!view->cli->given[CLI_JSON] && text && pfx_msg_has(item, "file") &&
-        strstr(pfx_msg_str(item, "file"), ".txt"))
-        say_step(text);
+    cli_say("%s %s/%s", fresh ? "wrote" : "unchanged:", view->out, name);
 }
 
 static void init_item(void *ctx, const struct pfx_msg *item)
@@ -65,16 +53,19 @@ static void init_item(void *ctx, const struct pfx_msg *item)
     struct init_view *view = ctx;
     const char *kind = pfx_msg_str(item, "kind");
     cli_progress_clear(&view->progress);
-    if (strcmp(kind, "record") == 0)
-        take_record(view, item);
-    else if (pfx_msg_has(item, "file") && pfx_msg_has(item, "pem"))
-        take_file(view, item, view->out, "pem");
+    const char *kept = NULL;
+    bool record = cli_record_item(view->cli, item, &kept, &view->code);
+    if (!record && pfx_msg_has(item, "file") && pfx_msg_has(item, "pem"))
+        take_file(view, item);
     if (view->cli->given[CLI_JSON]) {
         cli_json_item("init", item);
         return;
     }
-    if (strcmp(kind, "record") == 0)
+    if (record) {
+        if (kept)
+            say_step(kept);
         return;
+    }
     if (pfx_msg_has(item, "sha256")) {
         char hex[128];
         fingerprint(pfx_msg_str(item, "sha256"), hex, sizeof(hex));
@@ -127,17 +118,6 @@ static void next_steps(const struct init_view *view)
                  dir, dir);
 }
 
-static int folder_ok(const char *path, const char *option)
-{
-    struct pfx_error err = PFX_ERROR_NONE;
-    if (access(path, W_OK | X_OK) == 0)
-        return CLI_EXIT_OK;
-    (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
-                           "%s isn't a folder that can be written to; name another with --%s",
-                           path, option));
-    return cli_fail(&err);
-}
-
 int cli_do_init(struct cli *cli)
 {
     static const char *const titles[] = {"ROLE", "KEY", "TYPE", "SHA-256 FINGERPRINT", NULL};
@@ -145,15 +125,15 @@ int cli_do_init(struct cli *cli)
     struct cli_table *keys CLI_AUTOTABLE = cli_table_new(titles, 0);
     struct init_view view = {
         .cli = cli, .keys = keys, .out = cli->given[CLI_OUT] ? cli->values[CLI_OUT] : "."};
-    int code = folder_ok(view.out, "out");
-    if (code == CLI_EXIT_OK && cli->given[CLI_RECORD])
-        code = folder_ok(cli->values[CLI_RECORD], "record");
+    int code = cli_folder_ok(view.out, "out");
+    if (code == CLI_EXIT_OK)
+        code = cli_record_args(cli, NULL);
     if (code == CLI_EXIT_OK)
         code = ask_pin(cli, true, "init", &args);
+    if (code == CLI_EXIT_OK)
+        code = cli_record_args(cli, args);
     if (code != CLI_EXIT_OK)
         return code;
-    for (size_t i = 0; i < cli->n_witnesses; i++)
-        pfx_msg_add_str(args, "witnesses", cli->witnesses[i]);
     view.progress.quiet = cli->given[CLI_JSON];
     cli_progress_start(&view.progress, "trying the tokens");
     struct cli_ask ask = {CLI_HSM, "init", args, INIT_SILENCE_S, init_item, init_idle, &view};

@@ -186,11 +186,12 @@ const struct cli_verb cli_verbs[] = {
      "30 days (encryption_key.rotate_every of hsm-policy.yaml). Records that name a key of other "
      "software stand below as foreign.",
      cli_do_key_status},
-    {"key", "rotate", "", 0, 0, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_ADOPT), "admins",
-     false, "make the next generation of the encryption key, and stage it",
+    {"key", "rotate", "", 0, 0, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_ADOPT) |
+     CLI_BIT(CLI_RECORD) | CLI_BIT(CLI_WITNESS),
+     "admins", false, "make the next generation of the encryption key, and stage it",
      "Its public part goes into the folder of --out. Nothing uses it before key activate. With "
      "--adopt a key that the connector's provider made is taken over, which two people approve. "
-     "Given again after it was cut off, it goes on where it ended.",
+     "Given again after it was cut off, it goes on where it ended. It leaves a record like init's.",
      cli_do_key_rotate},
     {"key", "activate", "GENERATION", 1, 1, 0, "admins", false,
      "have new PFX files sealed to a generation",

@@ -47,7 +47,8 @@ LOCAL_SCHEMA(key_needs, "needs", KIB, GENERATION,
        INT("last_expiry", 0, PFX_MAX_INT, OPT, "of the last of them, ms UTC"));
 LOCAL_SCHEMA(key_rotate_args, "key.rotate", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET, "of the encryption token, for this command only"),
-       STR("adopt", 2, 128, OPT, "CKA_ID, hex: of a key that the connector's provider made"));
+       STR("adopt", 2, 128, OPT, "CKA_ID, hex: of a key that the connector's provider made"),
+       STRS("witnesses", 12, 1, 128, OPT, "names that stand on the record, to be signed by hand"));
 LOCAL_SCHEMA(key_activate_args, "key.activate", KIB, GENERATION);
 LOCAL_SCHEMA(key_retire_args, "key.retire", 2 * KIB, GENERATION,
        OBJ("needs", &key_needs, OPT, "what pfx-agentd says"));

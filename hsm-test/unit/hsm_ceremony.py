@@ -155,9 +155,9 @@ class Ceremony(unittest.TestCase):
     def path(self, page=None):
         return os.path.join(self.folder, (page or self.page).name)
 
-    def init(self, **args):
+    def init(self, verb="init", **args):
         before = set(glob.glob(self.folder + "/*.txt"))
-        items, end = self.r.admin("init", **args)
+        items, end = self.r.admin(verb, **args)
         self.assertEqual(end["exit"], 0, (end, self.r.logged()[-3000:]))
         new = set(glob.glob(self.folder + "/*.txt")) - before
         return items, [parse(path) for path in sorted(new)]
@@ -360,6 +360,24 @@ class Ceremony(unittest.TestCase):
         _, end = self.r.admin("hsm.status")
         self.assertEqual(end["exit"], 0)
         self.assertEqual(self.control.counts(), {})
+
+    def test_rotation(self):
+        """The next generation of the encryption key has a page of its own."""
+        items, (page,) = self.init("key.rotate", encryption_pin=self.r.pin("encryption"),
+                                   witnesses=["Grace"])
+        self.assertTrue(page.name.endswith("-key.rotate.txt"), page.name)
+        self.assertEqual(set(self.sections("key", page)), {"encryption-2"})
+        self.assertEqual(set(self.sections("role", page)), {"encryption"})
+        self.assertEqual(set(self.sections("witness", page)), {"Grace"})
+        key, pins = self.sections("key", page)["encryption-2"], self.sections("pin", page)
+        der = self.r.p11("encryption", "--read-object", "--type", "pubkey", "--id", key["id"])
+        self.assertEqual(hashlib.sha256(der).hexdigest(), key["spki"])
+        self.assertEqual((pins["encryption-2"]["spki"], pins["encryption-2"]["state"]),
+                         (key["spki"], "staged"))
+        self.assertEqual(pins["encryption-1"]["state"], "active")
+        self.assertEqual(len([i for i in items if i["kind"] == "record"]), 2)
+        out = self.audit(self.path(page), "--key", self.keys, "--log", self.export())
+        self.assertIn("PROVEN: 3 of 3 keys, certificates and pins", out)
 
     def test_attestation(self):
         """Kept as it was given, under its hash; what isn't found is said."""

@@ -104,11 +104,11 @@ pfx_result pfx_record_attest(struct pfx_record_maker *maker, struct pfx_session 
     struct taking taking = {maker, own || attribute ? standing->name : role, 0};
     if (pfx_minutes_find(&maker->record, PFX_MK_ATTESTATION, taking.name))
         return PFX_OK; /* one for the whole role, which is there */
-    if (attribute)
+    if (attribute && key)
         PFX_TRY(take_attribute(&taking, session, key, where, err));
-    else if (strncmp(how, "objects:", 8) == 0)
+    else if (!attribute && strncmp(how, "objects:", 8) == 0)
         PFX_TRY(pfx_attestation_objects(session, where, take_object, &taking, err));
-    else
+    else if (!attribute)
         PFX_TRY(take_file(&taking, where, err));
     if (taking.n == 0) {
         char *text PFX_AUTOFREE =

@@ -260,7 +260,7 @@ static pfx_result export_work(struct pfx_worker *worker, struct pfx_op *op, void
     pfx_op_out(op, pfx_buf_bytes(&active->spki));
     pfx_record_pinned(pinning->ceremony->record, &pinning->standing, op,
                       pfx_buf_bytes(&active->spki));
-    pfx_record_pin(pinning->ceremony->record, active);
+    pfx_record_pins(pinning->ceremony->record, &pinning->pins);
     *ret_reply = item_of(pinning, pfx_buf_bytes(&active->spki),
                          "pinned; its token wasn't opened, since no PIN was given");
     return PFX_OK;
@@ -321,7 +321,7 @@ pfx_result pfx_ceremony_encryption(struct pfx_ceremony *ceremony, struct pfx_err
                          "pinned as generation %u: keyName %s, providerName %s", pin->generation,
                          pin->key_name, pin->provider_name);
     }
-    pfx_record_pin(ceremony->record, pfx_pins_active(&pinning.pins));
+    pfx_record_pins(ceremony->record, &pinning.pins);
     pfx_task_emit(ceremony->task, PFX_TAKE(reply));
     return PFX_OK;
 }

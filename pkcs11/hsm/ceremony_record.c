@@ -188,10 +188,26 @@ void pfx_record_certificate(struct pfx_record_maker *maker, const struct pfx_op 
     pfx_minutes_set_time(s, PFX_MF_UNTIL, not_after_ms);
 }
 
-void pfx_record_pin(struct pfx_record_maker *maker, const struct pfx_pinned *pin)
+pfx_result pfx_record_adopted(struct pfx_record_maker *maker, struct pfx_session *session,
+                              const struct pfx_standing_key *standing, const struct pfx_op *op,
+                              const struct pfx_adopted *adopted, struct pfx_error *err)
 {
     if (!maker)
-        return;
+        return PFX_OK;
+    struct pfx_minutes_section *s = add_key(maker, standing, op, "adopted");
+    pfx_minutes_set_hex(s, PFX_MF_ID, op->key.foreign_id, op->key.foreign_len);
+    set_spki(s, pfx_buf_bytes(&adopted->spki));
+    pfx_minutes_set(s, PFX_MF_IS, "SENSITIVE NEVER_EXTRACTABLE"); /* it was refused otherwise */
+    for (size_t i = 0; i < adopted->n_deviations; i++) {
+        char *text PFX_AUTOFREE = pfx_asprintf("%s: otherwise than a key of ours: %s",
+                                               standing->name, adopted->deviations[i]);
+        pfx_record_note(maker, text);
+    }
+    return pfx_record_attest(maker, session, NULL, standing, err);
+}
+
+static void add_pin(struct pfx_record_maker *maker, const struct pfx_pinned *pin)
+{
     char *name PFX_AUTOFREE = pfx_asprintf("encryption-%u", pin->generation);
     struct pfx_minutes_section *s = pfx_minutes_add(&maker->record, PFX_MK_PIN, name);
     pfx_minutes_set_int(s, PFX_MF_GENERATION, pin->generation);
@@ -199,6 +215,13 @@ void pfx_record_pin(struct pfx_record_maker *maker, const struct pfx_pinned *pin
     pfx_minutes_set(s, PFX_MF_KEY_NAME, pin->key_name[0] ? pin->key_name : "-");
     pfx_minutes_set(s, PFX_MF_PROVIDER, pin->provider_name[0] ? pin->provider_name : "-");
     set_spki(s, pfx_buf_bytes(&pin->spki));
+}
+
+void pfx_record_pins(struct pfx_record_maker *maker, const struct pfx_pins *pins)
+{
+    for (size_t i = 0; maker && i < pins->n; i++)
+        if (pins->list[i].spki.len > 0)
+            add_pin(maker, &pins->list[i]);
 }
 
 void pfx_record_note(struct pfx_record_maker *maker, const char *text)

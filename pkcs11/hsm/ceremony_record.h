@@ -12,6 +12,7 @@
 #define PFX_HSM_CEREMONY_RECORD_H
 
 #include "crypto/minutes.h"
+#include "pkcs11/adopt.h"
 #include "pkcs11/hsm/op.h"
 #include "pkcs11/hsm/pinned.h"
 #include "pkcs11/hsm/task.h"
@@ -44,8 +45,15 @@ void pfx_record_pinned(struct pfx_record_maker *maker, const struct pfx_standing
 /* op: as its result says. */
 void pfx_record_certificate(struct pfx_record_maker *maker, const struct pfx_op *op,
                             int64_t not_after_ms);
-/* A generation as it is pinned now. */
-void pfx_record_pin(struct pfx_record_maker *maker, const struct pfx_pinned *pin);
+/* An encryption key that somebody else's software made: what differs from one of ours is noted. */
+PFX_MUST_USE pfx_result pfx_record_adopted(struct pfx_record_maker *maker,
+                                           struct pfx_session *session,
+                                           const struct pfx_standing_key *standing,
+                                           const struct pfx_op *op,
+                                           const struct pfx_adopted *adopted,
+                                           struct pfx_error *err);
+/* Each generation that has a key, as it is pinned now. */
+void pfx_record_pins(struct pfx_record_maker *maker, const struct pfx_pins *pins);
 void pfx_record_note(struct pfx_record_maker *maker, const char *text);
 /* Logs, seals, writes and sends the page. The log's signer is attached. */
 PFX_MUST_USE pfx_result pfx_record_finish(struct pfx_record_maker *maker, struct pfx_error *err);
@@ -63,7 +71,8 @@ struct pfx_record_maker {
 /* A file of the folder: replaced as a whole, and readable for the auditors. */
 PFX_MUST_USE pfx_result pfx_record_put(const struct pfx_record_maker *maker, const char *name,
                                        struct pfx_bytes content, struct pfx_error *err);
-/* What the HSM says of this key, as the policy names it for its role. */
+/* What the HSM says of this key, as the policy names it for its role. key: NULL where only its name
+ * and id are known. */
 PFX_MUST_USE pfx_result pfx_record_attest(struct pfx_record_maker *maker,
                                           struct pfx_session *session, const struct pfx_key *key,
                                           const struct pfx_standing_key *standing,

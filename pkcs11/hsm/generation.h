@@ -9,6 +9,7 @@
 #define PFX_HSM_GENERATION_H
 
 #include "pkcs11/hsm/approvals.h"
+#include "pkcs11/hsm/ceremony_record.h"
 #include "pkcs11/hsm/pinned.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/verbs.h"
@@ -37,6 +38,7 @@ struct pfx_change {
      * (a message of the task's result), and change the pin. */
     pfx_op_work token_work;
     struct pfx_approved approved;
+    struct pfx_record_maker *record; /* borrowed; NULL: none */
     struct pfx_secret *pin; /* of the encryption token, while it is needed */
 };
 void pfx_change_done(struct pfx_change *change); /* usable as cleanup; closes the token */

@@ -11,6 +11,7 @@
 #include "pkcs11/adopt.h"
 #include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/halves.h"
+#include "pkcs11/hsm/hsmlog.h"
 
 #define MOST_NAME 120 /* of keyName's 128 bytes, with room for "-999999" */
 
@@ -78,6 +79,8 @@ static pfx_result make_work(struct pfx_worker *worker, struct pfx_op *op, void *
                         pfx_key_type_name(type), pfx_key_type_name(policy->encryption_type));
     pfx_op_key(op, &standing->id, spki, pfx_key_type_name(type));
     PFX_TRY(pin_key(change, op, spki, err));
+    PFX_TRY(pfx_record_key(change->record, session, key, standing, op, found ? "found" : "made",
+                           err));
     *ret_reply = key_item(change, spki,
                           found ? "found where an earlier command ended, attributes checked; staged"
                                 : "made, attributes read back; staged");
@@ -122,6 +125,10 @@ static pfx_result adopt_work(struct pfx_worker *worker, struct pfx_op *op, void 
     op->said.records = (int64_t)adopted.n_deviations;
     pfx_op_key(op, NULL, spki, pfx_key_type_name(adopted.type));
     PFX_TRY(pin_key(change, op, spki, err));
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    PFX_TRY(pfx_session_acquire(worker->hsm->roles[PFX_ROLE_ENCRYPTION].token, false, &session,
+                                err));
+    PFX_TRY(pfx_record_adopted(change->record, session, &change->standing, op, &adopted, err));
     *ret_reply = key_item(change, spki,
                           "adopted: sensitive and never extractable, shown by a decryption; staged");
     return PFX_OK;
@@ -215,12 +222,30 @@ static pfx_result make(struct pfx_change *change, struct pfx_error *err)
     return pfx_change_write(change, err);
 }
 
+/* The generation is staged by now: the command given again would make another one. What is left of
+ * the page is completed by the next ceremony. */
+static void finish_record(struct pfx_change *change)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    char line[900];
+    pfx_record_pins(change->record, &change->pins);
+    if (pfx_failed(pfx_record_finish(change->record, &why)))
+        pfx_change_say(change, "note",
+                       "its record couldn't be written, the next ceremony tries again: %s",
+                       pfx_error_line(&why, line, sizeof line));
+    pfx_hsmlog_settle(change->worker->hsm);
+}
+
 pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
                              struct pfx_error *err)
 {
     static const struct pfx_key_needs none = {.records_known = true};
     PFX_CLEANUP(pfx_change_done) struct pfx_change change = {.generation = 0};
+    struct pfx_record_maker *record PFX_AUTORECORD = NULL;
     const char *hex = pfx_msg_str(task->args, "adopt");
+    PFX_TRY(pfx_record_begin(worker->hsm, task, "key.rotate",
+                             pfx_msg_strs(task->args, "witnesses"), &record, err));
+    change.record = record;
     PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_ROTATE, err));
     if (!pfx_pins_usable(&change.pins))
         return pfx_none_active(&change.pins, err);
@@ -231,12 +256,14 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
                         "Intune's keyName may be: at most %d bytes in hsm-policy.yaml.",
                         MOST_NAME);
     PFX_TRY(pfx_change_open(&change, true, err));
+    pfx_record_role(record, PFX_ROLE_ENCRYPTION);
     PFX_TRY(hex ? adopt(&change, hex, err) : make(&change, err));
     const struct pfx_pinned *pin = pfx_change_pin(&change);
     pfx_change_say(&change, "step",
                    "generation %u is staged: keyName %s, providerName %s. Nothing uses it before "
                    "pfx-agent key activate %u",
                    pin->generation, pin->key_name, pin->provider_name, pin->generation);
+    finish_record(&change);
     return PFX_OK;
 }
 
