@@ -473,11 +473,13 @@ def checkpoint():
 def main(wanted, others):
     if not wanted or "checkpoint" in wanted:
         write("checkpoint", checkpoint(), "odd-")
+    import corpus_backup
     import corpus_minutes
     import corpus_people
     write_dictionaries()
     makers = dict(others, sshsig=corpus_people.sshsig, minutes=corpus_minutes.minutes,
-                  text=text, name=names, state=state, logdir=logdir, audit=audit)
+                  text=text, name=names, state=state, logdir=logdir, audit=audit,
+                  backup=corpus_backup.backup)
     services = {"digicert", "graph", "token", "cmp"}
     for target, maker in makers.items():
         if not wanted or target in wanted:

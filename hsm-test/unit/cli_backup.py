@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import log_make  # noqa: E402
 from log_oracle import Tree  # noqa: E402
 
-PROGRAM = os.environ["PFX_AGENT"]
+PROGRAM = os.environ.get("PFX_AGENT", "")
 LONG = os.environ.get("PFX_LONG") == "1"
 ME = "%s:%s" % (pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name)
 REG = tarfile.REGTYPE
@@ -54,11 +54,11 @@ def tar(members, form=tarfile.PAX_FORMAT):
 class Made:
     """A backup, by the description in agent/cli/backup.h."""
 
-    def __init__(self, folder, owner=ME):
+    def __init__(self, folder, owner=ME, entries=300):
         self.at = os.path.join(folder, "host")
         self.owner = owner
         self.log = log_make.Log(os.path.join(folder, "log"))
-        self.log.fill(300)
+        self.log.fill(entries)
         self.log.cover()
         self.n = self.log.size
         self.files = {"config/agent.yaml": b"state_dir: x\n", "config/hsm-policy.yaml": b"y\n",
