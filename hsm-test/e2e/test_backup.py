@@ -11,7 +11,7 @@ import unittest
 
 import harness
 import people
-from case import WorldCase
+from case import LONG, WorldCase
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, os.pardir, "unit"))
@@ -25,8 +25,10 @@ LOST = ("state", "hsm-state", "conf", "run", "hsm-run")
 class Backup(WorldCase):
     """Blobs of wrapped keys are in the backup; PINs, PFX files and passwords aren't."""
 
+    keys = "wrapped"
+
     def world(self):
-        world = self.make([people.user(1), people.user(2)], policy={"users": {"keys": "wrapped"}})
+        world = self.make([people.user(1), people.user(2)], policy={"users": {"keys": self.keys}})
         world.changes["policy"]["users"]["ca_roots"] = world.conf_path("roots.pem")
         world.make_tokens()
         world.start_sim()
@@ -152,6 +154,13 @@ class Backup(WorldCase):
         self.assertExit(world.cli("resume", "--orders"), 0)
         self.until_active(world, [people.upn(1), people.upn(2)])
         self.assertEqual(len(world.orders()), 3)
+        if self.keys == "token":  # the key is found in the token again, and with it the order
+            self.until_active(world, [people.upn(3)])
+        else:
+            self.key_is_lost(world)
+        self.nothing_twice(world)
+
+    def key_is_lost(self, world):
         held = world.enrolments()[-1]
         self.assertEqual((held["upn"], held["state"]), (people.upn(3), "HELD"), held)
         theirs = max(o["id"] for o in world.orders())
@@ -159,6 +168,9 @@ class Backup(WorldCase):
         self.assertExit(world.cli("enrolment", "release", str(held["enrolment"])), 0)
         self.until_active(world, [people.upn(3)])
         self.assertEqual(len(world.orders()), 4)
+
+    def nothing_twice(self, world):
+        self.assertEqual(len(world.orders()), 3 + (self.keys == "wrapped"))
         self.assertNothingTwice(world)
         self.assertExit(world.cli("status", "--all"), 0, "restored")
         harness.wait_for("the note", lambda: "backup.restored" in world.cli(
@@ -169,6 +181,11 @@ class Backup(WorldCase):
             for w in ("--key", world.path("export", "keys", k))])
         self.assertIn(audit.code, (0, 1), repr(audit))
         self.assertNotIn("unknown event", audit.out)
+
+
+@unittest.skipUnless(LONG, "the same for keys that are token objects: PFX_LONG=1")
+class BackupOfTokenKeys(Backup):
+    keys = "token"
 
 
 if __name__ == "__main__":
