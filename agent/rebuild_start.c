@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "agent/discard.h"
+#include "agent/discard.h"
 #include "agent/generation.h"
 #include "agent/rebuild.h"
 #include "agent/timing.h"

@@ -164,8 +164,8 @@ const char *const pfx_migrations[] = {
     "CREATE INDEX rebuild_state ON rebuild(state);\n"
     "ALTER TABLE enrolment ADD COLUMN rebuilt_at INTEGER;\n"
     "ALTER TABLE enrolment ADD COLUMN exposed_at INTEGER;\n"
-    "CREATE INDEX enrolment_sealed ON enrolment(generation, id) WHERE state = 'ACTIVE';\n"
-    "CREATE INDEX enrolment_exposed ON enrolment(exposed_at) WHERE exposed_at IS NOT NULL;\n"
+    "CREATE INDEX enrolment_sealed ON enrolment(generation, id, state) WHERE state = 'ACTIVE';\n"
+    "CREATE INDEX enrolment_exposed ON enrolment(id) WHERE exposed_at IS NOT NULL;\n"
     "CREATE INDEX record_key ON record(key_name, provider_name, purpose, expires);\n"
     /* enrolment.key_*: of a user key that isn't kept, see discard.h. The indices have the conditions
      * of its queries, so that 100,000 delivered ones are gone through page by page. */
@@ -181,6 +181,8 @@ const char *const pfx_migrations[] = {
     "  AND key_ref IS NOT NULL AND key_gone_at IS NULL AND key_due IS NULL;\n"
     "CREATE INDEX enrolment_key ON enrolment(key_id) WHERE key_id IS NOT NULL;\n"
     "CREATE INDEX enrolment_key_due ON enrolment(key_due) WHERE key_due IS NOT NULL;\n"
-    "CREATE INDEX job_discard ON job(enrolment) WHERE kind = 'hsm.key_destroy';\n",
+    "CREATE INDEX job_discard ON job(enrolment) WHERE kind = 'hsm.key_destroy';\n"
+    "CREATE INDEX enrolment_keyless ON enrolment(id)\n"
+    "  WHERE state = 'ACTIVE' AND (key_ref IS NULL OR key_going_at IS NOT NULL);\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

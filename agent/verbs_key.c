@@ -290,25 +290,30 @@ static pfx_result send_blocker(struct pfx_asker *asker, const struct pfx_enrolme
     return PFX_OK;
 }
 
-/* One that names another generation than the active one: does it stay so? */
-static pfx_result look(struct pfx_asker *asker, int64_t id, int64_t now_ms, struct pfx_error *err)
+/* One that may name another generation than the active one: does it stay so? held: only for what
+ * was refused; the other reasons have been told. */
+static pfx_result look(struct pfx_asker *asker, int64_t id, int64_t active, bool held,
+                       int64_t now_ms, struct pfx_error *err)
 {
     struct pfx_agent *agent = asker->agent;
     struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
     struct pfx_rebuild_why why;
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
-    bool held;
+    bool row;
     PFX_TRY(pfx_enrolment_load(agent->store, id, &e, err));
+    if (e.at != PFX_ACTIVE || e.generation == active)
+        return PFX_OK;
     PFX_TRY(pfx_rebuild_why_not(agent, &e, now_ms, &why, err));
-    if (why.why)
-        return why.needless ? PFX_OK : send_blocker(asker, &e, why.why, why.next, err);
+    if (!held || why.why)
+        return held || !why.why || why.needless ? PFX_OK
+                                                : send_blocker(asker, &e, why.why, why.next, err);
     PFX_TRY(pfx_db_select(agent->store->db, err, &stmt,
-                          "SELECT fail_text FROM rebuild WHERE enrolment = ? AND state = 'HELD'",
+                          "SELECT fail_text FROM rebuild WHERE enrolment = ?",
                           PFX_PARAMS(P_INT(id))));
-    PFX_TRY(pfx_db_next(agent->store->db, stmt, &held, err));
-    return held ? send_blocker(asker, &e, (const char *)sqlite3_column_text(stmt, 0),
-                               "mend that, then: pfx-agent key rebuild", err)
-                : PFX_OK;
+    PFX_TRY(pfx_db_next(agent->store->db, stmt, &row, err));
+    return row ? send_blocker(asker, &e, (const char *)sqlite3_column_text(stmt, 0),
+                              "mend that, then: pfx-agent key rebuild", err)
+               : PFX_OK;
 }
 
 static pfx_result summary(struct pfx_asker *asker, struct pfx_error *err)
@@ -331,30 +336,33 @@ static pfx_result summary(struct pfx_asker *asker, struct pfx_error *err)
     return PFX_OK;
 }
 
-/* The blockers of a page; the others are a hundred thousand perhaps. */
+/* Where blockers may be, each with an index: of a hundred thousand records they are few. */
+static const char *const suspects[] = {
+    "SELECT min(id) FROM enrolment INDEXED BY enrolment_keyless WHERE state = 'ACTIVE'"
+    " AND (key_ref IS NULL OR key_going_at IS NOT NULL) AND id > ?",
+    "SELECT min(id) FROM enrolment INDEXED BY enrolment_exposed WHERE exposed_at IS NOT NULL"
+    " AND id > ? AND key_ref IS NOT NULL AND key_going_at IS NULL",
+    "SELECT min(enrolment) FROM rebuild WHERE state = 'HELD' AND enrolment > ?",
+};
+#define N_SUSPECTS ((int64_t)(sizeof(suspects) / sizeof(suspects[0])))
+
+/* asker->select: enrolment: which of those; after: up to this id they are done; done: blockers. */
 static pfx_result page(struct pfx_asker *asker, int64_t now_ms, bool *ret_end,
                        struct pfx_error *err)
 {
-    int64_t active;
+    struct pfx_selection *s = &asker->select;
+    int64_t active, id;
     PFX_TRY(pfx_generation_active(asker->agent->store, &active, err));
-    for (int i = 0; i < PAGE; i++) {
-        sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
-        bool row;
-        PFX_TRY(pfx_db_select(asker->agent->store->db, err, &stmt,
-                              "SELECT generation, id FROM enrolment INDEXED BY enrolment_sealed"
-                              " WHERE state = 'ACTIVE' AND (generation, id) > (?, ?)"
-                              " AND generation <> ? ORDER BY generation, id LIMIT 1",
-                              PFX_PARAMS(P_INT(asker->select.enrolment),
-                                         P_INT(asker->select.after), P_INT(active))));
-        PFX_TRY(pfx_db_next(asker->agent->store->db, stmt, &row, err));
-        *ret_end = !row;
-        if (!row)
-            return PFX_OK;
-        asker->select.enrolment = sqlite3_column_int64(stmt, 0);
-        asker->select.after = sqlite3_column_int64(stmt, 1);
-        pfx_db_done(&stmt);
-        PFX_TRY(look(asker, asker->select.after, now_ms, err));
+    for (int i = 0; i < PAGE && s->enrolment < N_SUSPECTS; i++) {
+        PFX_TRY(pfx_db_int(asker->agent->store->db, err, 0, &id, suspects[s->enrolment],
+                           PFX_PARAMS(P_INT(s->after))));
+        s->after = id;
+        if (id)
+            PFX_TRY(look(asker, id, active, s->enrolment == N_SUSPECTS - 1, now_ms, err));
+        else
+            s->enrolment++;
     }
+    *ret_end = s->enrolment == N_SUSPECTS;
     return PFX_OK;
 }
 

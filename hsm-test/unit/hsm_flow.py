@@ -307,6 +307,25 @@ class Flow(unittest.TestCase):
         finally:
             r.close()
 
+    def test_expired(self):
+        """Sealed anew for old mail: a certificate for encryption may be over, one for signing not."""
+        r = Rig().start()
+        try:
+            r.init()
+            for number, (purpose, days, says) in enumerate((
+                    ("encryption", 5, "ok"), ("dual", 5, "ok"), ("signing", 5, "expired")), 1):
+                keyed = r.key_csr(number, key_type="ec-p256", purpose=purpose)["body"]
+                leaf = r.ca.issue(unb64(keyed["csr"]), purpose=purpose, days=days, age=8)
+                answer = r.agent.do("hsm.build_seal", **r.build_body(
+                    keyed, leaf, r.ca.chain(), number, purpose=purpose))
+                if says == "ok":
+                    self.assertEqual(answer["class"], "ok", (purpose, answer))
+                else:
+                    self.assertEqual(answer["class"], "integrity", (purpose, answer))
+                    self.assertIn(says, answer["error"]["text"])
+        finally:
+            r.close()
+
     def test_two_at_once(self):
         r = Rig().start()
         try:

@@ -455,8 +455,9 @@ class Authority:
                     issuer_key.public_key()), False)
                 .sign(issuer_key, hashes.SHA256()))
 
-    def issue(self, csr_der, emails=None, purpose="signing", days=365, key=None):
-        """DER of the leaf. key: certify this public key instead of the request's."""
+    def issue(self, csr_der, emails=None, purpose="signing", days=365, key=None, age=0):
+        """DER of the leaf, issued `age` days ago. key: certify this public key instead of the
+        request's."""
         csr = x509.load_der_x509_csr(csr_der)
         assert csr.is_signature_valid
         if emails is None:
@@ -469,8 +470,8 @@ class Authority:
         return (x509.CertificateBuilder().subject_name(csr.subject)
                 .issuer_name(self.intermediate.subject).public_key(public)
                 .serial_number(x509.random_serial_number())
-                .not_valid_before(now - datetime.timedelta(minutes=5))
-                .not_valid_after(now + datetime.timedelta(days=days))
+                .not_valid_before(now - datetime.timedelta(days=age, minutes=5))
+                .not_valid_after(now + datetime.timedelta(days=days - age))
                 .add_extension(x509.BasicConstraints(False, None), True)
                 .add_extension(x509.KeyUsage(signing, False, encryption and is_rsa, False,
                                              encryption and not is_rsa, False, False, False, False),

@@ -23,6 +23,7 @@
 #define MAX_KEY_CIPHERTEXT 8192
 #define MAX_PFX (512 * 1024)
 #define MAX_SEALED 1024
+#define DAY_MS INT64_C(86400000) /* what is left of a certificate when it is delivered */
 
 struct building {
     struct pfx_task *task;
@@ -35,6 +36,20 @@ struct building {
 static void building_done(struct building *building)
 {
     pfx_keyref_done(&building->ref);
+}
+
+/* With a key that isn't for signing old mail is read, and a record for it outlives its certificate:
+ * sealed anew, that is judged by the last day on which it could be delivered. */
+static int64_t judged_at(const struct building *building, struct pfx_bytes leaf)
+{
+    struct pfx_cert_facts facts PFX_CLEANUP(pfx_cert_facts_done) = {0};
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    int64_t now_ms = pfx_now_ms();
+    if (building->ask.purpose == PFX_PURPOSE_SIGNING ||
+        pfx_failed(pfx_cert_facts_read(leaf, &facts, &ignored)))
+        return now_ms; /* what can't be read is refused by the check */
+    int64_t last_ms = facts.not_after_ms - DAY_MS;
+    return last_ms < now_ms && last_ms > facts.not_before_ms ? last_ms : now_ms;
 }
 
 static pfx_result certificate_check(const struct pfx_hsm *hsm, const struct building *building,
@@ -50,7 +65,7 @@ static pfx_result certificate_check(const struct pfx_hsm *hsm, const struct buil
                                      .emails = building->ask.addresses,
                                      .n_emails = building->ask.n_addresses,
                                      .purpose = building->ask.purpose,
-                                     .now_ms = pfx_now_ms(),
+                                     .now_ms = judged_at(building, leaf),
                                      .max_days = hsm->policy->max_cert_days,
                                      .roots = hsm->roots};
     PFX_TRY(pfx_reclass(pfx_cert_check(leaf, pool, &expect, err), PFX_CLASS_REFUSED,
