@@ -1,0 +1,200 @@
+"""A rotation of the encryption key with everything real but the services: every record rebuilt for the
+new generation while new users enrol and each process is killed now and then; then nothing but the new
+key opens what Intune was given."""
+
+import base64
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+import harness
+import invariants
+import many
+import people
+from case import LONG, WorldCase, only_on
+from oracle import Oracle
+from world_conf import KEY_NAME
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "unit"))
+from hsm_opener import Opener  # noqa: E402  (the line above makes it found)
+
+USERS = 2000 if LONG else 200
+MORE = 8
+FACTOR = 10
+KILLS = 30 if LONG else 6
+LIMIT_SECONDS = 900 if LONG else 120
+
+
+class KeyOf(Oracle):
+    """The oracle that opens with one generation's key, whichever is active."""
+
+    def __init__(self, world, generation):
+        super().__init__(world)
+        self.generation = generation
+
+    def encryption_key_id(self):
+        rows = self.world.cli("key", "list", "--json").lines()
+        return next(r["id"] for r in rows
+                    if r["role"] == "encryption" and r["name"].endswith("-%d" % self.generation))
+
+
+class Killer(threading.Thread):
+    """Kills one process after the other and starts it again, until it is told to end."""
+
+    def __init__(self, world):
+        super().__init__(daemon=True)
+        self.world, self.kills, self.ends = world, 0, threading.Event()
+        self.failed = None
+        self.start()
+
+    def run(self):
+        starts = {"hsm": self.world.start_hsm, "uploader": self.world.start_uploader,
+                  "agentd": self.world.start_agentd}
+        try:
+            while self.kills < KILLS and not self.ends.wait(0.4 + 0.17 * (self.kills % 5)):
+                name = ("hsm", "uploader", "agentd")[self.kills % 3]
+                self.world.kill(name)
+                starts[name]()
+                self.kills += 1
+        except AssertionError as error:
+            self.failed = error
+
+    def stop(self):
+        self.ends.set()
+        self.join(60)
+        if self.failed:
+            raise self.failed
+
+
+class Rebuild(WorldCase):
+    def world_with(self, count):
+        settings = many.settings(count + MORE, FACTOR)
+        members = [people.user(n) for n in range(1, count + 1)]
+        settings["tenant"] = people.tenant(members)
+        settings["policy"]["encryption_key"] = {"type": "rsa-2048"}
+        world = self.make(**settings)
+        with self.telling(world):
+            world.ready()
+            self.assertExit(world.run_once("120s", seconds=LIMIT_SECONDS), 0)
+            self.assertEqual(len(world.records()), count)
+        return world
+
+    def rotate(self, world):
+        self.assertExit(world.cli("key", "rotate", "--out", world.path("out"),
+                                  secret=world.pin("encryption"), seconds=120), 0)
+        self.assertExit(world.cli("key", "activate", "2"), 0)
+
+    def enrolled(self, world, upns):
+        """Runs until these are active; whoever is asked may be dead at the moment."""
+        def done():
+            world.run_once("3s", seconds=60)
+            try:
+                states = world.states()
+            except AssertionError:
+                return False
+            return all(states.get(upn) == ["ACTIVE"] for upn in upns)
+        harness.wait_for("the new users", done, LIMIT_SECONDS, 0.1)
+
+    def rebuilt(self, world):
+        """Follows the rebuild to its end, over the deaths of who is asked."""
+        def done():
+            result = world.cli("key", "rebuild", "--wait", "20s", "--json", seconds=60)
+            rows = result.lines() if result.code in (0, 1) else []
+            return bool(rows) and rows[-1]["kind"] == "summary" and rows[-1]["left"] == 0
+        harness.wait_for("the end of the rebuild", done, LIMIT_SECONDS, 0.2)
+
+    def opens(self, world, generation):
+        """{record id: password or None} by that generation's key, in the token."""
+        script = os.path.abspath(__file__)
+        done = subprocess.run(
+            ["/usr/bin/python3", "-B", script, "open", world.kinds["encryption"].module,
+             "pfx-agent encryption-%d" % generation, world.path("sim", "graph")],
+            input=world.pin("encryption").encode(), stdout=subprocess.PIPE, check=True,
+            env=world.environment, timeout=120)
+        return json.loads(done.stdout)
+
+    def prove_records(self, world, count):
+        records = world.records()
+        self.assertEqual(len({r["id"] for r in records}), count)
+        self.assertEqual(len(records), count)
+        self.assertEqual({r["keyName"] for r in records}, {KEY_NAME + "-2"})
+        sealed = world.sealed()
+        with_new, with_old = self.opens(world, 2), self.opens(world, 1)
+        self.assertEqual(set(with_new), {r["id"] for r in records})
+        self.assertEqual([p for p in with_old.values() if p is not None], [])
+        self.assertEqual(len(set(with_new.values())), count)  # a password each
+        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        for name, body in sealed.items():
+            key, certificate, chain = pkcs12.load_key_and_certificates(
+                base64.b64decode(body["encryptedPfxBlob"]), with_new[name].encode())
+            self.assertEqual(key.public_key().public_bytes(*form),
+                             certificate.public_key().public_bytes(*form))
+            self.assertTrue(chain)
+        for name in sorted(sealed)[::max(1, count // 3)]:
+            KeyOf(world, 2).prove(name, sealed[name], readers=("openssl",))
+
+    @only_on("softhsm", why="its library is asked by the test itself")
+    def test_while_users_enrol_and_processes_die(self):
+        world = self.world_with(USERS)
+        before = {name: body["encryptedPfxBlob"] for name, body in world.sealed().items()}
+        with self.telling(world):
+            self.rotate(world)
+            self.assertExit(world.cli("key", "retire", "1", "--yes"), 4)
+            for n in range(USERS + 1, USERS + MORE + 1):
+                world.control("/graph/member", {"group": people.GROUP, "add": people.user(n)})
+            began = time.time()
+            self.assertExit(world.cli("key", "rebuild"), 0)
+            killer = Killer(world)
+            self.enrolled(world, {people.upn(n) for n in range(USERS + 1, USERS + MORE + 1)})
+            self.rebuilt(world)
+            killer.stop()
+            print("%d rebuilt in %.1f s with %d kills" % (USERS, time.time() - began, killer.kills))
+            self.assertEqual({tuple(s) for s in world.states().values()}, {("ACTIVE",)})
+            self.assertNothingTwice(world)
+            self.assertEqual(len(world.orders()), USERS + MORE)
+            self.prove_records(world, USERS + MORE)
+            self.assertFalse([n for n, b in world.sealed().items() if before.get(n) ==
+                              b["encryptedPfxBlob"]])
+            store = sqlite3.connect("file:%s?mode=ro" % world.path("state", "store.db"), uri=True)
+            self.assertEqual(store.execute("SELECT (SELECT count(*) FROM parcel),"
+                                           " (SELECT count(*) FROM rebuild)").fetchone(), (0, 0))
+            store.close()
+            # Once Intune's list was read again, nothing needs the old key any more.
+            self.assertExit(world.cli("run", "--once", "--dry-run"), 0)
+            rows = world.cli("key", "records", "--json").lines()
+            one = next(r for r in rows if r.get("generation") == 1)
+            self.assertEqual((one["known"], one["records"], one["flight"]), (True, 0, 0))
+            self.assertExit(world.cli("key", "retire", "1", "--yes"), 0)
+            invariants.log_verifies(self, world)
+
+
+def open_all(module, label, folder):
+    """Run as a program: the library keeps its state in the process."""
+    opener = Opener(module, {}, "pfx-encryption", sys.stdin.readline().strip())
+    opener.key = opener.find(label)
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(".json"):
+            continue
+        with open(os.path.join(folder, name), encoding="utf-8") as stream:
+            sealed = base64.b64decode(json.load(stream)["encryptedPfxPassword"])
+        try:
+            found[name[:-5]] = opener.open(sealed).decode("ascii")
+        except (AssertionError, UnicodeDecodeError):
+            found[name[:-5]] = None
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["open"]:
+        open_all(*sys.argv[2:])
+    else:
+        unittest.main()
