@@ -47,6 +47,7 @@
     G(PIN_SPKI, "pin", "spki", HASH, 0)                                                            \
     G(PIN_STATE, "pin", "state", WORD, 32)                                                         \
     T(PINS, "pins", RAW, 0)                                                                        \
+    G(POLICY_FORCE, "policy", "force", HASH, 0)                                                    \
     G(POLICY_SHA256, "policy", "sha256", HASH, 0)                                                  \
     T(PREV, "prev", HASH, 0)                                                                       \
     T(REASON, "reason", WORD, 64)                                                                  \

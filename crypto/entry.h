@@ -51,6 +51,7 @@ enum pfx_field {
     PFX_F_PIN_SPKI,      /* hash */
     PFX_F_PIN_STATE,     /* word: making, staged, active, ... */
     PFX_F_PINS,          /* raw array of {generation, spki, state}: all pins as they stand */
+    PFX_F_POLICY_FORCE,  /* hash: of policy and roster that only approvals can change */
     PFX_F_POLICY_SHA256, /* hash: of the policy file */
     PFX_F_PREV,          /* hash: leaf hash of the entry before */
     PFX_F_REASON,        /* word: why, as the operator said it */

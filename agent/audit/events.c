@@ -36,6 +36,7 @@ const struct pfx_event_info pfx_events[PFX_EVENT_COUNT] = {
     [PFX_EV_LOG_SEGMENT] = {"log.segment", false, HSM},
     [PFX_EV_PFX_BUILD] = {"pfx.build", true, HSM},
     [PFX_EV_POLICY_CHANGED] = {"policy.changed", false, HSM},
+    [PFX_EV_POLICY_FORCE] = {"policy.force", false, HSM},
     [PFX_EV_PROBE] = {"probe", true, HSM},
     [PFX_EV_RELEASE_WITHHELD] = {"release.withheld", false, HSM},
     [PFX_EV_REQUEST_REFUSED] = {"request.refused", false, HSM | AGENTD},

@@ -207,6 +207,7 @@ int cli_do_record_remove(struct cli *cli);
 int cli_do_setup(struct cli *cli);
 int cli_do_pause(struct cli *cli);
 int cli_do_approve(struct cli *cli);
+int cli_do_policy_approve(struct cli *cli);
 int cli_do_hsm_test(struct cli *cli);
 int cli_do_key_list(struct cli *cli);
 int cli_do_key_rotate(struct cli *cli);

@@ -272,6 +272,21 @@ static int approve(struct question *question)
     return give(question, pfx_buf_str(&text));
 }
 
+static void policy_item(void *ctx, const struct pfx_msg *item)
+{
+    struct cli *cli = ctx;
+    if (cli->given[CLI_JSON])
+        cli_json_item("policy-approve", item);
+    else if (pfx_msg_has(item, "text"))
+        cli_say("%s", pfx_msg_str(item, "text"));
+}
+
+int cli_do_policy_approve(struct cli *cli)
+{
+    struct cli_ask ask = {CLI_HSM, "policy.approve", NULL, SILENCE_S, policy_item, NULL, cli};
+    return cli_ask_report(cli, &ask);
+}
+
 static int list(struct cli *cli)
 {
     static const char *const titles[] = {"ID", "COMMAND", "ASKED BY", "APPROVED", "UNTIL", NULL};

@@ -284,6 +284,12 @@ const struct cli_verb cli_verbs[] = {
      "operators", false, "hold new orders, imports to Intune, or a rebuild", NULL, cli_do_pause},
     {NULL, "resume", "", 0, 0, CLI_BIT(CLI_ORDERS) | CLI_BIT(CLI_UPLOADS) | CLI_BIT(CLI_REBUILD),
      "operators", false, "let them go on", NULL, cli_do_pause},
+    {"policy", "approve", "", 0, 0, 0, "admins", false,
+     "have a changed hsm-policy.yaml or roster approved",
+     "Where the policy names approvals, pfx-hsm does nothing with a key after a change of it or of "
+     "the roster, until people of the old roster have approved that (pfx-agent approve), this "
+     "command was given again, and pfx-hsm was restarted.",
+     cli_do_policy_approve},
     {NULL, "approve", "[ID]", 0, 1,
      CLI_BIT(CLI_KEY) | CLI_BIT(CLI_SIGNATURE) | CLI_BIT(CLI_YES), "admins", false,
      "approve a dangerous command with your signature",

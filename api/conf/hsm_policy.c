@@ -383,6 +383,23 @@ pfx_result pfx_hsm_policy_load(const char *path, struct pfx_hsm_policy **ret_pol
     return PFX_OK;
 }
 
+pfx_result pfx_hsm_policy_parse(const char *name, struct pfx_bytes text,
+                                struct pfx_hsm_policy **ret_policy, struct pfx_error *err)
+{
+    struct pfx_conf_reader *reader = pfx_reader_new(name, NULL, err);
+    struct pfx_hsm_policy *policy = pfx_reader_fill(reader, &pfx_policy_table, text);
+    bool fine = pfx_reader_mistakes(reader) == 0;
+    pfx_reader_free(reader);
+    policy->text = pfx_buf_make(PFX_CONF_FILE_MAX);
+    if (!fine || !pfx_buf_add(&policy->text, text.data, text.len) ||
+        !pfx_sha256(text.data, text.len, policy->sha256)) {
+        pfx_hsm_policy_free(policy);
+        return pfx_fail(err, PFX_CLASS_USAGE, "read policy", name, "", "It can't be used.");
+    }
+    *ret_policy = policy;
+    return PFX_OK;
+}
+
 void pfx_hsm_policy_free(struct pfx_hsm_policy *policy)
 {
     if (policy)

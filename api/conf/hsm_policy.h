@@ -110,6 +110,10 @@ struct pfx_hsm_policy {
 };
 PFX_MUST_USE pfx_result pfx_hsm_policy_load(const char *path, struct pfx_hsm_policy **ret_policy,
                                             struct pfx_error *err);
+/* The same from its bytes; name is for messages. */
+PFX_MUST_USE pfx_result pfx_hsm_policy_parse(const char *name, struct pfx_bytes text,
+                                             struct pfx_hsm_policy **ret_policy,
+                                             struct pfx_error *err);
 void pfx_hsm_policy_free(struct pfx_hsm_policy *policy);
 
 #endif

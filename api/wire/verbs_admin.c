@@ -147,6 +147,7 @@ const struct pfx_wire_pair pfx_wire_admin[] = {
     {"standing.activate", &standing_args, &standing_item},
     {"standing.destroy", &standing_args, &standing_item},
     {"backup.create", &backup_args, &backup_item},
+    {"policy.approve", &pfx_s_none, &log_key_item},
     {"approval.list", &pfx_s_none, &approval_item},
     {"approval.show", &approval_args, &approval_item},
     {"approval.give", &approval_give_args, &approval_item},

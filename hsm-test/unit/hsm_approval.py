@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-import unittest
+import time
 
 import hsm_rig as rig
 from hsm_log_rig import LogCase
@@ -194,6 +194,99 @@ class Approvals(LogCase):
         r.start()
         self.assertEqual(r.admin("approval.list")[0], [])
 
+    def wait_for(self, what, ready):
+        until = time.time() + 40
+        while not ready():
+            self.assertLess(time.time(), until, what)
+            time.sleep(0.1)
+
+    def works(self, enrolment):
+        self.wait_for("a key", lambda: self.rig.key_csr(enrolment, key_type="ec-p256")[
+            "class"] == "ok")
+
+    def held(self, word, cls="transient"):
+        """Nothing is done with a key, and why is said."""
+        def why():
+            answer = self.rig.key_csr(77, key_type="ec-p256")
+            self.assertNotEqual(answer["class"], "ok")
+            return (answer["class"], answer["error"]["code"]) == (cls, word)
+        self.wait_for(word, why)
+        rows, _ = self.rig.admin("hsm.status")
+        row = next(x for x in rows if x["name"] == "policy change")
+        self.assertIn("nothing is done", row["value"])
+
+    def change(self):
+        """policy.approve until it is asked: the roles have to be open."""
+        def asks():
+            self.answer = self.rig.admin("policy.approve")[1]
+            return self.answer["error"]["code"] == "approval"
+        self.wait_for("the question", asks)
+        return self.answer["error"]["object"]
+
+    def test_policy(self):
+        """A changed roster is held until people of the old one have approved it."""
+        r, force = self.rig, os.path.join(self.rig.state, "in-force")
+        self.works(1)
+        self.assertEqual(len(self.log(r).events(event="policy.force")), 1)
+        r.stop()
+        shutil.copy(force, force + ".old")
+        shutil.copy(self.roster, self.roster + ".old")
+        self.write_roster("dan")
+        r.start()
+        self.held("held")
+        question = self.change()
+        args = json.loads(self.shown(question)["args"])
+        self.assertEqual([line.split()[0] for line in args["roster_lines_gone"]], ["dan"])
+        self.assertEqual((args["roster_lines_new"], args["policy_lines_new"]), ([], []))
+        self.given(question, self.keys["cid"])
+        r.stop(9)
+        r.start()
+        self.assertEqual(self.shown(question)["given"], ["cid"])
+        self.given(question, self.keys["dan"])  # of the old roster: that is in force
+        shutil.copy(os.path.join(r.state, "approvals"), force + ".asked")
+        self.wait_for("the change", lambda: r.admin("policy.approve")[1]["exit"] == 0)
+        r.stop(9)
+        shutil.copy(force + ".asked", os.path.join(r.state, "approvals"))  # spent: put back
+        r.start()
+        self.assertEqual(r.admin("approval.list")[0], [])
+        self.works(2)
+        changed, = self.log(r).events(event="policy.changed")
+        self.assertNotIn("weak", changed)
+        self.verified(changed, {"cid", "dan"})
+        for event in ("approval.ask", "approval.give"):
+            self.assertTrue(self.log(r).events(event=event), event)
+        self.put_back(force)
+
+    def put_back(self, force):
+        """Neither the policy that was in force before, nor none: the log knows better."""
+        r = self.rig
+        r.stop()
+        good = (force + ".good", self.roster + ".good")
+        shutil.copy(force, good[0])
+        shutil.copy(self.roster, good[1])
+        shutil.copy(force + ".old", force)
+        shutil.copy(self.roster + ".old", self.roster)
+        r.start()
+        self.held("in-force", "integrity")
+        self.assertEqual(r.admin("policy.approve")[1]["exit"], 2)
+        r.stop()
+        os.unlink(force)
+        r.start()
+        self.held("in-force", "integrity")
+        r.stop()
+        with open(good[0], "rb") as f:
+            data = bytearray(f.read())
+        data[-10] ^= 1  # its MAC
+        with open(force, "wb") as f:
+            f.write(data)
+        shutil.copy(good[1], self.roster)
+        r.start()
+        self.wait_for("users", lambda: "MAC" in str(r.admin("hsm.status")[0]))
+        r.stop()
+        shutil.copy(good[0], force)
+        r.start()
+        self.works(3)
+
     def verified(self, entry, people):
         """As an auditor does it: by ssh-keygen alone, from the entry alone."""
         record, = entry["approvals"]
@@ -211,6 +304,42 @@ class Approvals(LogCase):
                 self.assertEqual(done.returncode, code, done)
         self.assertEqual(json.loads(record["statement"])["args_hash"],
                          hashlib.sha256(record["args"].encode()).hexdigest())
+
+
+class Laboratory(LogCase):
+    """Mode uid, without signatures; and what is too late."""
+
+    def test_uid(self):
+        r = Rig(approvals=["mode: uid", "valid: 5s"])
+        try:
+            r.start()
+            r.init()
+            r.stop()
+            r.write_policy(sessions=3)
+            r.start()
+            question = self.asked(r)
+            end = r.admin("approval.give", id=question)[1]
+            self.assertEqual(end["error"]["code"], "self", end)
+            ask, = self.log(r).events(event="approval.ask")
+            self.assertTrue(ask["weak"])
+            rows = {row["name"]: row for row in r.admin("hsm.status")[0]}
+            self.assertEqual(rows["approvals"]["level"], "warn")
+            self.assertIn("weak", rows["approvals"]["value"])
+            time.sleep(5.2)
+            end = r.admin("approval.give", id=question)[1]
+            self.assertEqual(end["error"]["code"], "expired", end)
+            self.assertNotEqual(self.asked(r), question)
+        finally:
+            r.close()
+
+    def asked(self, r):
+        until = time.time() + 40
+        while True:
+            end = r.admin("policy.approve")[1]
+            if end["error"]["code"] == "approval":
+                return end["error"]["object"]
+            self.assertLess(time.time(), until, end)
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":

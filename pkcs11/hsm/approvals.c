@@ -16,15 +16,13 @@
 
 #define PEOPLE_TEXT 280 /* of their names in a message */
 
-pfx_result pfx_approvals_new(const struct pfx_hsm_policy *policy,
+pfx_result pfx_approvals_new(const struct pfx_hsm_policy *policy, struct pfx_bytes text,
                              struct pfx_approvals **ret_approvals, struct pfx_error *err)
 {
-    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_ROSTER_MAX);
     PFX_CLEANUP(pfx_roster_done) struct pfx_roster roster = {NULL, 0};
     if (policy->approvals == PFX_APPROVALS_SSH) {
         struct pfx_error why = PFX_ERROR_NONE;
-        PFX_TRY(pfx_file_read_trusted(policy->roster, PFX_ROSTER_MAX, &text, err));
-        if (pfx_failed(pfx_roster_parse(pfx_buf_bytes(&text), &roster, &why)))
+        if (pfx_failed(pfx_roster_parse(text, &roster, &why)))
             return pfx_fail(err, PFX_CLASS_USAGE, "read roster", policy->roster, "", "%s: %s",
                             why.object, why.text);
         size_t people = pfx_roster_people(&roster);
@@ -38,8 +36,6 @@ pfx_result pfx_approvals_new(const struct pfx_hsm_policy *policy,
     approvals->policy = policy;
     approvals->roster = roster;
     roster = (struct pfx_roster){NULL, 0};
-    approvals->roster_text = text;
-    text = pfx_buf_make(0);
     pthread_mutex_init(&approvals->lock, NULL);
     *ret_approvals = approvals;
     return PFX_OK;
@@ -59,14 +55,8 @@ void pfx_approvals_free(struct pfx_approvals *approvals)
     for (size_t i = 0; i < approvals->n; i++)
         pfx_question_free(approvals->list[i]);
     pfx_roster_done(&approvals->roster);
-    pfx_buf_done(&approvals->roster_text);
     pthread_mutex_destroy(&approvals->lock);
     free(approvals);
-}
-
-struct pfx_bytes pfx_approvals_roster(const struct pfx_approvals *approvals)
-{
-    return pfx_buf_bytes(&approvals->roster_text);
 }
 
 size_t pfx_approvals_waiting(struct pfx_approvals *approvals)

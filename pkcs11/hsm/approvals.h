@@ -16,16 +16,15 @@
 #include "pkcs11/hsm/task.h"
 
 struct pfx_approvals;
-/* Reads the roster. USAGE: it can't be read, or has fewer people than are needed. */
+/* roster: the file's text. USAGE: it can't be read, or has fewer people than are needed. */
 PFX_MUST_USE pfx_result pfx_approvals_new(const struct pfx_hsm_policy *policy,
+                                          struct pfx_bytes roster,
                                           struct pfx_approvals **ret_approvals,
                                           struct pfx_error *err);
 void pfx_approvals_free(struct pfx_approvals *approvals);
 /* The questions that an earlier process left, without those that the log says are spent. Once the
  * log is open. What can't be read is warned of, and asked again. */
 void pfx_approvals_load(struct pfx_hsm *hsm);
-/* The roster's text; empty where the policy names none. */
-struct pfx_bytes pfx_approvals_roster(const struct pfx_approvals *approvals);
 size_t pfx_approvals_waiting(struct pfx_approvals *approvals); /* questions not expired */
 
 struct pfx_approved {

@@ -18,7 +18,6 @@ struct pfx_question {
 struct pfx_approvals {
     const struct pfx_hsm_policy *policy;
     struct pfx_roster roster;
-    struct pfx_buf roster_text;
     pthread_mutex_t lock; /* for what follows; held over an append, which waits for the disk */
     struct pfx_question *list[PFX_QUESTIONS_MOST];
     size_t n;

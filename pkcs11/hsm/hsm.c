@@ -9,6 +9,7 @@
 #include "api/conf/process.h"
 #include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/confine.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/rotation.h"
 
@@ -67,14 +68,15 @@ static pfx_result roots_read(const char *path, struct pfx_certs **ret_roots, str
     return pfx_certs_parse(pfx_buf_bytes(&text), ret_roots, err);
 }
 
-pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret_hsm,
-                       struct pfx_error *err)
+pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_force *force,
+                       struct pfx_hsm **ret_hsm, struct pfx_error *err)
 {
     if (policy->n_apps > PFX_APPS_MAX)
         return pfx_fail(err, PFX_CLASS_USAGE, "read policy", "entra.apps", "",
                         "At most %d app registrations are possible.", PFX_APPS_MAX);
     PFX_CLEANUP(pfx_hsm_freep) struct pfx_hsm *hsm = pfx_alloc(sizeof *hsm);
     hsm->policy = policy;
+    hsm->force = force;
     hsm->started_ms = pfx_now_ms();
     hsm->log_generation = 1;
     pthread_rwlockattr_t attr;
@@ -102,7 +104,7 @@ pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret
     if (mkdir(guard_dir, 0700) < 0 && errno != EEXIST)
         return pfx_fail_errno(err, errno, "make folder", guard_dir, "");
     PFX_TRY(pfx_pin_guard_open(guard_dir, &hsm->guard, err));
-    PFX_TRY(pfx_approvals_new(policy, &hsm->approvals, err));
+    PFX_TRY(pfx_approvals_new(policy, pfx_buf_bytes(&force->roster), &hsm->approvals, err));
     PFX_TRY(pfx_hsmlog_new(hsm, &hsm->log, err));
     pfx_approvals_load(hsm);
     *ret_hsm = PFX_TAKE(hsm);

@@ -55,6 +55,10 @@ struct pfx_hsm {
 
     struct pfx_hsmlog *log;  /* hsmlog.h */
     struct pfx_approvals *approvals; /* approvals.h */
+    struct pfx_force *force;         /* force.h: borrowed, as policy is */
+    bool force_logged;               /* the log has it as it is */
+    bool force_lost;                 /* ... and something else: nothing is done */
+    bool force_due, force_approved;  /* the change was approved, and stands in the file: restart */
     unsigned log_generation; /* of the log keys in force, or to be made: under lock */
 
     struct pfx_ceilings ceilings;
@@ -80,10 +84,10 @@ struct pfx_worker {
 /* Makes the state folder if it is missing (0700; 0711 when auditors may read the log), and refuses
  * one that others can write to. */
 PFX_MUST_USE pfx_result pfx_hsm_folders(const struct pfx_hsm_policy *policy, struct pfx_error *err);
-/* policy is borrowed, and its folders are there. Reads the CA roots; opens the operation log, and no
+/* policy and force are borrowed, and its folders are there. Reads the CA roots; opens the operation log, and no
  * token. */
-PFX_MUST_USE pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_hsm **ret_hsm,
-                                    struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_hsm_new(const struct pfx_hsm_policy *policy, struct pfx_force *force,
+                                    struct pfx_hsm **ret_hsm, struct pfx_error *err);
 /* Ends the operation log, then closes the tokens: log out, C_Finalize. */
 void pfx_hsm_free(struct pfx_hsm *hsm);
 static inline void pfx_hsm_freep(struct pfx_hsm **pp)

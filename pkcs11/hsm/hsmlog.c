@@ -9,6 +9,7 @@
 #include "api/conf/process.h"
 #include "crypto/encode.h"
 #include "pkcs11/hsm/approvals.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/recovery.h"
 
@@ -101,6 +102,7 @@ pfx_result pfx_hsmlog_new(struct pfx_hsm *hsm, struct pfx_hsmlog **ret_log, stru
     atomic_init(&log->pins_serial, facts->pins_serial);
     struct pfx_error why = PFX_ERROR_NONE;
     enum pfx_oplog_state state = pfx_oplog_state(writer, &why);
+    pfx_force_logged(hsm, facts);
     log->quiet = state != PFX_OPLOG_OPEN;
     if (state == PFX_OPLOG_OPEN) {
         note_start_or_wait(hsm, log);
@@ -193,6 +195,7 @@ pfx_result pfx_hsmlog_takes(struct pfx_hsm *hsm, const struct pfx_op *op, struct
     /* A probe's throwaway keys leave nothing behind: its entries wait for their checkpoint. */
     if (throwaway(op))
         return PFX_OK;
+    PFX_TRY(pfx_force_holds(hsm, err));
     if (!log->signer || !pfx_oplog_attached(log->writer))
         return pfx_fail(err, PFX_CLASS_TRANSIENT, pfx_event_name(op->event), "operation log", "",
                         "Nobody signs its checkpoints, since the role log isn't ready: pfx-agent "

@@ -5,6 +5,7 @@
 
 #include "api/conf/process.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 
 void pfx_hsmlog_origin(const struct pfx_hsm_policy *policy, unsigned number,
@@ -158,6 +159,7 @@ pfx_result pfx_hsmlog_begin(struct pfx_hsm *hsm, struct pfx_journal_begin *begin
     begin->software = &log->software;
     begin->token = pfx_token_facts(hsm->roles[PFX_ROLE_LOG].token);
     pfx_journal_begin(begin, draft);
+    pfx_force_journal(hsm, draft);
     PFX_TRY(pfx_oplog_begin(log->writer, begin->origin, draft, begin->signer, err));
     log->signer = PFX_TAKE(signer);
     PFX_TRY(pfx_hsmlog_tell_early(log, err));

@@ -9,6 +9,7 @@
 #include "api/conf/notify.h"
 #include "api/conf/process.h"
 #include "pkcs11/hsm/confine.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsm.h"
 #include "pkcs11/hsm/loop.h"
 #include "pkcs11/hsm/watchdog.h"
@@ -39,14 +40,17 @@ static pfx_result run(const char *policy_path, struct pfx_error *err)
     struct pfx_hsm_policy *policy = NULL;
     struct pfx_hsm *hsm = NULL;
     int signal_fd;
+    struct pfx_force force = {.there = false};
     PFX_TRY(pfx_hsm_policy_load(policy_path, &policy, err));
-    pfx_result result = pfx_process_signals(&signal_fd, err); /* before any thread */
+    pfx_result result = pfx_force_read(&policy, &force, err);
+    if (pfx_ok(result))
+        result = pfx_process_signals(&signal_fd, err); /* before any thread */
     if (pfx_ok(result)) {
         result = pfx_confine_files(policy, err); /* before any thread, too */
         if (pfx_ok(result))
             result = pfx_watchdog_start(policy->call_deadline_ms, err);
         if (pfx_ok(result)) {
-            result = pfx_hsm_new(policy, &hsm, err);
+            result = pfx_hsm_new(policy, &force, &hsm, err);
             if (pfx_ok(result))
                 result = pfx_loop_run(hsm, signal_fd, err);
             /* Logging out and C_Finalize can hang as well: the watchdog still looks. */
@@ -55,6 +59,7 @@ static pfx_result run(const char *policy_path, struct pfx_error *err)
         }
         close(signal_fd);
     }
+    pfx_force_done(&force);
     pfx_hsm_policy_free(policy);
     return result;
 }

@@ -163,6 +163,8 @@ struct pfx_oplog_facts {
     size_t n_keys; /* key lines in force */
     char keys[4][PFX_VKEY_LINE_SIZE];
     int64_t agentd_n; /* last number of pfx-agentd */
+    bool has_force;
+    uint8_t force_sha256[32]; /* of policy and roster in force, see force.h */
     bool has_policy;
     int64_t pins_serial;       /* the latest that a write or a token.ready names; 0: none */
     int64_t standing_serial;   /* the latest that a write of it names; 0: none */

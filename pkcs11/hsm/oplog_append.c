@@ -146,6 +146,8 @@ static void learn_facts(struct pfx_oplog *log, const struct pfx_entry *entry)
         learn_keys(facts, entry);
     if (segment)
         facts->agentd_n = pfx_entry_int(entry, PFX_F_LOG_N);
+    facts->has_force =
+        pfx_entry_hash(entry, PFX_F_POLICY_FORCE, facts->force_sha256) || facts->has_force;
     if (begins || segment || pfx_entry_is(entry, PFX_F_EVENT, "start") ||
         pfx_entry_is(entry, PFX_F_EVENT, "policy.changed"))
         facts->has_policy =

@@ -249,6 +249,8 @@ static void draft_of_segment(struct pfx_oplog *log, struct pfx_draft *draft)
         pfx_draft_int(draft, PFX_F_PIN_SERIAL, facts->pins_serial);
     if (facts->standing_serial > 0)
         pfx_draft_int(draft, PFX_F_STANDING_SERIAL, facts->standing_serial);
+    if (facts->has_force)
+        pfx_draft_hex(draft, PFX_F_POLICY_FORCE, facts->force_sha256, 32);
     if (facts->has_policy)
         pfx_draft_hex(draft, PFX_F_POLICY_SHA256, facts->policy_sha256, 32);
     if (log->fill)

@@ -6,6 +6,7 @@
 
 #include "api/conf/process.h"
 #include "pkcs11/hsm/confine.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/recovery.h"
 #include "pkcs11/hsm/rotation.h"
@@ -234,6 +235,7 @@ static pfx_result pins_check(struct pfx_worker *worker, struct pfx_session *sess
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
     PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
     pfx_hsmlog_pins(hsm, &pins);
+    PFX_TRY(pfx_force_check(hsm, session, mac, err));
     if (pfx_pins_usable(&pins)) /* with none active PFX files aren't built, and all else goes on */
         return PFX_OK;
     hsm->roles[PFX_ROLE_USERS].no_keys = true;

@@ -10,6 +10,8 @@
 #include "api/conf/process.h"
 #include "api/conf/sandbox.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/approvals.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/secrets.h"
@@ -344,6 +346,25 @@ static void say_secrets(const struct pfx_hsm *hsm, struct pfx_task *task)
         say(task, "secret digicert", "not set", "warn", "pfx-agent secret set digicert");
 }
 
+static void say_approvals(struct pfx_hsm *hsm, struct pfx_task *task)
+{
+    const struct pfx_hsm_policy *policy = hsm->policy;
+    struct pfx_error why = PFX_ERROR_NONE;
+    char value[128], line[640];
+    if (pfx_failed(pfx_force_holds(hsm, &why)))
+        say(task, "policy change", "held: nothing is done with a key", "bad",
+            pfx_error_line(&why, line, sizeof line));
+    if (policy->approvals == PFX_APPROVALS_NONE) {
+        say(task, "approvals", "none: most dangerous commands are refused", "ok", NULL);
+        return;
+    }
+    size_t n = pfx_approvals_waiting(hsm->approvals);
+    bool weak = policy->approvals == PFX_APPROVALS_UID;
+    snprintf(value, sizeof value, "%u people, %s; %zu waiting", policy->approvers,
+             weak ? "without signatures (mode uid): weak" : "by their SSH keys", n);
+    say(task, "approvals", value, weak ? "warn" : "ok", n ? "pfx-agent approve" : NULL);
+}
+
 pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = worker->hsm;
@@ -356,6 +377,7 @@ pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struc
     bool shut = pfx_sandbox_text(text, sizeof text);
     say(task, "sandbox", text, shut ? "ok" : "warn", NULL);
     say(task, "policy", pfx_hex(policy->sha256, sizeof policy->sha256, hex), "ok", NULL);
+    say_approvals(hsm, task);
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)
         say_role(hsm, role, task);
     say_encryption_key(worker, task);

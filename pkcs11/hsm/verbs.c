@@ -23,6 +23,7 @@ const struct pfx_verb pfx_verbs_admin[] = {
     {"standing.activate", pfx_do_standing_activate, false, true},
     {"standing.destroy", pfx_do_standing_destroy, false, true},
     {"backup.create", pfx_do_backup, false, true},
+    {"policy.approve", pfx_do_policy_approve, false, true},
     {"approval.list", pfx_do_approval_list, false, false},
     {"approval.show", pfx_do_approval_show, false, false},
     {"approval.give", pfx_do_approval_give, false, false},

@@ -41,6 +41,7 @@ PFX_HANDLER(pfx_do_secret_set); /* secrets.c */
 PFX_HANDLER(pfx_do_secret_status);
 PFX_HANDLER(pfx_do_secret_open);
 PFX_HANDLER(pfx_do_assertion); /* assertion.c */
+PFX_HANDLER(pfx_do_policy_approve); /* force.c */
 PFX_HANDLER(pfx_do_approval_list); /* approval_verbs.c */
 PFX_HANDLER(pfx_do_approval_show);
 PFX_HANDLER(pfx_do_approval_give);

@@ -1,0 +1,41 @@
+/*
+ * The policy in force. Once the policy names approvals, it can't be changed by whoever may write the
+ * file: policy and roster stand as they were in the state folder, under the MAC key, and their hash
+ * in the log. At a start with other files pfx-hsm goes on under the old policy, does nothing with a
+ * key, and says so, until people of the old roster have approved policy.change and it is started
+ * again.
+ *
+ * File "in-force": a header line, "policy <base64>", "roster <base64>", "mac <hex>" over all before.
+ */
+#ifndef PFX_HSM_FORCE_H
+#define PFX_HSM_FORCE_H
+
+#include "pkcs11/hsm/hsm.h"
+
+struct pfx_oplog_facts;
+struct pfx_force {
+    bool there;                /* there is a policy in force */
+    uint8_t hash[32];          /* of what is in force: SHA-256(SHA-256(policy) | SHA-256(roster)) */
+    struct pfx_buf roster;     /* of the policy that is used */
+    bool held;                 /* other files wait for approvals: */
+    uint8_t policy_sha256[32]; /* theirs */
+    struct pfx_buf policy_text, roster_text;
+};
+void pfx_force_done(struct pfx_force *force);
+/* Reads the roster, and what is in force; where that differs, *policy becomes the old one. Before
+ * anything of the policy is used; the MAC is checked once the users role is open. */
+PFX_MUST_USE pfx_result pfx_force_read(struct pfx_hsm_policy **policy, struct pfx_force *ret_force,
+                                       struct pfx_error *err);
+/* Why nothing is done with a key; OK: it may be. Also when the log knows of another policy in force
+ * than the folder has: INTEGRITY. */
+PFX_MUST_USE pfx_result pfx_force_holds(struct pfx_hsm *hsm, struct pfx_error *err);
+/* What the log says of it, before this process wrote anything there. */
+void pfx_force_logged(struct pfx_hsm *hsm, const struct pfx_oplog_facts *facts);
+/* With the users role's session and MAC key: checks the MAC, or puts the policy in force. */
+PFX_MUST_USE pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users,
+                                        struct pfx_key *mac, struct pfx_error *err);
+struct pfx_draft;
+/* Adds the hash of what is in force to a log.reopen. */
+void pfx_force_journal(const struct pfx_hsm *hsm, struct pfx_draft *draft);
+
+#endif
