@@ -81,6 +81,7 @@ static pfx_result find_sources(struct creating *c, struct pfx_error *err)
         add_config(s, &n, hsm);
         add_config(s, &n, up);
         add_config(s, &n, policy->ca_roots);
+        add_config(s, &n, policy->roster);
         add_config(s, &n, uploader->ca_bundle);
         add_config(s, &n, uploader->cmp_ca_cert);
         s->agent_dir = pfx_strdup(agent->state_dir);
