@@ -47,6 +47,8 @@ struct pfx_agent {
     struct pfx_sweep *evaluation; /* at the end of a pass; NULL: none */
     int64_t pass_again_uptime;    /* the end of the pass failed: not before then */
     unsigned pass_failures;       /* in a row */
+    bool blobs_erased;       /* wrapped keys: the log is emptied of them, not after each one */
+    int64_t blobs_uptime;    /* not before then */
     bool checkpoint;         /* a parcel was erased: empty the log */
     struct pfx_notes_state notes;
     struct pfx_limit stale;  /* answers that nobody waits for, in the history */

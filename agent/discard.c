@@ -3,11 +3,14 @@
 #include <string.h>
 
 #include "agent/timing.h"
+#include "api/conf/process.h"
 
 #define WINDOW 32 /* jobs at once: nobody waits behind more, and a restart has no more to hand out */
 /* A policy is changed on a day; what else keeps a key takes a person. */
 #define AGAIN_POLICY PFX_DAY
 #define AGAIN (30 * PFX_DAY)
+/* Emptying the write-ahead log costs several writes to the disk: of thousands, not after each. */
+#define EMPTY_EVERY (2 * PFX_SECOND)
 
 /* The conditions of the indices enrolment_unused and enrolment_delivered: word for word. */
 #define HELD_YET "key_ref IS NOT NULL AND key_gone_at IS NULL AND key_due IS NULL"
@@ -134,7 +137,12 @@ static pfx_result wake(struct pfx_agent *agent, int64_t now_ms, struct pfx_error
 pfx_result pfx_discard_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
 {
     struct due due = {.n = 0};
-    int64_t out;
+    int64_t out, uptime = pfx_uptime_ms();
+    if (agent->blobs_erased && uptime >= agent->blobs_uptime) {
+        pfx_store_checkpoint(agent->store);
+        agent->blobs_erased = false;
+        agent->blobs_uptime = uptime + EMPTY_EVERY;
+    }
     PFX_TRY(wake(agent, now_ms, err));
     PFX_TRY(pfx_db_int(agent->store->db, err, 0, &out,
                        "SELECT count(*) FROM job INDEXED BY job_discard"
@@ -186,13 +194,13 @@ pfx_result pfx_discard_answer(struct pfx_agent *agent, const struct pfx_answer *
     if (answer->fail.cls != PFX_CLASS_OK)
         return pfx_discard_put_off(agent, &e, &answer->fail, answer->now_ms, err);
     bool wrapped = pfx_msg_bool(answer->body, "wrapped");
-    /* The reference goes with the key: secure_delete overwrites a blob, and the checkpoint empties
+    /* The reference goes with the key: secure_delete overwrites a blob, and soon a checkpoint empties
      * the write-ahead log of it. */
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                         "UPDATE enrolment SET key_ref = NULL, key_gone_at = ?1, key_due = NULL,"
                         " key_going_at = coalesce(key_going_at, ?1), key_said = NULL WHERE id = ?2",
                         PFX_PARAMS(P_INT(answer->now_ms), P_INT(e.id))));
-    agent->checkpoint = true;
+    agent->blobs_erased = agent->blobs_erased || wrapped;
     return pfx_note(agent->store, answer->now_ms, e.id, e.user, err, "its user key is destroyed (%s): %s",
                     pfx_discard_why(&e),
                     wrapped ? "the wrapped blob is erased here"

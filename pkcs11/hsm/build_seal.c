@@ -235,7 +235,7 @@ pfx_result pfx_do_build_seal(struct pfx_worker *worker, struct pfx_task *task,
     pfx_op_ticket(&op, pfx_msg_blob(task->args, "ticket"));
     pfx_op_certificate(&op, pfx_msg_blob(task->args, "leaf"));
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
-    PFX_TRY(pfx_claim_take(worker->hsm, &building.ref.id, err));
+    PFX_TRY(pfx_claim_take(worker->hsm, &building.ref.id, false, err));
     pfx_result result = pfx_op_run(worker, &op, work, &building, &reply, err);
     pfx_claim_end(worker->hsm, &building.ref.id);
     if (pfx_ok(result))

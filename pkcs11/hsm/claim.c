@@ -1,19 +1,32 @@
-/* Which user keys some worker works on at this moment. */
+/* Which user keys are at work. */
 #include "pkcs11/hsm/claim.h"
 
 #include <string.h>
 
-pfx_result pfx_claim_take(struct pfx_hsm *hsm, const struct pfx_key_id *id, struct pfx_error *err)
+/* With hsm->small held; NULL: nobody has it. */
+static struct pfx_claim *find(struct pfx_hsm *hsm, const struct pfx_key_id *id)
 {
-    bool free_place = true;
+    for (size_t i = 0; i < hsm->n_claims; i++)
+        if (memcmp(&hsm->claims[i].id, id, sizeof *id) == 0)
+            return &hsm->claims[i];
+    return NULL;
+}
+
+pfx_result pfx_claim_take(struct pfx_hsm *hsm, const struct pfx_key_id *id, bool alone,
+                          struct pfx_error *err)
+{
+    bool taken = false;
     pthread_mutex_lock(&hsm->small);
-    for (size_t i = 0; i < hsm->n_claimed; i++)
-        free_place = free_place && memcmp(&hsm->claimed[i], id, sizeof *id) != 0;
-    free_place = free_place && hsm->n_claimed < sizeof hsm->claimed / sizeof *hsm->claimed;
-    if (free_place)
-        hsm->claimed[hsm->n_claimed++] = *id;
+    struct pfx_claim *claim = find(hsm, id);
+    if (claim && !alone && !claim->alone) {
+        claim->n++;
+        taken = true;
+    } else if (!claim && hsm->n_claims < sizeof hsm->claims / sizeof *hsm->claims) {
+        hsm->claims[hsm->n_claims++] = (struct pfx_claim){.id = *id, .n = 1, .alone = alone};
+        taken = true;
+    }
     pthread_mutex_unlock(&hsm->small);
-    if (free_place)
+    if (taken)
         return PFX_OK;
     return pfx_fail(err, PFX_CLASS_TRANSIENT, "take key", "", "",
                     "Another job, or an earlier copy of this one, works on the same key at this "
@@ -23,11 +36,8 @@ pfx_result pfx_claim_take(struct pfx_hsm *hsm, const struct pfx_key_id *id, stru
 void pfx_claim_end(struct pfx_hsm *hsm, const struct pfx_key_id *id)
 {
     pthread_mutex_lock(&hsm->small);
-    for (size_t i = 0; i < hsm->n_claimed; i++) {
-        if (memcmp(&hsm->claimed[i], id, sizeof *id) == 0) {
-            hsm->claimed[i] = hsm->claimed[--hsm->n_claimed];
-            break;
-        }
-    }
+    struct pfx_claim *claim = find(hsm, id);
+    if (claim && --claim->n == 0)
+        *claim = hsm->claims[--hsm->n_claims];
     pthread_mutex_unlock(&hsm->small);
 }

@@ -65,8 +65,12 @@ struct pfx_hsm {
 
     sem_t lanes;                  /* policy->sessions: pfx-agentd's operations at the tokens at once */
     pthread_mutex_t small;        /* for what follows */
-    struct pfx_key_id claimed[64]; /* user keys that some worker has at this moment: claim.h */
-    size_t n_claimed;
+    struct pfx_claim {
+        struct pfx_key_id id;
+        unsigned n; /* workers */
+        bool alone;
+    } claims[256]; /* user keys that some worker has at this moment: claim.h */
+    size_t n_claims;
     struct pfx_error trouble; /* the last failure of a token in an operation, until one succeeds */
     int64_t trouble_ms;
     uint64_t done_ok, done_failed;

@@ -180,7 +180,7 @@ pfx_result pfx_do_key_csr(struct pfx_worker *worker, struct pfx_task *task, stru
     op.target.attempt = making.attempt;
     pfx_op_target_user(&op, making.ask.user, making.ask.salt);
     pfx_op_key(&op, &making.id, (struct pfx_bytes){NULL, 0}, pfx_key_type_name(making.type));
-    PFX_TRY(pfx_claim_take(hsm, &making.id, err));
+    PFX_TRY(pfx_claim_take(hsm, &making.id, true, err));
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
     pfx_result result = pfx_op_run(worker, &op, work, &making, &reply, err);
     pfx_claim_end(hsm, &making.id);

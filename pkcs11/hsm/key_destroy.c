@@ -132,7 +132,7 @@ pfx_result pfx_do_key_destroy(struct pfx_worker *worker, struct pfx_task *task,
     pfx_op_key(&op, &d.ref.id, pfx_buf_bytes(&d.ref.spki), pfx_key_type_name(type));
     pfx_op_ticket(&op, pfx_msg_blob(task->args, "ticket"));
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
-    PFX_TRY(pfx_claim_take(hsm, &d.ref.id, err));
+    PFX_TRY(pfx_claim_take(hsm, &d.ref.id, true, err));
     pfx_result result = pfx_op_run(worker, &op, work, &d, &reply, err);
     pfx_claim_end(hsm, &d.ref.id);
     if (pfx_ok(result))
