@@ -42,6 +42,7 @@ foreach(name IN ITEMS hsm_flow hsm_generation hsm_lies hsm_user_destroy hsm_faul
     pfx_hsm_test(${name} softhsm ${CMAKE_CURRENT_LIST_DIR}/${name}.py)
     set_tests_properties(${name} PROPERTIES LABELS program)
 endforeach()
+set_property(TEST hsm_approval APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>")
 # The other tokens, and what the probe finds on each, by the release build only: the sanitizers see
 # the same code of ours on SoftHSM, and NSS by the pkcs11_* tests.
 if(NOT PFX_SANITIZE)
