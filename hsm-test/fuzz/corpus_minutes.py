@@ -74,6 +74,6 @@ def minutes():
         "long-name": sealed(HEAD + "note " + "x" * 600 + "\n" + END),
         "many": sealed(HEAD + "note x\n" * 170 + END), "word": but("hmac-sha256", "hmac sha256"),
         "set": "set\nusers\na;b\n\x1b[2J\u202e\u200b\n\n   \nz\u00f6\n".encode() + b"\xff\xc0\x80\n",
-        "set-long": b"set\n" + b"y" * 700 + b"\n" + "\u00f6".encode() * 300,
+        "set-spaces": b"set\na  \n  b ;  \n", "set-long": b"set\n" + b"y" * 700 + b"\n" + "\u00f6".encode() * 300,
         "set-many": b"set\n" + b"x\n" * 100,
     }
