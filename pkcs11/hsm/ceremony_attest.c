@@ -12,6 +12,7 @@
 #include "pkcs11/hsm/ceremony_record.h"
 
 #define WHERE_MAX 1200
+#define MOST_OBJECTS 16 /* of one key: a page has room for so many */
 
 struct taking {
     struct pfx_record_maker *maker;
@@ -42,8 +43,16 @@ static pfx_result keep(struct taking *taking, const char *source, struct pfx_byt
 static pfx_result take_object(void *ctx, const char *label, struct pfx_bytes value,
                               struct pfx_error *err)
 {
+    struct taking *taking = ctx;
     char *source PFX_AUTOFREE = pfx_asprintf("object %s", label);
-    return value.len > 0 ? keep(ctx, source, value, err) : PFX_OK;
+    if (value.len == 0)
+        return PFX_OK;
+    if (taking->n < MOST_OBJECTS)
+        return keep(taking, source, value, err);
+    char *text PFX_AUTOFREE = pfx_asprintf(
+        "%s: only %d objects were taken, the pattern fits more", taking->name, MOST_OBJECTS);
+    pfx_record_note(taking->maker, text);
+    return PFX_OK;
 }
 
 static pfx_result take_attribute(struct taking *taking, struct pfx_session *session,
