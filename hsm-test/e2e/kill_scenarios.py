@@ -251,6 +251,8 @@ Command = collections.namedtuple("Command", "argv secret option", defaults=(None
 class Commands(Flow):
     """Commands one after another, each until it succeeds; then a user goes through."""
 
+    good = (0, 1)
+
     def commands(self, world):
         raise NotImplementedError
 
@@ -265,7 +267,7 @@ class Commands(Flow):
         process = world.processes.get("command")
         if process is not None and process.poll() is not None:
             world.processes.pop("command")
-            if process.returncode in (0, 1):
+            if process.returncode in self.good:
                 world.step += 1
             elif process.returncode not in (3, 5, 70):
                 raise Wrong("%s ends with %d: %s" % (left[0].argv, process.returncode,
@@ -325,6 +327,45 @@ class Rotate(Commands):
 
     def commands(self, world):
         return [Command(("log", "rotate-key", "--yes"))]
+
+
+class Generation(Commands):
+    """The encryption key's next generation: made and activated. Given again after it was done, and
+    its answer was lost, a command is refused."""
+
+    name = "generation"
+    good = (0, 1, 4)
+
+    @staticmethod
+    def generations(world):
+        rows = [r for r in world.cli("key", "status", "--json").lines()
+                if r["schema"] == "pfx-agent/key-status/1"]
+        return {r["generation"]: r["state"] for r in rows}
+
+    def before(self, world, number):
+        super().before(world, number)
+        world.newest = max(self.generations(world)) + 1
+
+    def commands(self, world):
+        return [Command(("key", "rotate", "--out", world.path("out")), lambda: world.pin("encryption")),
+                Command(("key", "activate", str(world.newest))), Command(("key", "status")),
+                # Refused each: records name it, there is no such connector, nobody approves.
+                Command(("key", "retire", str(world.newest - 1), "--yes")),
+                Command(("key", "compromise", "1", "--yes")),
+                Command(("key", "destroy", "1", "--yes"), lambda: world.pin("encryption")),
+                Command(("connector", "probe", "c", "--out", world.path("out"))),
+                Command(("connector", "confirm", "c", "a"))]
+
+    def hold(self, world, number):
+        """Each generation was made once, and the newest alone is active; a user goes through with it."""
+        states = self.generations(world)
+        wanted = {n: "suspended" for n in range(1, world.newest)} | {world.newest: "active"}
+        if states != wanted:
+            raise Wrong("generations are %s" % states)
+        keys = sum(kind.startswith("Private") for kind, _, _ in world.listed("encryption"))
+        if keys != world.newest:
+            raise Wrong("%d keys in the encryption token for %d generations" % (keys, world.newest))
+        super().hold(world, number)
 
 
 class Init(Commands):

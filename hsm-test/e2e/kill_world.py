@@ -326,11 +326,11 @@ class KillWorld(harness.World):
 
 
 class Judge(oracle.Oracle):
-    """The encryption key stays the same in such a world: asked for once."""
-
-    key = None
+    """A generation of the encryption key stays the same: asked for once."""
 
     def encryption_key_id(self, key_name):
-        self.key = self.key or super().encryption_key_id(key_name)
-        return self.key
+        known = self.__dict__.setdefault("keys", {})
+        if key_name not in known:
+            known[key_name] = super().encryption_key_id(key_name)
+        return known[key_name]
 

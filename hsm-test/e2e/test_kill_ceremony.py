@@ -21,6 +21,9 @@ class KillCeremony(KillCase):
     def test_admin(self):
         self.grid([s.Admin(), s.Rotate()])
 
+    def test_generation(self):
+        self.grid([s.Generation()])
+
     def test_first_ceremony(self):
         self.grid([s.Init()], ready=without_keys, each=True)
 
