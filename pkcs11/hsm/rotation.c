@@ -24,15 +24,19 @@ size_t pfx_rotation_of(const struct pfx_rotation *rotation, const char *stem,
 bool pfx_rotation_put(struct pfx_rotation *rotation, const char *stem,
                       const struct pfx_overlap *list, size_t n)
 {
-    size_t at = 0;
+    char own[PFX_STEM_SIZE]; /* stem may be a row's */
+    size_t at = 0, len = strlen(stem);
+    if (len >= sizeof own)
+        return n == 0;
+    memcpy(own, stem, len + 1);
     for (size_t i = 0; i < n; i++) {
-        while (at < rotation->n && strcmp(rotation->rows[at].stem, stem) != 0)
+        while (at < rotation->n && strcmp(rotation->rows[at].stem, own) != 0)
             at++;
-        if (at == PFX_ROTATION_MOST || strlen(stem) >= PFX_STEM_SIZE)
+        if (at == PFX_ROTATION_MOST)
             return false;
         if (at == rotation->n)
             rotation->n++;
-        snprintf(rotation->rows[at].stem, PFX_STEM_SIZE, "%s", stem);
+        memcpy(rotation->rows[at].stem, own, len + 1);
         rotation->rows[at++].at = list[i];
     }
     return true;
