@@ -219,7 +219,8 @@ class Ceremony(unittest.TestCase):
     def test_guide(self):
         """What the auditor's guide says can be done with Python alone."""
         with open(GUIDE, encoding="utf-8") as f:
-            program = f.read().split("```python\n")[1].split("```")[0]
+            programs = [part.split("```")[0] for part in f.read().split("```python\n")[1:]]
+        program = next(p for p in programs if "in the tree" in p)
         with open(self.path(), encoding="utf-8") as f:
             page = f.read()
         changed = os.path.join(self.r.dir, "changed.txt")
