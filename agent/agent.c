@@ -12,6 +12,7 @@
 #include "agent/orders.h"
 #include "agent/pass.h"
 #include "agent/rebuild.h"
+#include "agent/rewrap.h"
 #include "agent/removal.h"
 #include "agent/restored.h"
 #include "agent/timing.h"
@@ -114,6 +115,8 @@ void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
         orders = pfx_rebuild_tick(agent, now_ms, &later);
     if (pfx_ok(orders))
         orders = pfx_discard_tick(agent, now_ms, &later);
+    if (pfx_ok(orders))
+        orders = pfx_rewrap_tick(agent, now_ms, &later);
     if (pfx_ok(r))
         pfx_agent_store_result(agent, orders, &later);
     else

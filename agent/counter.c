@@ -42,6 +42,7 @@ const struct pfx_verb pfx_verbs[] = {
     {"key.records", PFX_ASKER_AUDITOR, false, pfx_verb_key_records},
     {"key.exposed", PFX_ASKER_AUDITOR, false, pfx_verb_exposed},
     {"key.rebuild", PFX_ASKER_OPERATOR, true, pfx_verb_rebuild},
+    {"key.rewrap", PFX_ASKER_OPERATOR, true, pfx_verb_rewrap},
     {"pause", PFX_ASKER_OPERATOR, true, pfx_verb_pause},
     {"resume", PFX_ASKER_OPERATOR, true, pfx_verb_resume},
     {"log.names", PFX_ASKER_OPERATOR, true, pfx_verb_log_names},

@@ -117,6 +117,7 @@ void pfx_verb_setup(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg
 void pfx_verb_log_names(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_backup(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_pause(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
+void pfx_verb_rewrap(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_rebuild(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_exposed(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);
 void pfx_verb_key_records(struct pfx_agent *, struct pfx_asker *, const struct pfx_msg *, int64_t);

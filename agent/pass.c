@@ -6,6 +6,7 @@
 #include "agent/generation.h"
 #include "agent/mailbox.h"
 #include "agent/removal.h"
+#include "agent/rewrap.h"
 #include "agent/run.h"
 #include "agent/steps.h"
 #include "agent/timing.h"
@@ -331,6 +332,7 @@ static pfx_result on_report(struct pfx_agent *agent, const struct pfx_answer *an
     PFX_TRY(pfx_meta_set_text(agent->store, "hsm_report", pfx_buf_str(&text), err));
     PFX_TRY(pfx_generation_report(agent, answer->body, answer->now_ms, err));
     PFX_TRY(pfx_discard_report(agent, answer->body, err));
+    PFX_TRY(pfx_rewrap_report(agent, answer->body, err));
     if (pfx_msg_bool(answer->body, "ready"))
         return pfx_trouble_clear(agent->store, "hsm", err);
     struct pfx_error what = PFX_ERROR_NONE;

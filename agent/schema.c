@@ -183,6 +183,12 @@ const char *const pfx_migrations[] = {
     "CREATE INDEX enrolment_key_due ON enrolment(key_due) WHERE key_due IS NOT NULL;\n"
     "CREATE INDEX job_discard ON job(enrolment) WHERE kind = 'hsm.key_destroy';\n"
     "CREATE INDEX enrolment_keyless ON enrolment(id)\n"
-    "  WHERE state = 'ACTIVE' AND (key_ref IS NULL OR key_going_at IS NOT NULL);\n",
+    "  WHERE state = 'ACTIVE' AND (key_ref IS NULL OR key_going_at IS NOT NULL);\n"
+    /* enrolment.key_epoch: of the wrapping key and MAC key that key_ref and ticket were made with.
+     * rewrap_round: the last one that sent them to pfx-hsm to be made anew. */
+    "ALTER TABLE enrolment ADD COLUMN key_epoch INTEGER NOT NULL DEFAULT 0;\n"
+    "ALTER TABLE enrolment ADD COLUMN rewrap_round INTEGER NOT NULL DEFAULT 0;\n"
+    "CREATE INDEX enrolment_epoch ON enrolment(key_epoch, id) WHERE key_ref IS NOT NULL\n"
+    "  AND key_gone_at IS NULL;\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

@@ -10,6 +10,7 @@
 #include "agent/pass.h"
 #include "agent/restored.h"
 #include "agent/rebuild.h"
+#include "agent/rewrap.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
 #include "agent/words.h"
@@ -84,6 +85,13 @@ static pfx_result facts(struct pfx_agent *agent, struct pfx_asker *asker, int64_
              "generation %lld of the encryption key: pfx-agent key exposed says whose user keys are "
              "exposed, and how far their successors are",
              (long long)bad);
+    struct pfx_rewrap_facts rewrap;
+    PFX_TRY(pfx_rewrap_facts(agent, &rewrap, err));
+    if (rewrap.started || rewrap.left)
+        fact(asker, "rewrapping", rewrap.started && !rewrap.held ? "ok" : "warn",
+             "%lld user keys made anew under the keys in force, %lld left, %lld held%s",
+             (long long)rewrap.done, (long long)rewrap.left, (long long)rewrap.held,
+             rewrap.started ? "" : ": pfx-agent standing rewrap");
     struct pfx_rebuild_facts f;
     PFX_TRY(pfx_rebuild_facts(agent, &f, err));
     if (f.started || agent->no_rebuild)

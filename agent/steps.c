@@ -13,6 +13,7 @@
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/rebuild.h"
+#include "agent/rewrap.h"
 #include "agent/removal.h"
 #include "agent/restored.h"
 #include "agent/stale.h"
@@ -67,13 +68,13 @@ static pfx_result on_key_csr(struct step *st, struct pfx_error *err)
         BAD(st, PFX_CLASS_INTEGRITY, "request", "key", "the key is %s, and %s was asked for",
             pfx_key_type_name(type), st->e->key_type);
     return pfx_db_exec(st->agent->store->db, err, NULL,
-                       "UPDATE enrolment SET key_ref = ?, key_id = ?, ticket = ?, csr = ?, spki = ?"
-                       " WHERE id = ?",
+                       "UPDATE enrolment SET key_ref = ?, key_id = ?, ticket = ?, csr = ?, spki = ?,"
+                       " key_epoch = ? WHERE id = ?",
                        PFX_PARAMS(P_TEXT(pfx_msg_str(st->body, "key_ref")),
                                   P_BLOB(pfx_msg_blob(st->body, "key_id")),
                                   P_BLOB(pfx_msg_blob(st->body, "ticket")),
                                   P_BLOB(pfx_msg_blob(st->body, "csr")), P_BLOB(spki),
-                                  P_INT(st->e->id)));
+                                  P_INT(pfx_msg_int(st->body, "epoch")), P_INT(st->e->id)));
 }
 
 static pfx_result take_certificate(struct step *st, struct pfx_error *err)
@@ -364,6 +365,7 @@ static const struct {
     {"up.remove", pfx_removal_answer},      {"up.setup_ca", pfx_counter_answer},
     {"up.setup_entra", pfx_counter_answer}, {"hsm.log", pfx_notes_answer},
     {PFX_DISCARD_KIND, pfx_discard_answer},
+    {"hsm.rewrap", pfx_rewrap_answer},
 };
 
 static pfx_result apply(struct pfx_agent *agent, const struct pfx_job_row *job,

@@ -27,6 +27,7 @@ const struct pfx_event_info pfx_events[PFX_EVENT_COUNT] = {
     [PFX_EV_CONNECTOR_CONFIRM] = {"connector.confirm", true, HSM},
     [PFX_EV_KEY_MAKE] = {"key.make", true, HSM},
     [PFX_EV_KEY_RECOVERED] = {"key.recovered", false, HSM},
+    [PFX_EV_KEY_REWRAP] = {"key.rewrap", true, HSM},
     [PFX_EV_LOG_BEGIN] = {"log.begin", false, HSM},
     [PFX_EV_LOG_QUOTA] = {"log.quota", false, HSM},
     [PFX_EV_LOG_RECOVERED] = {"log.recovered", false, HSM},

@@ -237,8 +237,9 @@ static pfx_result take_result(struct pfx_meaning *meaning, uint64_t seq, enum pf
         pfx_life_written(meaning, seq, event, entry);
         pfx_meaning_pinned(meaning, seq, entry, &intent);
     }
-    if (outcome != PFX_OUTCOME_OK || (event != PFX_EV_KEY_MAKE && event != PFX_EV_PFX_BUILD &&
-                                      event != PFX_EV_USER_KEY_DESTROY))
+    if (outcome != PFX_OUTCOME_OK ||
+        (event != PFX_EV_KEY_MAKE && event != PFX_EV_KEY_REWRAP && event != PFX_EV_PFX_BUILD &&
+         event != PFX_EV_USER_KEY_DESTROY))
         return PFX_OK;
     key_words(entry, &both);
     if (!same_key(&intent, &both)) {
@@ -247,6 +248,8 @@ static pfx_result take_result(struct pfx_meaning *meaning, uint64_t seq, enum pf
                          name, ref);
         return PFX_OK;
     }
+    if (event == PFX_EV_KEY_REWRAP)
+        return pfx_meaning_rewrapped(meaning, seq, &both, err);
     if (event == PFX_EV_KEY_MAKE)
         return pfx_meaning_made(meaning, seq, entry, &both, err);
     return event == PFX_EV_PFX_BUILD ? pfx_meaning_built(meaning, seq, entry, &both, err)

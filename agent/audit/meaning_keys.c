@@ -39,6 +39,19 @@ pfx_result pfx_meaning_made(struct pfx_meaning *meaning, uint64_t seq,
                          open->payload, err);
 }
 
+/* Another ticket for the same key: what is built from here on may take it. */
+pfx_result pfx_meaning_rewrapped(struct pfx_meaning *meaning, uint64_t seq,
+                                 const struct pfx_open *open, struct pfx_error *err)
+{
+    if (!open->has_spki || !open->has_ticket || !open->has_id) {
+        pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
+                         "key.rewrap is ok without key.id, key.spki or ticket");
+        return PFX_OK;
+    }
+    return pfx_match_add(meaning->match, PFX_MATCH_MADE, open->spki, meaning->log, seq,
+                         open->payload, err);
+}
+
 pfx_result pfx_meaning_built(struct pfx_meaning *meaning, uint64_t seq,
                              const struct pfx_entry *entry, const struct pfx_open *open,
                              struct pfx_error *err)

@@ -93,6 +93,8 @@ void pfx_meaning_sealed(struct pfx_meaning *meaning, uint64_t seq, const struct 
 PFX_MUST_USE pfx_result pfx_meaning_made(struct pfx_meaning *meaning, uint64_t seq,
                                          const struct pfx_entry *entry,
                                          const struct pfx_open *open, struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_meaning_rewrapped(struct pfx_meaning *meaning, uint64_t seq,
+                                              const struct pfx_open *open, struct pfx_error *err);
 PFX_MUST_USE pfx_result pfx_meaning_built(struct pfx_meaning *meaning, uint64_t seq,
                                           const struct pfx_entry *entry,
                                           const struct pfx_open *open, struct pfx_error *err);

@@ -22,6 +22,8 @@ const char *const pfx_event_meanings[PFX_EVENT_COUNT] = {
     [PFX_EV_CONNECTOR_CONFIRM] = "a connector's answer was right",
     [PFX_EV_KEY_MAKE] = "a user's key pair was made and its request signed",
     [PFX_EV_KEY_RECOVERED] = "after a crash: what was found of the key that an intent names",
+    [PFX_EV_KEY_REWRAP] = "what pfx-agentd keeps of a user key was made anew under the wrapping key and "
+                          "MAC key in force; ticket: the new one",
     [PFX_EV_LOG_BEGIN] = "entry 0 of a log: its origin and keys",
     [PFX_EV_LOG_QUOTA] = "so many notes weren't written because there were too many",
     [PFX_EV_LOG_RECOVERED] =

@@ -230,6 +230,7 @@ int cli_do_standing_list(struct cli *cli);
 int cli_do_standing_rotate(struct cli *cli);
 int cli_do_standing_activate(struct cli *cli);
 int cli_do_standing_destroy(struct cli *cli);
+int cli_do_standing_rewrap(struct cli *cli);
 int cli_do_secret_set(struct cli *cli);
 int cli_do_secret_status(struct cli *cli);
 int cli_do_log_tail(struct cli *cli);

@@ -86,7 +86,63 @@ static void change_item(void *ctx, const struct pfx_msg *item)
         (void)printf("SHA-256 of its certificate: %s\n", pfx_msg_str(item, "sha256"));
 }
 
-static int change(struct cli *cli, const char *verb, const char *json, const char *out)
+struct rewrap_view {
+    struct cli *cli;
+    struct cli_progress progress;
+    bool quiet, known; /* destroy: only counted */
+    int64_t left, epoch, n;
+};
+
+static void rewrap_item(void *ctx, const struct pfx_msg *item)
+{
+    struct rewrap_view *view = ctx;
+    const char *phase = pfx_msg_str(item, "phase");
+    int64_t done = pfx_msg_int(item, "done");
+    view->left = pfx_msg_int(item, "left");
+    view->epoch = pfx_msg_int(item, "epoch");
+    view->n++;
+    if (view->quiet)
+        return;
+    if (view->cli->given[CLI_JSON]) {
+        cli_json_item("standing-rewrap", item);
+    } else if (strcmp(phase, "rewrapping") == 0) {
+        cli_progress_show(&view->progress, phase, done, done + view->left);
+    } else {
+        cli_progress_clear(&view->progress);
+        (void)printf("%s: %lld made anew, %lld left, %lld of them held\n", phase, (long long)done,
+                     (long long)view->left, (long long)pfx_msg_int(item, "held"));
+    }
+}
+
+static void rewrap_idle(void *ctx)
+{
+    cli_progress_tick(&((struct rewrap_view *)ctx)->progress);
+}
+
+int cli_do_standing_rewrap(struct cli *cli)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    struct rewrap_view view = {.cli = cli};
+    int64_t wait = 0;
+    if (cli->given[CLI_WAIT] && pfx_failed(cli_duration(cli->values[CLI_WAIT], &wait, &err)))
+        return cli_fail(&err);
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "key.rewrap");
+    if (cli->given[CLI_WAIT])
+        pfx_msg_set_int(args, "wait", wait);
+    view.progress.quiet = cli->given[CLI_JSON];
+    cli_progress_start(&view.progress, "asking pfx-hsm");
+    struct cli_ask ask = {CLI_AGENT,   "key.rewrap", args, SILENCE_S,
+                          rewrap_item, rewrap_idle,  &view};
+    int code = CLI_EXIT_INTERNAL;
+    pfx_result r = cli_ask(cli, &ask, &code, &err);
+    cli_progress_clear(&view.progress);
+    if (pfx_failed(r) || err.text[0])
+        (void)cli_fail(&err);
+    return code;
+}
+
+static int change(struct cli *cli, const char *verb, const char *json, const char *out,
+                  const struct rewrap_view *counted)
 {
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, verb);
     struct standing_view view = {.cli = cli, .json = json, .out = out};
@@ -98,6 +154,10 @@ static int change(struct cli *cli, const char *verb, const char *json, const cha
         return cli_fail(&err);
     }
     pfx_msg_set_str(args, "name", cli->operands[0]);
+    if (counted && counted->known) {
+        pfx_msg_set_int(args, "rows", counted->left);
+        pfx_msg_set_int(args, "epoch", counted->epoch);
+    }
     struct cli_ask ask = {CLI_HSM, verb, args, SILENCE_S, change_item, NULL, &view};
     int code = cli_ask_report(cli, &ask);
     return code == CLI_EXIT_OK ? view.code : code;
@@ -112,12 +172,12 @@ int cli_do_standing_rotate(struct cli *cli)
                                "%s can't be written to: name a folder with --out", out));
         return cli_fail(&err);
     }
-    return change(cli, "standing.rotate", "standing-rotate", out);
+    return change(cli, "standing.rotate", "standing-rotate", out, NULL);
 }
 
 int cli_do_standing_activate(struct cli *cli)
 {
-    return change(cli, "standing.activate", "standing-activate", NULL);
+    return change(cli, "standing.activate", "standing-activate", NULL, NULL);
 }
 
 int cli_do_standing_destroy(struct cli *cli)
@@ -125,5 +185,16 @@ int cli_do_standing_destroy(struct cli *cli)
     int code = cli_confirm(cli, "The key is destroyed in its token. This can't be taken back.");
     if (code != CLI_EXIT_OK)
         return code;
-    return change(cli, "standing.destroy", "standing-destroy", NULL);
+    struct rewrap_view counted = {.cli = cli, .quiet = true};
+    /* What pfx-agentd can't say, pfx-hsm asks for. */
+    if (strncmp(cli->operands[0], "client-", strlen("client-")) != 0) {
+        struct pfx_error ignored = PFX_ERROR_NONE;
+        struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "key.rewrap");
+        struct cli_ask ask = {CLI_AGENT,   "key.rewrap", args,    SILENCE_S,
+                              rewrap_item, NULL,         &counted};
+        pfx_msg_set_bool(args, "count", true);
+        pfx_result r = cli_ask(cli, &ask, &code, &ignored);
+        counted.known = pfx_ok(r) && code == CLI_EXIT_OK && counted.n > 0;
+    }
+    return change(cli, "standing.destroy", "standing-destroy", NULL, &counted);
 }

@@ -166,7 +166,7 @@ const struct cli_verb cli_verbs[] = {
      "generations of the standing keys, and what each waits for", NULL, cli_do_standing_list},
     {"standing", "rotate", "KEY", 1, 1, CLI_BIT(CLI_OUT), "admins", false,
      "make the next generation of a standing key",
-     "Keys: client-NAME, one for each app registration. Nothing uses the new generation before "
+     "Keys: client-NAME, one for each app registration; wrapping; mac. Nothing uses the new generation before "
      "`standing activate`. A client key's certificate is written into the folder of --out (default: "
      "the current one): give it to the app registration beside the one that is there.",
      cli_do_standing_rotate},
@@ -175,6 +175,12 @@ const struct cli_verb cli_verbs[] = {
      "What is new is made with it from then on. The generation before stays, what it made is still "
      "accepted, and activating it again is the way back.",
      cli_do_standing_activate},
+    {"standing", "rewrap", "", 0, 0, CLI_BIT(CLI_WAIT), "operators", false,
+     "make what is kept of user keys anew under the wrapping key and MAC key in force",
+     "After `standing activate` of one of them: pfx-hsm reads what the earlier ones made until then, "
+     "and new enrolments go on meanwhile. It goes on by itself, also after a restart; with --wait it "
+     "is watched for so long. Exit code 1 when some are left at the end.",
+     cli_do_standing_rewrap},
     {"standing", "destroy", "KEY-N", 1, 1, CLI_BIT(CLI_YES), "admins", false,
      "destroy a generation of a standing key that isn't in force",
      "Refused while something needs it. Destroyed means that it isn't found in this token any more; "

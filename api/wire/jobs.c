@@ -21,7 +21,17 @@ LOCAL_SCHEMA(key_csr_result, "hsm.key_csr.result", 64 * KIB,
        BLOB("key_id", 8, 64, 0, "CKA_ID"),
        BLOB("spki", 32, 2048, 0, "DER public key"),
        BLOB("csr", 64, 32768, 0, "DER PKCS#10 request"),
-       BLOB("ticket", 32, 32, 0, "MAC over user, salt, addresses, purpose and key"));
+       BLOB("ticket", 32, 32, 0, "MAC over user, salt, addresses, purpose and key"),
+       INT("epoch", 0, PFX_MAX_INT, OPT, "of the wrapping key and MAC key that it was made with"));
+
+/* What pfx-agentd keeps of a user key, under the wrapping key and MAC key that are active now. */
+LOCAL_SCHEMA(rewrap, "hsm.rewrap", 128 * KIB, ENROLMENT,
+       STR("key_ref", 1, 16384, 0, "as pfx-hsm gave it"),
+       BLOB("ticket", 32, 32, 0, "as pfx-hsm gave it"), USER, SALT, ADDRESSES, PURPOSE);
+LOCAL_SCHEMA(rewrap_result, "hsm.rewrap.result", 32 * KIB,
+       STR("key_ref", 1, 16384, 0, "in place of the one that came"),
+       BLOB("ticket", 32, 32, 0, "likewise"),
+       INT("epoch", 1, PFX_MAX_INT, 0, "of the wrapping key and MAC key that it was made with"));
 
 LOCAL_SCHEMA(build_seal, "hsm.build_seal", MIB, ENROLMENT,
        STR("key_ref", 1, 16384, 0, "as pfx-hsm gave it"),
@@ -61,6 +71,7 @@ LOCAL_SCHEMA(hsm_report_result, "hsm.report.result", 128 * KIB,
        BOOL("ready", 0, "initialised, logged in, pins sound"),
        STR("why_not", 1, 639, OPT, "and the next step"),
        INT("generation", 1, 1000000, OPT, "active generation of the encryption key"),
+       INT("epoch", 0, PFX_MAX_INT, OPT, "of the wrapping key and MAC key in force; grows"),
        STR("encryption_key", 64, 64, OPT, "SHA-256 of its public key, hex"),
        OBJS("generations", 64, &report_generation, OPT,
             "every generation of the encryption key; absent: the pins can't be read now"),
@@ -233,6 +244,7 @@ LOCAL_SCHEMA(up_download_result, "up.download.result", MIB, BLOB("leaf", 64, 327
 
 const struct pfx_wire_pair pfx_wire_jobs[] = {
     {"hsm.key_csr", &key_csr, &key_csr_result},
+    {"hsm.rewrap", &rewrap, &rewrap_result},
     {"hsm.build_seal", &build_seal, &build_seal_result},
     {"hsm.key_destroy", &key_destroy, &key_destroy_result},
     {"hsm.report", &pfx_s_none, &hsm_report_result},

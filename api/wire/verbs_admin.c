@@ -106,7 +106,8 @@ LOCAL_SCHEMA(log_key_item, "log.key.item", 4 * KIB,
 
 LOCAL_SCHEMA(standing_args, "standing", KIB,
        STR("name", 1, 64, OPT, "of the key; but for rotate with its generation"),
-       INT("rows", 0, PFX_MAX_INT, OPT, "destroy: user keys that still need it, as pfx-agentd says"));
+       INT("rows", 0, PFX_MAX_INT, OPT, "destroy: user keys that still need it, as pfx-agentd says"),
+       INT("epoch", 0, PFX_MAX_INT, OPT, "destroy: of the keys in force when they were counted"));
 LOCAL_SCHEMA(standing_item, "standing.item", 128 * KIB,
        STR("kind", 1, 16, 0, "key or note"),
        STR("role", 1, 16, OPT, "users or service"), STR("name", 1, 64, OPT, "of the key"),

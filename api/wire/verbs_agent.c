@@ -135,6 +135,15 @@ LOCAL_SCHEMA(exposed_item, "exposed.item", 8 * KIB, STR("kind", 1, 16, 0, "expos
        INT("refused", 0, PFX_MAX_INT, OPT, "summary: the CA didn't"),
        INT("orders_a_day", 0, PFX_MAX_INT, OPT, "summary: max_orders_per_day"));
 
+LOCAL_SCHEMA(rewrap_args, "rewrap", KIB, BOOL("count", OPT, "only count what is left"),
+       INT("wait", 0, 86400, OPT, "tell of it for so many seconds, or until it is done"));
+LOCAL_SCHEMA(rewrap_item, "rewrap.item", 2 * KIB, STR("phase", 1, 64, 0, "what is going on"),
+       INT("epoch", 0, PFX_MAX_INT, 0, "of the wrapping key and MAC key in force, as pfx-hsm says"),
+       INT("left", 0, PFX_MAX_INT, 0, "user keys that still need an earlier one"),
+       INT("working", 0, PFX_MAX_INT, 0, "on their way"),
+       INT("held", 0, PFX_MAX_INT, 0, "refused: for a person"),
+       INT("done", 0, PFX_MAX_INT, 0, "made anew since it began"));
+
 LOCAL_SCHEMA(log_name_item, "log.name", 64 * KIB, STR("user", 64, 64, 0, "as log entries name them"),
        STR("salt", 32, 32, 0, "hex; user is SHA-256(salt | object id)"),
        STR("id", 36, 36, 0, "object id"), STR("upn", 0, 1024, OPT, "user principal name"),
@@ -172,6 +181,7 @@ const struct pfx_wire_pair pfx_wire_agent[] = {
     {"key.records", &pfx_s_none, &key_record_item},
     {"key.exposed", &exposed_args, &exposed_item},
     {"key.rebuild", &rebuild_args, &rebuild_item},
+    {"key.rewrap", &rewrap_args, &rewrap_item},
     {"pause", &pause_args, NULL},
     {"resume", &pause_args, NULL},
     {NULL, NULL, NULL},

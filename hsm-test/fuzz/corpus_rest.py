@@ -149,6 +149,8 @@ def state():
     lists = {
         "keyref": ("t1.%s.%s" % (key_id, spki), "w1.%s.%s.%s.%s" % (key_id, spki, b64u(b"b" * 99),
                                                                    b64u(b"m" * 32)),
+                   *["w2.%s.%s.%s.%s.%s" % (key_id, spki, b64u(b"b" * 99), b64u(b"m" * 32), generation)
+                     for generation in ("2", "999999", "1", "02", "1000000", "x", "")],
                    "t1.%s.%s" % (key_id.upper(), spki), "t1.ab.%s" % spki, "t1.%s." % key_id, "t2.a.b",
                    "t1.%s.%s.x" % (key_id, spki), "w1.%s.%s" % (key_id, spki), "x", "", "t1", "....",
                    ".....", "w1.%s.%s..%s" % (key_id, spki, b64u(b"m" * 32)), "t1.%s.%s=" % (key_id, spki),

@@ -20,7 +20,8 @@ from agent_world import Fail, Silent, World, b64, now_ms, unb64  # noqa: F401
 
 AGENTD = os.environ.get("PFX_AGENTD", "pfx-agentd")
 KINDS = {
-    "hsm": ["hsm.key_csr", "hsm.build_seal", "hsm.key_destroy", "hsm.report", "hsm.log"],
+    "hsm": ["hsm.key_csr", "hsm.build_seal", "hsm.key_destroy", "hsm.rewrap", "hsm.report",
+            "hsm.log"],
     "uploader": ["up.members", "up.records", "up.import", "up.import_settle", "up.readback",
                  "up.order", "up.order_settle", "up.order_changes", "up.order_info",
                  "up.order_validation", "up.order_cancel", "up.download", "up.orders",

@@ -74,6 +74,8 @@ class World:
         self.active = 1        # generation of the encryption key
         self.generations = {}  # number -> {state, ...} as the report tells them; made by turn_to
         self.sealed = []       # (enrolment, generation) of every PFX that was built
+        self.epoch = 0         # of the wrapping key and MAC key in force
+        self.refs = {}         # key reference -> ticket and for whom, all that were ever given out
         self.lost_keys = set() # enrolments whose user key isn't kept
         self.findings = []
         self.after_delivery = []  # purposes whose user keys go then
@@ -164,11 +166,22 @@ class World:
                .add_extension(x509.SubjectAlternativeName(
                    [x509.RFC822Name(a) for a in body["addresses"]]), False)
                .sign(key, hashes.SHA256()))
-        return {"key_ref": "token:%d.%d" % (body["enrolment"], body["attempt"]),
+        return dict(self.refer(body, "token:%d.%d" % (body["enrolment"], body["attempt"])), **{
                 "key_id": b64(hashlib.sha256(str(body["enrolment"]).encode()).digest()[:16]),
                 "spki": b64(self.spki(key.public_key())),
-                "csr": b64(csr.public_bytes(serialization.Encoding.DER)),
-                "ticket": b64(os.urandom(32))}
+                "csr": b64(csr.public_bytes(serialization.Encoding.DER))})
+
+    def refer(self, body, name):
+        whom = [body[n] for n in ("enrolment", "user", "salt", "addresses", "purpose")]
+        ref, ticket = "%s@%d" % (name, self.epoch), b64(os.urandom(32))
+        self.refs.setdefault((ref, ticket), whom)
+        return {"key_ref": ref, "ticket": ticket, "epoch": self.epoch}
+
+    def hsm_rewrap(self, body):
+        whom = [body[n] for n in ("enrolment", "user", "salt", "addresses", "purpose")]
+        if self.refs.get((body["key_ref"], body["ticket"])) != whom:
+            raise Fail("integrity", "This key wasn't made for this user.", "")
+        return self.refer(body, body["key_ref"].split("@")[0])
 
     def hsm_build_seal(self, body):
         if body["enrolment"] in self.lost_keys:
@@ -197,6 +210,8 @@ class World:
                   "tier_ec": "transit", "notes": self.notes}
         if self.after_delivery:
             report["after_delivery"] = self.after_delivery
+        if self.epoch:
+            report["epoch"] = self.epoch
         if self.active:
             report["generation"] = self.active
         if self.generations:

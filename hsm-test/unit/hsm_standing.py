@@ -1,13 +1,17 @@
 """pfx-hsm: standing keys that rotate while the earlier one is still there; on real tokens."""
 
+import json
 import os
 import unittest
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 import hsm_rig as rig
+from hsm_approval import Person
 from hsm_flow import verify_jwt
-from hsm_rig import Rig
+from hsm_rig import Rig, unb64
 
 
 def states(items):
@@ -87,6 +91,98 @@ class Standing(unittest.TestCase):
             self.refused(r, "standing.activate", "client-main-1 is destroyed", name="client-main-1")
             self.assertion(r, second)
             self.file_of(r, older)
+        finally:
+            self.assertEqual(r.close(), 0)
+
+    def build(self, r, keyed, enrolment, **changes):
+        leaf = r.ca.issue(unb64(keyed["csr"]), purpose="signing")
+        return r.agent.do("hsm.build_seal", **r.build_body(keyed, leaf, r.ca.chain(), enrolment,
+                                                           **changes))
+
+    def builds(self, r, keyed, enrolment, **changes):
+        answer = self.build(r, keyed, enrolment, **changes)
+        self.assertEqual(answer["class"], "ok", (answer, r.logged()[-3000:]))
+        built = answer["body"]
+        password = r.open_sealed(unb64(built["sealed"]))
+        key = pkcs12.load_key_and_certificates(unb64(built["pfx"]), password)[0]
+        self.assertEqual(key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
+            unb64(keyed["spki"]))
+
+    def approve(self, r, people, name, **count):
+        """Only two people together can have a key destroyed whose loss would lose user keys."""
+        for person in people[1:]:
+            _, end = r.admin("standing.destroy", name=name, **count)
+            self.assertEqual((end["exit"], end["error"]["code"]), (4, "approval"), end)
+            question = end["error"]["object"]
+            shown = r.admin("approval.show", id=question)[0][0]
+            self.assertEqual(json.loads(shown["args"])["key"], name)
+            self.assertEqual(r.admin("approval.give", id=question, signature=person.sign(
+                shown["statement"]))[1]["exit"], 0)
+        self.admin(r, "standing.destroy", name=name, **count)
+
+    def rewrap(self, r, keyed, enrolment, **changes):
+        body = dict(r.ask_body(enrolment), key_ref=keyed["key_ref"], ticket=keyed["ticket"])
+        del body["profile"]
+        return r.agent.do("hsm.rewrap", **dict(body, **changes))
+
+    def test_wrapping_and_mac(self):
+        r = Rig(keys="wrapped")
+        people = [Person(r.dir, name) for name in ("ann", "bob", "cid")]
+        roster = os.path.join(r.dir, "approvers")
+        with open(roster, "w", encoding="ascii") as f:
+            f.writelines(f"{p.name} {p.public}\n" for p in people)
+        os.chmod(roster, 0o644)
+        r.write_policy(approvals=["mode: ssh", f"roster: {roster}", "uids:",
+                                  f"  - uid: {os.geteuid()}", "    principal: ann"])
+        r.start()
+        try:
+            r.init()
+            first, other = r.key_csr(1)["body"], r.key_csr(2)["body"]
+            self.assertEqual((first["key_ref"][:3], first["epoch"]), ("w1.", 0))
+            for stem in ("wrapping", "mac"):
+                self.admin(r, "standing.rotate", name=stem)
+                self.admin(r, "standing.activate", name=stem + "-2")
+                self.builds(r, first, 1)  # what the earlier one made is read
+            second = r.key_csr(3)["body"]
+            epoch = second["epoch"]
+            self.assertEqual((second["key_ref"][:3], second["key_ref"][-2:]), ("w2.", ".2"))
+            self.builds(r, second, 3)
+            for name in ("wrapping-1", "mac-1"):
+                self.refused(r, "standing.destroy", "It isn't known how many user keys still need "
+                             + name, name=name)
+                self.refused(r, "standing.destroy", "It isn't known", name=name, rows=0,
+                             epoch=epoch - 1)
+                self.refused(r, "standing.destroy", "2 user keys still need " + name, name=name,
+                             rows=2, epoch=epoch)
+
+            # Only what pfx-hsm itself gave out, and only together.
+            for changes in ({"ticket": other["ticket"]}, {"key_ref": other["key_ref"]},
+                            {"addresses": ["eve@example.test"]}, {"purpose": "encryption"}):
+                self.assertEqual(self.rewrap(r, first, 1, **changes)["class"], "integrity", changes)
+            answer = self.rewrap(r, first, 1)
+            self.assertEqual(answer["class"], "ok", answer)
+            anew = answer["body"]
+            self.assertEqual((anew["epoch"], anew["key_ref"][:3]), (epoch, "w2."))
+            self.assertNotEqual(anew["ticket"], first["ticket"])
+            self.assertEqual(self.rewrap(r, dict(first, **anew), 1)["class"], "ok")  # once more
+
+            for name in ("wrapping-1", "mac-1"):
+                there = self.labels(r, "users", "secrkey")
+                self.approve(r, people, name, rows=0, epoch=epoch)
+                self.assertIn("pfx-agent " + name, there)  # nothing went before they had
+            there = self.labels(r, "users", "secrkey")
+            self.assertTrue({"pfx-agent wrapping-2", "pfx-agent mac-2"} <= set(there), there)
+            self.assertFalse({"pfx-agent wrapping-1", "pfx-agent mac-1"} & set(there), there)
+            self.assertEqual(r.stop(), 0)
+            r.start()
+            r.admin("hsm.status")
+            self.builds(r, first, 1, **{k: anew[k] for k in ("key_ref", "ticket")})
+            self.builds(r, second, 3)
+            self.assertEqual(self.build(r, other, 2)["class"], "integrity")
+            again = r.init()
+            self.assertFalse([i for i in again if i["kind"] == "key" and
+                              i["text"].startswith("made")])
         finally:
             self.assertEqual(r.close(), 0)
 

@@ -12,6 +12,7 @@
 #include "pkcs11/hsm/claim.h"
 #include "pkcs11/hsm/halves.h"
 #include "pkcs11/hsm/keyref.h"
+#include "pkcs11/hsm/rotation.h"
 #include "pkcs11/hsm/tier.h"
 #include "pkcs11/hsm/verbs.h"
 
@@ -79,6 +80,7 @@ static pfx_result wrapped_key(struct pfx_worker *worker, struct pfx_session *ses
     PFX_TRY(pfx_key_make(session, PFX_USE_USER, making->type, &making->id, PFX_USER_LABEL "session",
                          false, &key, err));
     PFX_TRY(pfx_key_wrap_blob(session, wrapping, key, &ref->blob, err));
+    ref->wrapping = worker->hsm->generations[PFX_STANDING_WRAPPING];
     struct pfx_bytes spki = pfx_key_spki(key);
     if (!pfx_buf_add(&ref->spki, spki.data, spki.len) ||
         !pfx_keyref_mac_bytes(ref, making->ask.user, &bytes))
@@ -161,6 +163,7 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     pfx_msg_set_blob(reply, "spki", spki.data, spki.len);
     pfx_msg_set_blob(reply, "csr", csr.data, csr.len);
     pfx_msg_set_blob(reply, "ticket", ticket, sizeof ticket);
+    pfx_msg_set_int(reply, "epoch", pfx_rotation_epoch(hsm->rotation));
     *ret_reply = reply;
     return PFX_OK;
 }

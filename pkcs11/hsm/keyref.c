@@ -6,11 +6,12 @@
 
 #define MAX_SPKI 2048
 #define MAX_BLOB 8192
-#define MAX_PARTS 5
+#define MAX_PARTS 6
 
 void pfx_keyref_init(struct pfx_keyref *ref)
 {
-    *ref = (struct pfx_keyref){.spki = pfx_buf_make(MAX_SPKI), .blob = pfx_buf_make(MAX_BLOB)};
+    *ref = (struct pfx_keyref){
+        .wrapping = 1, .spki = pfx_buf_make(MAX_SPKI), .blob = pfx_buf_make(MAX_BLOB)};
 }
 
 void pfx_keyref_done(struct pfx_keyref *ref)
@@ -26,6 +27,16 @@ static bool exactly(const char *hex, size_t len, void *out, size_t out_len,
     if (!decode(hex, len, &bytes) || bytes.len != out_len)
         return false;
     memcpy(out, bytes.data, out_len);
+    return true;
+}
+
+/* From 2 on, in its one spelling: the first one's blobs name none. */
+static bool generation(const char *text, size_t len, unsigned *ret_generation)
+{
+    unsigned long n = strtoul(text, NULL, 10);
+    if (len < 1 || len > 6 || text[0] == '0' || strspn(text, "0123456789") != len || n < 2)
+        return false;
+    *ret_generation = (unsigned)n;
     return true;
 }
 
@@ -51,6 +62,9 @@ static bool parse(const char *text, struct pfx_keyref *ref)
     if (memcmp(parts[0].text, "t1", 2) == 0 && n == 3)
         ref->wrapped = false;
     else if (memcmp(parts[0].text, "w1", 2) == 0 && n == 5)
+        ref->wrapped = true;
+    else if (memcmp(parts[0].text, "w2", 2) == 0 && n == 6 &&
+             generation(parts[5].text, parts[5].len, &ref->wrapping))
         ref->wrapped = true;
     else
         return false;
@@ -82,12 +96,19 @@ pfx_result pfx_keyref_write(const struct pfx_keyref *ref, struct pfx_buf *out,
 {
     char id[2 * PFX_KEY_ID_SIZE + 1];
     pfx_hex(ref->id.bytes, sizeof ref->id.bytes, id);
-    bool ok = pfx_buf_addf(out, "%s.%s.", ref->wrapped ? "w1" : "t1", id) &&
+    bool later = ref->wrapped && ref->wrapping > 1;
+    bool ok = pfx_buf_addf(out, "%s.%s.",
+                           later          ? "w2"
+                           : ref->wrapped ? "w1"
+                                          : "t1",
+                           id) &&
               pfx_base64url_encode(ref->spki.data, ref->spki.len, out);
     if (ref->wrapped)
         ok = ok && pfx_buf_add_str(out, ".") &&
              pfx_base64url_encode(ref->blob.data, ref->blob.len, out) &&
              pfx_buf_add_str(out, ".") && pfx_base64url_encode(ref->mac, sizeof ref->mac, out);
+    if (later)
+        ok = ok && pfx_buf_addf(out, ".%u", ref->wrapping);
     if (!ok)
         return pfx_fail(err, PFX_CLASS_INTERNAL, "write key reference", id, "",
                         "It is longer than the protocol has room for.");
@@ -96,9 +117,14 @@ pfx_result pfx_keyref_write(const struct pfx_keyref *ref, struct pfx_buf *out,
 
 bool pfx_keyref_mac_bytes(const struct pfx_keyref *ref, const char *user_id, struct pfx_buf *out)
 {
-    return pfx_field_add_text(out, "pfx-agent wrapped key v1") &&
-           pfx_field_add_text(out, user_id) &&
-           pfx_field_add(out, ref->id.bytes, sizeof ref->id.bytes) &&
-           pfx_field_add(out, ref->spki.data, ref->spki.len) &&
-           pfx_field_add(out, ref->blob.data, ref->blob.len);
+    bool ok = pfx_field_add_text(out, "pfx-agent wrapped key v1") &&
+              pfx_field_add_text(out, user_id) &&
+              pfx_field_add(out, ref->id.bytes, sizeof ref->id.bytes) &&
+              pfx_field_add(out, ref->spki.data, ref->spki.len) &&
+              pfx_field_add(out, ref->blob.data, ref->blob.len);
+    if (ref->wrapping > 1) {
+        char *name PFX_AUTOFREE = pfx_asprintf("wrapping-%u", ref->wrapping);
+        ok = ok && pfx_field_add_text(out, name);
+    }
+    return ok;
 }

@@ -2,6 +2,7 @@
  * A key reference: where a user key is. pfx-agentd keeps it and gives it back; it is opaque there.
  *   t1.<CKA_ID hex>.<SPKI base64url>                            an object in the users token
  *   w1.<CKA_ID hex>.<SPKI base64url>.<blob>.<MAC>               a blob under the wrapping key
+ *   w2.<CKA_ID hex>.<SPKI base64url>.<blob>.<MAC>.<generation>  under a later generation of it
  * The MAC binds the blob to user, key id and public key: CBC_PAD blobs that were tampered with come
  * back from some tokens as keys, and a whole blob could be another user's.
  */
@@ -12,6 +13,7 @@
 
 struct pfx_keyref {
     bool wrapped;
+    unsigned wrapping; /* wrapped only: generation of the wrapping key, from 1 */
     struct pfx_key_id id;
     struct pfx_buf spki;
     struct pfx_buf blob; /* wrapped only */

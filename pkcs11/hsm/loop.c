@@ -246,7 +246,7 @@ static void stop(struct loop *loop)
 static pfx_result start(struct loop *loop, struct pfx_error *err)
 {
     static const char *const kinds[] = {"hsm.key_csr", "hsm.build_seal", "hsm.key_destroy",
-                                        "hsm.report", "hsm.log"};
+                                        "hsm.rewrap",  "hsm.report",     "hsm.log"};
     static const struct pfx_arm_ops ops = {on_job, on_online, on_refused};
     const struct pfx_hsm_policy *policy = loop->hsm->policy;
     uid_t agent;

@@ -42,6 +42,8 @@ static const struct row {
     [PFX_EVENT_PROBE] = {"probe", WHO(PFX_ACTOR_OPERATOR) | WHO(PFX_ACTOR_SELF), 0,
                          PFX_CEILING_NONE},
     [PFX_EVENT_KEY_EXPORT] = {"key.export", WHO(PFX_ACTOR_OPERATOR), USERS | LOG, PFX_CEILING_NONE},
+    /* It gives nothing out that pfx-agentd hasn't had before. */
+    [PFX_EVENT_REWRAP] = {"key.rewrap", WHO(PFX_ACTOR_AGENTD), USERS | LOG, PFX_CEILING_NONE},
     [PFX_EVENT_STANDING_ROTATE] = {"standing.rotate", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,
                                    PFX_CEILING_NONE},
     [PFX_EVENT_STANDING_ACTIVATE] = {"standing.activate", WHO(PFX_ACTOR_OPERATOR), USERS | LOG,

@@ -29,6 +29,7 @@ enum pfx_event {
     PFX_EVENT_CEREMONY_CERT, /* a client certificate made */
     PFX_EVENT_PROBE,
     PFX_EVENT_KEY_EXPORT, /* a public key, after its pin was checked */
+    PFX_EVENT_REWRAP,            /* a blob and its ticket under the keys that are active now */
     PFX_EVENT_STANDING_ROTATE,   /* the next generation of a standing key is made */
     PFX_EVENT_STANDING_ACTIVATE, /* and used from here on */
     PFX_EVENT_STANDING_DESTROY,

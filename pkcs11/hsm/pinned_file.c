@@ -9,6 +9,7 @@
 #include "crypto/encode.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/pinned.h"
+#include "pkcs11/hsm/rotation.h"
 
 #define FILE_NAME "pins"
 #define MAX_FILE (1024 * 1024)
@@ -25,6 +26,26 @@ static pfx_result bad(const char *path, const char *why, struct pfx_error *err)
                     "%s Nothing is sealed. Restore the file from a backup, or find out which users "
                     "token (MAC key) it belongs to.",
                     why);
+}
+
+/* Under the active MAC key, or one before it: between the activation of a MAC key and the write of
+ * the pins under it the process may end. */
+static pfx_result vouched(const struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
+                          struct pfx_bytes text, const struct pfx_buf *stated, bool *ret_ours,
+                          struct pfx_error *err)
+{
+    uint8_t computed[32];
+    PFX_TRY(pfx_key_mac(users, mac, text, computed, err));
+    *ret_ours = CRYPTO_memcmp(computed, stated->data, sizeof computed) == 0;
+    for (size_t i = 0; !*ret_ours; i++) {
+        struct pfx_key *earlier PFX_AUTOKEY = NULL;
+        PFX_TRY(pfx_mac_earlier(hsm, users, i, &earlier, err));
+        if (!earlier)
+            break;
+        PFX_TRY(pfx_key_mac(users, earlier, text, computed, err));
+        *ret_ours = CRYPTO_memcmp(computed, stated->data, sizeof computed) == 0;
+    }
+    return PFX_OK;
 }
 
 pfx_result pfx_pins_load(const struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
@@ -50,9 +71,9 @@ pfx_result pfx_pins_load(const struct pfx_hsm *hsm, struct pfx_session *users, s
         !pfx_unhex((const char *)text.data + text.len - mac_line + 4, 64, &stated))
         return bad(path, "It has no MAC at its end.", err);
     size_t covered = text.len - mac_line;
-    uint8_t computed[32];
-    PFX_TRY(pfx_key_mac(users, mac, (struct pfx_bytes){text.data, covered}, computed, err));
-    if (CRYPTO_memcmp(computed, stated.data, sizeof computed) != 0)
+    bool ours;
+    PFX_TRY(vouched(hsm, users, mac, (struct pfx_bytes){text.data, covered}, &stated, &ours, err));
+    if (!ours)
         return bad(path, "Its MAC is wrong: someone changed it, or it was made with another token.",
                    err);
     PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;

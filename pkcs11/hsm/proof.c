@@ -3,6 +3,8 @@
 
 #include <openssl/crypto.h>
 
+#include "pkcs11/hsm/rotation.h"
+
 #define MAX_REF_BYTES 32768
 
 static pfx_result mismatch(struct pfx_error *err, const char *op, const char *text)
@@ -10,9 +12,9 @@ static pfx_result mismatch(struct pfx_error *err, const char *op, const char *te
     return pfx_fail(err, PFX_CLASS_INTEGRITY, op, "", "", "%s", text);
 }
 
-pfx_result pfx_proof_check(const struct pfx_ask *ask, const struct pfx_keyref *ref,
-                           struct pfx_bytes ticket, struct pfx_session *session,
-                           struct pfx_key *mac, struct pfx_error *err)
+static pfx_result check(const struct pfx_ask *ask, const struct pfx_keyref *ref,
+                        struct pfx_bytes ticket, struct pfx_session *session, struct pfx_key *mac,
+                        struct pfx_error *err)
 {
     uint8_t computed[32];
     if (ref->wrapped) {
@@ -31,4 +33,24 @@ pfx_result pfx_proof_check(const struct pfx_ask *ask, const struct pfx_keyref *r
                         "This key wasn't made for this user, these addresses and this purpose: "
                         "nothing is done with it. Find out what changed pfx-agentd's store.");
     return PFX_OK;
+}
+
+pfx_result pfx_proof_check(const struct pfx_hsm *hsm, const struct pfx_ask *ask,
+                           const struct pfx_keyref *ref, struct pfx_bytes ticket,
+                           struct pfx_session *session, struct pfx_key *mac, struct pfx_error *err)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_result result = check(ask, ref, ticket, session, mac, &why);
+    for (size_t i = 0; result.cls == PFX_CLASS_INTEGRITY; i++) {
+        struct pfx_key *earlier PFX_AUTOKEY = NULL;
+        struct pfx_error ignored = PFX_ERROR_NONE;
+        PFX_TRY(pfx_mac_earlier(hsm, session, i, &earlier, err));
+        if (!earlier)
+            break;
+        if (pfx_ok(check(ask, ref, ticket, session, earlier, &ignored)))
+            result = PFX_OK;
+    }
+    if (pfx_failed(result) && err && err->cls == PFX_CLASS_OK)
+        *err = why;
+    return result;
 }

@@ -12,12 +12,20 @@ struct pfx_ring {
         uint64_t opening; /* of the role, when it was found */
         unsigned generation;
     } slots[PFX_STANDING_MAX];
+    struct pfx_ring_slot earlier; /* of the key earlier_index */
+    size_t earlier_index;
 };
 /* The key, which has to have the public half that was seen when the role became ready. Borrowed
  * from the ring. The session is one of the key's token; hsm->lock is held at least for reading. */
 PFX_MUST_USE pfx_result pfx_ring_key(struct pfx_hsm *hsm, struct pfx_ring *ring,
                                      struct pfx_session *session, size_t index,
                                      struct pfx_key **ret_key, struct pfx_error *err);
+/* Any generation of it; one that isn't active is kept in one place for them all, so it is good
+ * until the next call. */
+PFX_MUST_USE pfx_result pfx_ring_generation(struct pfx_hsm *hsm, struct pfx_ring *ring,
+                                            struct pfx_session *session, size_t index,
+                                            unsigned generation, struct pfx_key **ret_key,
+                                            struct pfx_error *err);
 void pfx_ring_done(struct pfx_ring *ring);
 
 #endif

@@ -21,6 +21,20 @@ size_t pfx_rotation_of(const struct pfx_rotation *rotation, const char *stem,
     return n;
 }
 
+int64_t pfx_rotation_epoch(const struct pfx_rotation *rotation)
+{
+    static const char *const stems[] = {"wrapping", "mac"};
+    int64_t epoch = 0;
+    for (size_t s = 0; s < sizeof stems / sizeof *stems; s++) {
+        struct pfx_overlap list[PFX_OVERLAP_MOST];
+        size_t n = pfx_rotation_of(rotation, stems[s], list);
+        for (size_t i = 0; i < n; i++)
+            if (list[i].state == PFX_OVERLAP_ACTIVE && list[i].since_ms > epoch)
+                epoch = list[i].since_ms;
+    }
+    return epoch;
+}
+
 bool pfx_rotation_put(struct pfx_rotation *rotation, const char *stem,
                       const struct pfx_overlap *list, size_t n)
 {

@@ -48,5 +48,13 @@ PFX_MUST_USE pfx_result pfx_rotation_known(const struct pfx_hsm *hsm, struct pfx
 /* Writes it, with the next serial, and takes it into hsm; lock as above. */
 PFX_MUST_USE pfx_result pfx_rotation_store(struct pfx_hsm *hsm, struct pfx_session *users,
                                            struct pfx_rotation *next, struct pfx_error *err);
+/* The MAC keys that were active before: the first, second ... of those that the token still has;
+ * *ret_key is NULL when there are no more. */
+PFX_MUST_USE pfx_result pfx_mac_earlier(const struct pfx_hsm *hsm, struct pfx_session *users,
+                                        size_t nth, struct pfx_key **ret_key,
+                                        struct pfx_error *err);
+/* Grows whenever another wrapping key or MAC key is activated: what pfx-agentd keeps of a user key
+ * and got under an earlier one is made anew by hsm.rewrap. 0: never. Lock for reading. */
+int64_t pfx_rotation_epoch(const struct pfx_rotation *rotation);
 
 #endif

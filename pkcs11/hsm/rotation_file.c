@@ -148,3 +148,25 @@ pfx_result pfx_rotation_store(struct pfx_hsm *hsm, struct pfx_session *users,
     take(hsm, next);
     return PFX_OK;
 }
+
+pfx_result pfx_mac_earlier(const struct pfx_hsm *hsm, struct pfx_session *users, size_t nth,
+                           struct pfx_key **ret_key, struct pfx_error *err)
+{
+    struct pfx_overlap list[PFX_OVERLAP_MOST];
+    size_t n = pfx_rotation_of(hsm->rotation, "mac", list);
+    *ret_key = NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct pfx_standing_key standing;
+        struct pfx_key *key PFX_AUTOKEY = NULL;
+        if (list[i].state != PFX_OVERLAP_PREVIOUS)
+            continue;
+        pfx_standing_generation(hsm->policy, PFX_STANDING_MAC, list[i].number, &standing);
+        PFX_TRY(pfx_key_find(users, standing.use, &standing.id, true, (struct pfx_bytes){NULL, 0},
+                             &key, err));
+        if (!key || nth-- > 0)
+            continue;
+        *ret_key = PFX_TAKE(key);
+        return PFX_OK;
+    }
+    return PFX_OK;
+}

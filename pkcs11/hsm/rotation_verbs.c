@@ -10,7 +10,9 @@
 #include <sys/stat.h>
 
 #include "api/conf/process.h"
+#include "crypto/canon.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/ceremony.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/rotation.h"
@@ -27,6 +29,7 @@ struct change {
     enum pfx_overlap_move move;
     struct pfx_overlap_needs needs;
     char *file; /* a client key's certificate */
+    struct pfx_approved approved;
 };
 
 static bool is_client(const struct change *change)
@@ -132,9 +135,28 @@ static pfx_result store(struct change *change, struct pfx_op *op, struct pfx_err
     return PFX_OK;
 }
 
+/* The epoch of rotation.h has to grow, whatever the clock does. */
 static void move(struct change *change)
 {
-    pfx_overlap_apply(change->list, change->n, change->key.generation, change->move, pfx_now_ms());
+    int64_t now = pfx_now_ms(), epoch = pfx_rotation_epoch(change->hsm->rotation);
+    if (change->move == PFX_OVERLAP_ACTIVATE && !is_client(change) && now <= epoch)
+        now = epoch + 1;
+    pfx_overlap_apply(change->list, change->n, change->key.generation, change->move, now);
+}
+
+/* The pins under the MAC key that is active now. */
+static pfx_result pins_anew(struct change *change, struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = change->hsm;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
+    struct pfx_key *mac;
+    if (change->index != PFX_STANDING_MAC || !pfx_pins_exist(hsm))
+        return PFX_OK;
+    PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
+    PFX_TRY(pfx_ring_key(hsm, &change->worker->ring, session, PFX_STANDING_MAC, &mac, err));
+    PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
+    return pfx_pins_store(hsm, session, mac, &pins, err);
 }
 
 static const struct pfx_overlap *at_of(const struct change *change)
@@ -154,6 +176,8 @@ static pfx_result run(struct change *change, enum pfx_event event, pfx_op_work w
     snprintf(op.target.name, sizeof op.target.name, "%s", change->key.name);
     pfx_op_key(&op, &change->key.id, (struct pfx_bytes){NULL, 0}, change->key.algorithm);
     op.out.standing_state = pfx_overlap_state_name(becomes[change->move]);
+    if (change->approved.hsm)
+        op.approved = &change->approved;
     PFX_TRY(pfx_op_run(change->worker, &op, work, change, &reply, err));
     pfx_task_emit(change->task, PFX_TAKE(reply));
     return PFX_OK;
@@ -273,6 +297,7 @@ static pfx_result activate_work(struct pfx_worker *worker, struct pfx_op *op, vo
         free(hsm->apps[app_of(change)].pem);
         hsm->apps[app_of(change)] = app;
     }
+    PFX_TRY(pins_anew(change, err));
     hsm->roles[change->key.role].again = true; /* what was wrong with it may have been this key */
     *ret_reply = key_item(hsm, change->task, &change->key, at_of(change),
                           "all that is new is made with it from now on; the one before stays, and "
@@ -323,6 +348,7 @@ static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, voi
     struct pfx_key *key PFX_AUTOKEY = NULL;
     char text[128], line[400];
     pfx_op_token(op, token);
+    PFX_TRY(pins_anew(change, err)); /* a cut-off activation may have left them */
     PFX_TRY(pfx_session_acquire(token, true, &session, err));
     /* Not strict: whatever became of its attributes, it goes. */
     PFX_TRY(pfx_key_find(session, change->key.use, &change->key.id, false,
@@ -343,17 +369,52 @@ static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, voi
     return PFX_OK;
 }
 
+static void add_str(struct pfx_canon *canon, const char *name, const char *text)
+{
+    pfx_canon_str(canon, name, (struct pfx_bytes){(const uint8_t *)text, strlen(text)});
+}
+
+/* How many user keys still need it is pfx-agentd's word alone: were it a lie, they would be lost
+ * for ever. So two people look at the count themselves. Members in the order of their names:
+ * canonical. */
+static pfx_result approve(struct change *change, struct pfx_error *err)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf args = pfx_buf_make(PFX_APPROVAL_ARGS_MAX);
+    struct pfx_canon canon = pfx_canon_make(&args);
+    char id[2 * PFX_KEY_ID_SIZE + 1], token[128];
+    if (is_client(change) || at_of(change)->state != PFX_OVERLAP_PREVIOUS)
+        return PFX_OK;
+    pfx_canon_open(&canon, NULL, '{');
+    add_str(&canon, "key", change->key.name);
+    add_str(&canon, "key_id", pfx_hex(change->key.id.bytes, sizeof change->key.id.bytes, id));
+    add_str(&canon, "loses", "every user key, and every ticket, that only this key reads");
+    add_str(&canon, "token", pfx_token_text(change->hsm->roles[change->key.role].token, token));
+    pfx_canon_close(&canon, '}');
+    return pfx_approvals_require(change->worker, change->task, "standing.destroy",
+                                 pfx_buf_bytes(&args), &change->approved, err);
+}
+
+static void change_done(struct change *change)
+{
+    pfx_approved_done(&change->approved);
+}
+
 pfx_result pfx_do_standing_destroy(struct pfx_worker *worker, struct pfx_task *task,
                                    struct pfx_error *err)
 {
+    PFX_CLEANUP(change_done)
     struct change change = {
         .worker = worker, .task = task, .hsm = worker->hsm, .move = PFX_OVERLAP_DESTROY};
     PFX_TRY(find(&change, "standing destroy", pfx_msg_str(task->args, "name"), true, err));
     PFX_TRY(token_open(&change, err));
     change.needs.holds = !is_client(&change);
-    change.needs.known = pfx_msg_has(task->args, "rows");
+    /* A count that was made before another key was put in force says nothing. */
+    change.needs.known =
+        pfx_msg_has(task->args, "rows") &&
+        pfx_msg_int(task->args, "epoch") == pfx_rotation_epoch(worker->hsm->rotation);
     change.needs.rows = pfx_msg_int(task->args, "rows");
     PFX_TRY(ask_rules(&change, "standing destroy", change.key.generation, err));
+    PFX_TRY(approve(&change, err));
     return run(&change, PFX_EVENT_STANDING_DESTROY, destroy_work, err);
 }
 

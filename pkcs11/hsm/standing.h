@@ -42,7 +42,8 @@ static inline bool pfx_standing_of_log(size_t index)
 /* Those that `pfx-agent standing` changes; the log's own go by `log rotate-key`. */
 static inline bool pfx_standing_rotates(size_t index)
 {
-    return index >= PFX_STANDING_CLIENT;
+    return index >= PFX_STANDING_CLIENT || index == PFX_STANDING_WRAPPING ||
+           index == PFX_STANDING_MAC;
 }
 /* How many there are under this policy; USAGE when it names more apps than fit. */
 size_t pfx_standing_count(const struct pfx_hsm_policy *policy);

@@ -14,6 +14,7 @@
 #include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/hsmlog.h"
+#include "pkcs11/hsm/rotation.h"
 #include "pkcs11/hsm/secrets.h"
 #include "pkcs11/hsm/verbs.h"
 
@@ -198,6 +199,7 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
     if (pfx_ok(ready))
         ready = active_of(&pins, &pin, &why);
     struct pfx_msg *item = pfx_task_item(task);
+    pfx_msg_set_int(item, "epoch", pfx_rotation_epoch(hsm->rotation));
     report_generations(&pins, item);
     pfx_msg_set_bool(item, "ready", pfx_ok(ready));
     if (pfx_failed(ready)) {

@@ -7,6 +7,7 @@ const struct pfx_verb pfx_verbs_jobs[] = {
     {"hsm.key_csr", pfx_do_key_csr, false, false},
     {"hsm.build_seal", pfx_do_build_seal, false, false},
     {"hsm.key_destroy", pfx_do_key_destroy, false, false},
+    {"hsm.rewrap", pfx_do_rewrap, false, false},
     {"hsm.report", pfx_do_report, true, false},
     {"hsm.log", pfx_do_log, true, false},
     {NULL, NULL, false, false},

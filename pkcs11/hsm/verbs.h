@@ -49,6 +49,7 @@ PFX_HANDLER(pfx_do_log);       /* log_verbs.c */
 PFX_HANDLER(pfx_do_log_status);
 PFX_HANDLER(pfx_do_log_rotate); /* log_change.c */
 PFX_HANDLER(pfx_do_log_reopen);
+PFX_HANDLER(pfx_do_rewrap);        /* rewrap.c */
 PFX_HANDLER(pfx_do_standing_list); /* rotation_verbs.c */
 PFX_HANDLER(pfx_do_standing_rotate);
 PFX_HANDLER(pfx_do_standing_activate);
