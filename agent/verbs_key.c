@@ -13,12 +13,13 @@
 #define LOOK_EVERY 250
 #define REPORT_LOOK 20
 #define REPORT_PATIENCE (20 * PFX_SECOND)
+#define COUNT_PATIENCE (5 * PFX_SECOND)
 #define PAGE 100 /* enrolments that one step looks at */
 
 /* --- key rebuild --- */
 
 /* asker->select, by the clock of time-outs: after: when it ends; done: until when the report is
- * waited for. state: not NULL: dry. */
+ * waited for. state: not NULL: dry. user: not NULL: no report came. */
 static void send_facts(struct pfx_asker *asker, const char *kind, const char *phase,
                        const struct pfx_rebuild_facts *f)
 {
@@ -102,53 +103,6 @@ static void start(struct pfx_asker *asker, int64_t now_ms)
     asker->rest_uptime = pfx_uptime_ms() + LOOK_EVERY;
 }
 
-/* What pfx-hsm said last may be older than the command that activated another generation. */
-static void await_report(struct pfx_asker *asker, int64_t now_ms)
-{
-    struct pfx_error err = PFX_ERROR_NONE;
-    int64_t out;
-    if (pfx_failed(pfx_db_int(asker->agent->store->db, &err, 0, &out,
-                              "SELECT count(*) FROM job WHERE kind = 'hsm.report'",
-                              PFX_NO_PARAMS))) {
-        pfx_asker_fail(asker, &err);
-        return;
-    }
-    if (out == 0) {
-        start(asker, now_ms);
-        return;
-    }
-    asker->rest_uptime = pfx_uptime_ms() + REPORT_LOOK;
-    if (pfx_uptime_ms() < asker->select.done)
-        return;
-    pfx_result r = pfx_fail(&err, PFX_CLASS_TRANSIENT, "key rebuild", "pfx-hsm", "",
-                            "pfx-hsm doesn't say which generation is active: start it, or look at "
-                            "its log, then try again");
-    (void)r;
-    pfx_asker_fail(asker, &err);
-}
-
-void pfx_verb_rebuild(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
-                      int64_t now_ms)
-{
-    struct pfx_error err = PFX_ERROR_NONE;
-    struct pfx_tx tx PFX_AUTOTX = {0};
-    int64_t uptime = pfx_uptime_ms();
-    bool dry = pfx_msg_bool(args, "dry_run");
-    asker->noted = dry; /* it changes nothing */
-    asker->select = (struct pfx_selection){.after = uptime + pfx_msg_int(args, "wait") * PFX_SECOND,
-                                           .done = uptime + REPORT_PATIENCE,
-                                           .state = dry ? pfx_strdup("dry") : NULL};
-    pfx_result r = pfx_tx_begin(&tx, agent->store->db, &err);
-    if (pfx_ok(r))
-        r = pfx_generation_ask(agent, now_ms, &err);
-    if (pfx_ok(r))
-        r = pfx_tx_commit(&tx, &err);
-    if (pfx_failed(r))
-        pfx_asker_fail(asker, &err);
-    else
-        asker->step = await_report;
-}
-
 /* --- key records --- */
 
 /* Of Intune's list, in which what is delivered stands at once. */
@@ -184,9 +138,10 @@ static pfx_result set_count(struct pfx_agent *agent, struct pfx_msg *item, const
     return PFX_OK;
 }
 
-static pfx_result fill_generation(struct pfx_agent *agent, struct pfx_msg *item, sqlite3_stmt *row,
+static pfx_result fill_generation(struct pfx_asker *asker, struct pfx_msg *item, sqlite3_stmt *row,
                                   int64_t now_ms, struct pfx_error *err)
 {
+    struct pfx_agent *agent = asker->agent;
     int64_t n = sqlite3_column_int64(row, 0), read;
     const char *state = (const char *)sqlite3_column_text(row, 1);
     const char *key = (const char *)sqlite3_column_text(row, 2);
@@ -201,7 +156,7 @@ static pfx_result fill_generation(struct pfx_agent *agent, struct pfx_msg *item,
     pfx_item_int(item, "since", since);
     pfx_item_int(item, "compromised", sqlite3_column_int64(row, 5));
     /* Since it was the active one, others may have come that only Intune's list knows of. */
-    pfx_msg_set_bool(item, "known", read > since);
+    pfx_msg_set_bool(item, "known", read > since && !asker->select.user);
     PFX_TRY(count_records(agent, item, key, provider, now_ms, err));
     PFX_TRY(set_count(agent, item, "flight", n,
                       "SELECT (SELECT count(*) FROM enrolment WHERE generation = ?1"
@@ -229,7 +184,7 @@ static pfx_result generations(struct pfx_asker *asker, int64_t now_ms, struct pf
         if (!row)
             return PFX_OK;
         struct pfx_msg *item = pfx_asker_body(asker);
-        pfx_result r = fill_generation(asker->agent, item, stmt, now_ms, err);
+        pfx_result r = fill_generation(asker, item, stmt, now_ms, err);
         if (pfx_failed(r)) {
             pfx_msg_free(item);
             return r;
@@ -325,7 +280,10 @@ static pfx_result summary(struct pfx_asker *asker, struct pfx_error *err)
     pfx_msg_set_str(item, "kind", "summary");
     pfx_item_int(item, "read", read);
     pfx_msg_set_int(item, "blockers", asker->select.done);
-    if (read == 0) {
+    if (asker->select.user) {
+        pfx_msg_set_str(item, "why", "pfx-hsm doesn't say which generations there are now");
+        pfx_msg_set_str(item, "next", "start pfx-hsm, or look at its log");
+    } else if (read == 0) {
         pfx_msg_set_str(item, "why", "Intune's list was never read whole: no count is certain");
         pfx_msg_set_str(item, "next", "pfx-agent run --once --dry-run");
     } else if (active == 0) {
@@ -379,15 +337,103 @@ static void step_blockers(struct pfx_asker *asker, int64_t now_ms)
         pfx_asker_end(asker, 0, NULL);
 }
 
-void pfx_verb_key_records(struct pfx_agent *agent, struct pfx_asker *asker,
-                          const struct pfx_msg *args, int64_t now_ms)
+static void list(struct pfx_asker *asker, int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
-    (void)agent, (void)args;
+    asker->select.enrolment = asker->select.after = asker->select.done = 0;
     asker->step = step_blockers;
     pfx_result r = generations(asker, now_ms, &err);
     if (pfx_ok(r))
         r = foreign(asker, now_ms, &err);
     if (pfx_failed(r))
         pfx_asker_fail(asker, &err);
+}
+
+/* --- what pfx-hsm says --- */
+
+/* select.refused: 1 where a report was on its way already: it may be older than the command that
+ * activated another generation, so that one more is asked for. */
+static pfx_result ask_report(struct pfx_asker *asker, int64_t now_ms, struct pfx_error *err)
+{
+    struct pfx_store *store = asker->agent->store;
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    PFX_TRY(pfx_tx_begin(&tx, store->db, err));
+    PFX_TRY(pfx_db_int(store->db, err, 0, &asker->select.refused,
+                       "SELECT EXISTS(SELECT 1 FROM job WHERE kind = 'hsm.report'"
+                       " AND sent_at IS NOT NULL)",
+                       PFX_NO_PARAMS));
+    PFX_TRY(pfx_generation_ask(asker->agent, now_ms, err));
+    return pfx_tx_commit(&tx, err);
+}
+
+static pfx_result look_for_report(struct pfx_asker *asker, int64_t now_ms, bool *ret_there,
+                                  struct pfx_error *err)
+{
+    int64_t out;
+    PFX_TRY(pfx_db_int(asker->agent->store->db, err, 0, &out,
+                       "SELECT EXISTS(SELECT 1 FROM job WHERE kind = 'hsm.report')",
+                       PFX_NO_PARAMS));
+    *ret_there = !out && !asker->select.refused;
+    return out || *ret_there ? PFX_OK : ask_report(asker, now_ms, err);
+}
+
+/* Counts go on without it, and are certain of nothing; a rebuild doesn't begin. */
+static void no_report(struct pfx_asker *asker, int64_t now_ms)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (strcmp(asker->verb->name, "key.records") == 0) {
+        asker->select.user = pfx_strdup("stale");
+        list(asker, now_ms);
+        return;
+    }
+    pfx_result r = pfx_fail(&err, PFX_CLASS_TRANSIENT, "key rebuild", "pfx-hsm", "",
+                            "pfx-hsm doesn't say which generation is active: start it, or look at "
+                            "its log, then try again");
+    (void)r;
+    pfx_asker_fail(asker, &err);
+}
+
+static void await_report(struct pfx_asker *asker, int64_t now_ms)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    bool there;
+    if (pfx_failed(look_for_report(asker, now_ms, &there, &err)))
+        pfx_asker_fail(asker, &err);
+    else if (there && strcmp(asker->verb->name, "key.records") == 0)
+        list(asker, now_ms);
+    else if (there)
+        start(asker, now_ms);
+    else if (pfx_uptime_ms() >= asker->select.done)
+        no_report(asker, now_ms);
+    else
+        asker->rest_uptime = pfx_uptime_ms() + REPORT_LOOK;
+}
+
+static void begin_with_report(struct pfx_asker *asker, int64_t patience_ms, int64_t now_ms)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    asker->select.done = pfx_uptime_ms() + patience_ms;
+    if (pfx_failed(ask_report(asker, now_ms, &err)))
+        pfx_asker_fail(asker, &err);
+    else
+        asker->step = await_report;
+}
+
+void pfx_verb_rebuild(struct pfx_agent *agent, struct pfx_asker *asker, const struct pfx_msg *args,
+                      int64_t now_ms)
+{
+    int64_t until = pfx_uptime_ms() + pfx_msg_int(args, "wait") * PFX_SECOND;
+    bool dry = pfx_msg_bool(args, "dry_run");
+    (void)agent;
+    asker->noted = dry; /* it changes nothing */
+    asker->select =
+        (struct pfx_selection){.after = until, .state = dry ? pfx_strdup("dry") : NULL};
+    begin_with_report(asker, REPORT_PATIENCE, now_ms);
+}
+
+void pfx_verb_key_records(struct pfx_agent *agent, struct pfx_asker *asker,
+                          const struct pfx_msg *args, int64_t now_ms)
+{
+    (void)agent, (void)args;
+    begin_with_report(asker, COUNT_PATIENCE, now_ms);
 }

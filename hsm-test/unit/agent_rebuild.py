@@ -280,6 +280,16 @@ class Rebuild(RebuildCase):
         rig.run_once(dry_run=True)
         self.assertEqual(self.records(rig)["generation"][1]["records"], 1)
 
+    def test_records_without_pfx_hsm(self):
+        """Another generation may be active by now: no count is certain then."""
+        rig = self.delivered(1)
+        rig.run_once(dry_run=True)
+        self.assertTrue(self.records(rig)["generation"][1]["known"])
+        rig.arms["hsm"].stop()
+        found = self.records(rig)
+        self.assertEqual({g["known"] for g in found["generation"].values()}, {False})
+        self.assertIn("pfx-hsm", found["summary"]["next"])
+
     def test_expired_signing_needs_nobody(self):
         rig = self.delivered(2)
         past = now_ms() - 1000
