@@ -11,10 +11,13 @@ static pfx_result keep(struct pfx_agent *agent, const struct pfx_msg *g, int64_t
     int64_t n = pfx_msg_int(g, "generation"), changed;
     PFX_TRY(pfx_db_exec(agent->store->db, err, &changed,
                         "INSERT INTO generation(generation, state, key_name, provider_name, since,"
-                        " compromised) VALUES(?1, ?2, ?3, ?4, ?5, ?6)"
+                        " compromised, until) VALUES(?1, ?2, ?3, ?4, ?5, ?6,"
+                        "  CASE WHEN ?2 <> 'active' THEN ?5 END)"
                         " ON CONFLICT(generation) DO UPDATE SET state = excluded.state,"
                         " key_name = excluded.key_name, provider_name = excluded.provider_name,"
-                        " since = excluded.since, compromised = excluded.compromised"
+                        " since = excluded.since, compromised = excluded.compromised,"
+                        " until = CASE WHEN excluded.state = 'active' THEN NULL"
+                        "  WHEN state = 'active' THEN excluded.since ELSE until END"
                         " WHERE state <> excluded.state OR key_name <> excluded.key_name"
                         " OR provider_name <> excluded.provider_name OR since <> excluded.since"
                         " OR compromised IS NOT excluded.compromised",

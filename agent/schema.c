@@ -141,14 +141,16 @@ const char *const pfx_migrations[] = {
     /* 3 -> 4. enrolment.looked: when the CA was last looked at for an order that a restored store
      * doesn't have. */
     "ALTER TABLE enrolment ADD COLUMN looked INTEGER NOT NULL DEFAULT 0;\n"
-    /* generation: of the encryption key, as pfx-hsm told it last. exposure: every generation
+    /* generation: of the encryption key, as pfx-hsm told it last; until: when it ceased to be the
+     * active one, NULL: it is. exposure: every generation
      * that the user key of an enrolment was ever sealed to, since who has that key may have this one.
      * rebuild: delivered enrolments whose PFX is made anew; begun in which round, and what was made.
      * enrolment.rebuilt_at: the last time that Intune showed such a new one. exposed_at: since when
      * its user key counts as known to others. */
     "CREATE TABLE generation(\n"
     "  generation INTEGER PRIMARY KEY, state TEXT NOT NULL, key_name TEXT NOT NULL,\n"
-    "  provider_name TEXT NOT NULL, since INTEGER NOT NULL, compromised INTEGER);\n"
+    "  provider_name TEXT NOT NULL, since INTEGER NOT NULL, compromised INTEGER,\n"
+    "  until INTEGER);\n"
     "CREATE TABLE exposure(\n"
     "  generation INTEGER NOT NULL, enrolment INTEGER NOT NULL REFERENCES enrolment(id),\n"
     "  at INTEGER NOT NULL, PRIMARY KEY(generation, enrolment)) WITHOUT ROWID;\n"

@@ -146,7 +146,7 @@ static pfx_result fill_generation(struct pfx_asker *asker, struct pfx_msg *item,
     const char *state = (const char *)sqlite3_column_text(row, 1);
     const char *key = (const char *)sqlite3_column_text(row, 2);
     const char *provider = (const char *)sqlite3_column_text(row, 3);
-    int64_t since = sqlite3_column_int64(row, 4);
+    int64_t since = sqlite3_column_int64(row, 4), until = sqlite3_column_int64(row, 6);
     PFX_TRY(pfx_meta_get(agent->store, "records_started", &read, err));
     pfx_msg_set_str(item, "kind", "generation");
     pfx_msg_set_int(item, "generation", n);
@@ -156,7 +156,7 @@ static pfx_result fill_generation(struct pfx_asker *asker, struct pfx_msg *item,
     pfx_item_int(item, "since", since);
     pfx_item_int(item, "compromised", sqlite3_column_int64(row, 5));
     /* Since it was the active one, others may have come that only Intune's list knows of. */
-    pfx_msg_set_bool(item, "known", read > since && !asker->select.user);
+    pfx_msg_set_bool(item, "known", read > until && !asker->select.user);
     PFX_TRY(count_records(agent, item, key, provider, now_ms, err));
     PFX_TRY(set_count(agent, item, "flight", n,
                       "SELECT (SELECT count(*) FROM enrolment WHERE generation = ?1"
@@ -176,8 +176,8 @@ static pfx_result generations(struct pfx_asker *asker, int64_t now_ms, struct pf
     sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
     bool row;
     PFX_TRY(pfx_db_select(asker->agent->store->db, err, &stmt,
-                          "SELECT generation, state, key_name, provider_name, since, compromised"
-                          " FROM generation ORDER BY generation",
+                          "SELECT generation, state, key_name, provider_name, since, compromised,"
+                          " coalesce(until, since) FROM generation ORDER BY generation",
                           PFX_NO_PARAMS));
     while (true) {
         PFX_TRY(pfx_db_next(asker->agent->store->db, stmt, &row, err));

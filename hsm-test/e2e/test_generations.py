@@ -1,36 +1,18 @@
 """A rotation of the encryption key as an operator types it, with real processes: staged, shown to a
 connector, activated, rebuilt, and the old one retired and destroyed."""
 
-import os
 import re
-import subprocess
 import unittest
 
 import oracle
 import people
-from case import WorldCase
+from approvers import ApprovedCase
 from world_conf import KEY_NAME
 
 NEXT = KEY_NAME + "-2"
 
 
-class Generations(WorldCase):
-    def approvers(self, world):
-        """Two people with SSH keys, beside the one who asks."""
-        self.keys = [world.path("home", name) for name in ("ann", "bob", "cid")]
-        lines = []
-        for path in self.keys:
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path],
-                           check=True, timeout=60)
-            with open(path + ".pub", encoding="ascii") as stream:
-                lines.append("%s %s" % (os.path.basename(path), stream.read()))
-        with open(world.path("conf", "approvers"), "w", encoding="ascii") as stream:
-            stream.writelines(lines)
-        os.chmod(world.path("conf", "approvers"), 0o644)
-        world.changes["policy"]["approvals"] = {
-            "mode": "ssh", "roster": world.path("conf", "approvers"),
-            "uids": [{"uid": os.geteuid(), "principal": "ann"}]}
-
+class Generations(ApprovedCase):
     def status(self, world):
         shown = world.cli("key", "status", "--json")
         self.assertExit(shown, 0)
@@ -79,14 +61,10 @@ class Generations(WorldCase):
             self.assertExit(world.cli("key", "retire", "1", "--yes"), 0)
             refused = world.cli("key", "destroy", "1", "--yes", secret=pin)
             self.assertExit(refused, 4, "pfx-agent approve")
-            self.approve(world, re.search(r"pfx-agent approve (\w+)", refused.err).group(1))
+            self.approve(world, refused)
             self.assertExit(world.cli("key", "destroy", "1", "--yes", secret=pin), 0,
                             "not found any more in the token")
             self.assertEqual(self.status(world)[1]["state"], "destroyed")
-
-    def approve(self, world, question):
-        for path in self.keys[1:]:
-            self.assertExit(world.cli("approve", question, "--key", path, "--yes"), 0)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import harness
 import invariants
 import many
 import people
-from case import LONG, WorldCase, only_on
+from approvers import ApprovedCase
+from case import LONG, only_on
 from oracle import Oracle
 from world_conf import KEY_NAME
 
@@ -31,19 +32,6 @@ MORE = 8
 FACTOR = 10
 KILLS = 30 if LONG else 6
 LIMIT_SECONDS = 900 if LONG else 120
-
-
-class KeyOf(Oracle):
-    """The oracle that opens with one generation's key, whichever is active."""
-
-    def __init__(self, world, generation):
-        super().__init__(world)
-        self.generation = generation
-
-    def encryption_key_id(self):
-        rows = self.world.cli("key", "list", "--json").lines()
-        return next(r["id"] for r in rows
-                    if r["role"] == "encryption" and r["name"].endswith("-%d" % self.generation))
 
 
 class Killer(threading.Thread):
@@ -74,7 +62,7 @@ class Killer(threading.Thread):
             raise self.failed
 
 
-class Rebuild(WorldCase):
+class RebuildCase(ApprovedCase):
     def world_with(self, count):
         settings = many.settings(count + MORE, FACTOR)
         members = [people.user(n) for n in range(1, count + 1)]
@@ -126,9 +114,11 @@ class Rebuild(WorldCase):
         self.assertEqual(len({r["id"] for r in records}), count)
         self.assertEqual(len(records), count)
         self.assertEqual({r["keyName"] for r in records}, {KEY_NAME + "-2"})
-        sealed = world.sealed()
-        with_new, with_old = self.opens(world, 2), self.opens(world, 1)
-        self.assertEqual(set(with_new), {r["id"] for r in records})
+        there = {r["id"] for r in records}  # the folder keeps those that were removed, too
+        sealed = {name: body for name, body in world.sealed().items() if name in there}
+        with_new, with_old = ({name: password for name, password in self.opens(world, n).items()
+                               if name in there} for n in (2, 1))
+        self.assertEqual(set(with_new), there)
         self.assertEqual([p for p in with_old.values() if p is not None], [])
         self.assertEqual(len(set(with_new.values())), count)  # a password each
         form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -139,8 +129,10 @@ class Rebuild(WorldCase):
                              certificate.public_key().public_bytes(*form))
             self.assertTrue(chain)
         for name in sorted(sealed)[::max(1, count // 3)]:
-            KeyOf(world, 2).prove(name, sealed[name], readers=("openssl",))
+            Oracle(world).prove(name, sealed[name], readers=("openssl",))
 
+
+class Rebuild(RebuildCase):
     @only_on("softhsm", why="its library is asked by the test itself")
     def test_while_users_enrol_and_processes_die(self):
         world = self.world_with(USERS)
@@ -173,6 +165,53 @@ class Rebuild(WorldCase):
             one = next(r for r in rows if r.get("generation") == 1)
             self.assertEqual((one["known"], one["records"], one["flight"]), (True, 0, 0))
             self.assertExit(world.cli("key", "retire", "1", "--yes"), 0)
+            invariants.log_verifies(self, world)
+
+
+@only_on("softhsm", why="its library is asked by the test itself")
+class Compromise(RebuildCase):
+    def exposed(self, world):
+        rows = world.cli("key", "exposed", "--json").lines()
+        return rows[-1] if rows else {}
+
+    def test_new_keys_and_old_mail(self):
+        """Two people say that generation 1 is compromised: successors with keys of their own, the old
+        certificates revoked at the CA, and old mail's records sealed to generation 2."""
+        rules = [people.rule("sign", purpose="signing", key="ec-p256"),
+                 people.rule("mail", purpose="encryption", key="rsa-2048")]
+        world = self.make([people.user(1), people.user(2)], rules=rules,
+                          policy={"encryption_key": {"type": "rsa-2048"}})
+        with self.telling(world):
+            self.approvers(world)
+            world.ready()
+            self.assertExit(world.run_once("60s"), 0)
+            old = {r["id"]: r for r in world.records()}
+            self.assertEqual(len(old), 4)
+            self.assertExit(world.cli("key", "exposed", "1"), 0, "4 certificates", "4 still to be")
+            refused = world.cli("key", "compromise", "1", "--reason", "stolen", "--yes")
+            self.assertExit(refused, 4, "pfx-agent approve")
+            self.approve(world, refused)
+            self.assertExit(world.cli("key", "compromise", "1", "--reason", "stolen", "--yes"), 0)
+            # Nothing can be sealed now, so nothing is bought.
+            world.run_once("2s")
+            self.assertEqual(len(world.orders()), 4)
+            self.rotate(world)
+            self.assertExit(world.cli("key", "rebuild", "--dry-run"), 0)
+            harness.wait_for("marks", lambda: self.exposed(world).get("waiting") == 4)
+            self.assertExit(world.run_once("60s"), 0)
+            harness.wait_for("revocations", lambda: self.exposed(world).get("revoked") == 4)
+            self.assertEqual(self.exposed(world)["replaced"], 4)
+            self.assertExit(world.cli("key", "exposed"), 0)
+            thumbprints = {r["thumbprint"] for r in old.values()}
+            self.assertEqual({o["status"] for o in world.orders()
+                              if o["thumbprint"] in thumbprints}, {"revoked"})
+            self.assertEqual(len(world.orders()), 8)
+            self.rebuilt(world)
+            harness.wait_for("the old signing records to go", lambda: len(world.records()) == 6)
+            kept = {r["id"] for r in world.records()} & set(old)
+            self.assertEqual({old[name]["intendedPurpose"] for name in kept}, {"smimeEncryption"})
+            self.prove_records(world, 6)
+            self.assertNothingTwice(world)
             invariants.log_verifies(self, world)
 
 

@@ -272,6 +272,11 @@ class Rebuild(RebuildCase):
         self.assertEqual((two["known"], two["records"], two["state"], two["exposed"]),
                          (True, 3, "active", 3))
         self.assertEqual((two["key_name"], two["flight"]), ("pfx-test-2", 0))
+        # What else becomes of it later makes the count no less certain.
+        time.sleep(0.01)
+        rig.world.turn_to(2, g1="retired")
+        one = self.records(rig)["generation"][1]
+        self.assertEqual((one["known"], one["records"], one["state"]), (True, 0, "retired"))
         self.assertGreater(two["last"], now_ms())
         # One of our names that nobody here delivered: it counts, too.
         stray = dict(rig.world.records[rig.show(1)["record_id"]], id="e" * 32 + "-" + "1" * 40,
@@ -283,6 +288,7 @@ class Rebuild(RebuildCase):
     def test_records_without_pfx_hsm(self):
         """Another generation may be active by now: no count is certain then."""
         rig = self.delivered(1)
+        time.sleep(0.01)
         rig.run_once(dry_run=True)
         self.assertTrue(self.records(rig)["generation"][1]["known"])
         rig.arms["hsm"].stop()
