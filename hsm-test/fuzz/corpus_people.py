@@ -3,6 +3,7 @@ rosters."""
 
 import base64
 import hashlib
+import json
 import os
 import struct
 import sys
@@ -93,7 +94,8 @@ def sshsig():
             ("compressed", string("ecdsa-sha2-nistp256") + string("nistp256") + string(b"\2" + bytes(32))),
             ("rsa-1024", string("ssh-rsa") + mpint(65537) + mpint((1 << 1023) + 1)),
             ("rsa-e", string("ssh-rsa") + mpint(1 << 80) + mpint((1 << 2047) + 1)),
-            ("rsa-torn", string("ssh-rsa") + mpint(65537)), ("rsa-even", string("ssh-rsa") + mpint(2) + mpint(1 << 2047)),
+            ("rsa-torn", string("ssh-rsa") + mpint(65537)),
+            ("rsa-even", string("ssh-rsa") + mpint(2) + mpint(1 << 2047)),
             ("behind", keys["ed"] + b"x"), ("application", keys["sk-ed25519"][:-8] + string("")),
             ("no-application", keys["sk-ed25519"][:-8]), ("cert", string("ssh-ed25519-cert-v01@openssh.com"))):
         bad["key-" + what] = blob(key, string("ssh-ed25519") + string(bytes(64)))
@@ -104,6 +106,7 @@ def sshsig():
                       ("much", text[:30] + b"A" * 9000 + b"\n" + text[-28:])):
         rows["text-no-" + what] = b"text\n" + one
     rows.update(rosters(keys))
+    rows.update(records())
     rows["any"] = b"?\nann ssh-ed25519 AAAA"
     return rows
 
@@ -135,3 +138,61 @@ def rosters(keys):
     rows = {"roster-" + name: b"roster\n" + text.encode() for name, text in texts.items()}
     rows["roster-long"] = b"roster\n" + b"#" * 40000
     return rows
+
+
+def canonical(members):
+    return json.dumps(members, sort_keys=True, separators=(",", ":"))
+
+
+def records():
+    """Statements and records of approvals, good ones and odd ones."""
+    bob, cid = SecurityKey("sk-ed25519"), SecurityKey("sk-ecdsa")
+    args, at = '{"generation":1}', "2026-11-22T08:00:00.000Z"
+    statement = {"args_hash": hashlib.sha256(args.encode()).hexdigest(), "command": "key.destroy",
+                 "expiry": "2026-11-22T09:00:00.000Z", "nonce": "ab" * 32, "origin": "h/pfx-agent"}
+    text = canonical(statement)
+
+    def given(name, key, **how):
+        line = how.pop("line", "%s %s" % (name, key.line()))
+        return dict({"at": at, "line": line, "principal": name,
+                     "signature": key.sign(text.encode())}, **how)
+
+    def by_uid(uid, **how):
+        return dict({"at": at, "principal": "uid:%d" % uid, "uid": uid}, **how)
+    good = {"args": args, "asker": "ann", "given": [given("bob", bob), given("cid", cid)],
+            "mode": "ssh", "needed": 2, "statement": text, "uid": 7}
+    rows = {"statement-good": text, "statement-args": args, "statement-no": "{}",
+            "statement-spaces": json.dumps(statement), "statement-group": '{"a":{"b":1}}',
+            "statement-long": canonical(dict(statement, origin="x" * 1100)), "record-good": canonical(good)}
+    for name, value in (("args_hash", "x"), ("nonce", "AB" * 32), ("expiry", "2026-11-22"), ("command", ""),
+                        ("origin", ""), ("origin", 7), ("expiry", 7), ("command", "x" * 60), ("more", "x"),
+                        ("command", "\u00e4"), ("expiry", "2026-11-22T09:00:00Z")):
+        rows["statement-%s-%d" % (name, len(rows))] = canonical(dict(statement, **{name: value}))
+    uid = dict(good, mode="uid", given=[by_uid(1), by_uid(2)], asker="uid:7")
+    for what, change in (
+            ("by-uid", uid), ("by-uid-twice", dict(uid, given=[by_uid(1), by_uid(1)])),
+            ("by-uid-asker", dict(uid, given=[by_uid(7), by_uid(1)])), ("by-uid-name", dict(
+                uid, given=[by_uid(1, principal="uid:2"), by_uid(3)])),
+            ("by-uid-signed", dict(good, mode="uid")), ("unsigned", dict(good, given=[by_uid(1), by_uid(2)])),
+            ("none", dict(good, given=[])), ("one", dict(good, given=good["given"][:1])),
+            ("same", dict(good, given=[good["given"][0]] * 2)), ("self", dict(good, asker="bob")),
+            ("late", dict(good, given=[given("bob", bob, at="2026-11-23T08:00:00.000Z"), good["given"][1]])),
+            ("other-args", dict(good, args="{}")), ("bad-args", dict(good, args="x")),
+            ("five", dict(good, given=good["given"] * 3)), ("needed", dict(good, needed=1)),
+            ("needed-9", dict(good, needed=9)), ("needed-x", dict(good, needed="x")),
+            ("mode", dict(good, mode="x")), ("uid-x", dict(good, uid=-1)), ("statement", dict(good, statement="x")),
+            ("more", dict(good, more=1)), ("group", dict(good, given={"a": 1})), ("given-1", dict(good, given=[1])),
+            ("at", dict(good, given=[given("bob", bob, at="x")])), ("principal", dict(
+                good, given=[given("bob", bob, principal="")])),
+            ("line", dict(good, given=[given("bob", bob, line="")])),
+            ("other-line", dict(good, given=[given("bob", bob, line="bob " + cid.line()), good["given"][1]])),
+            ("bad-line", dict(good, given=[given("bob", bob, line="bob x"), good["given"][1]])),
+            ("more-given", dict(good, given=[given("bob", bob, more="x")])), ("given-uid", dict(
+                good, given=[given("bob", bob, uid=-4)])),
+            ("given-group", dict(good, given=[given("bob", bob, a={"b": 1})])),
+            ("no-signature", dict(good, given=[{"at": at, "line": "bob " + bob.line(), "principal": "bob"}] * 2))):
+        rows["record-" + what] = canonical(change)
+    expired = canonical(dict(statement, expiry="2026-11-21T09:00:00.000Z"))
+    rows["record-expired"] = canonical(dict(good, statement=expired))
+    rows["record-long"] = "x" * 30000
+    return {name: name.split("-")[0].encode() + b"\n" + one.encode() for name, one in rows.items()}

@@ -1,10 +1,11 @@
 /*
- * Signatures of people and rosters. The first line says which: "roster", "text" (armored) or
- * "blob" (Base64 of one, so that a changed byte isn't lost in the armor).
+ * Signatures of people, rosters, and records of approvals. The first line says which: "roster",
+ * "text" (armored), "statement", "record" or "blob" (Base64 of one, so that a changed byte isn't lost
+ * in the armor).
  */
 #include "fuzz.h"
 
-#include "crypto/roster.h"
+#include "crypto/approval.h"
 
 static const struct pfx_bytes message = {(const uint8_t *)"message", 7};
 
@@ -62,26 +63,78 @@ static void try_roster(struct pfx_bytes text)
         struct pfx_bytes key = {line->key, line->key_len};
         must(pfx_roster_find(&roster, key) == line && pfx_roster_names(&roster, line->principal));
         must(strlen(pfx_ssh_fingerprint(key, print)) == PFX_SSH_FINGERPRINT_SIZE - 2);
+        /* As it stands in the log it says the same. */
+        PFX_CLEANUP(pfx_roster_done) struct pfx_roster again = {NULL, 0};
+        char *written PFX_AUTOFREE = pfx_roster_text(line);
+        must(written && pfx_ok(pfx_roster_parse(
+                            (struct pfx_bytes){(const uint8_t *)written, strlen(written)}, &again,
+                            NULL)));
+        must(again.n == 1 && pfx_roster_find(&again, key) &&
+             strcmp(again.lines[0].principal, line->principal) == 0 &&
+             again.lines[0].after_ms == line->after_ms &&
+             again.lines[0].before_ms == line->before_ms &&
+             !again.lines[0].namespaces == !line->namespaces);
         struct pfx_error why = PFX_ERROR_NONE;
         if (pfx_failed(pfx_roster_allows(line, "pfx-agent", INT64_C(1700000000000), &why)))
             must_say(&why);
     }
 }
 
+static void try_statement(struct pfx_bytes text)
+{
+    struct pfx_statement statement;
+    struct pfx_error err = PFX_ERROR_NONE;
+    char hash[65];
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(PFX_STATEMENT_MAX);
+    if (pfx_failed(pfx_statement_parse(text, &statement, &err)))
+        must_say(&err);
+    else
+        must(pfx_statement_write(&statement, &again) && same(text, pfx_buf_bytes(&again)));
+    if (pfx_ok(pfx_approval_args(text, hash, NULL)))
+        must(strlen(hash) == 64);
+}
+
+static void try_record(struct pfx_bytes json)
+{
+    PFX_CLEANUP(pfx_approval_done) struct pfx_approval approval;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(PFX_APPROVAL_RECORD_MAX);
+    struct pfx_error err = PFX_ERROR_NONE;
+    pfx_approval_init(&approval);
+    if (pfx_failed(pfx_approval_parse(json, &approval, &err))) {
+        must(err.cls == PFX_CLASS_REFUSED);
+        must_say(&err);
+        return;
+    }
+    must(pfx_approval_write(&approval, &again) && same(json, pfx_buf_bytes(&again)));
+    if (pfx_failed(pfx_approval_check(&approval, INT64_C(1795334400000), &err)))
+        must_say(&err);
+    else
+        must(approval.n_given >= PFX_APPROVERS_LEAST &&
+             strcmp(approval.given[0].principal, approval.given[1].principal) != 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct pfx_bytes rest = {data, size};
     struct pfx_bytes what = take_until(&rest, '\n');
-    static void (*const tries[])(struct pfx_bytes) = {try_roster, try_text, try_blob};
-    size_t which = is_word(what, "roster") ? 0 : is_word(what, "text") ? 1 : 2;
-    if (which == 2 && !is_word(what, "blob"))
-        which = any_of(what, 3);
+    static const struct {
+        const char *name;
+        void (*does)(struct pfx_bytes);
+    } tries[] = {{"blob", try_blob},
+                 {"roster", try_roster},
+                 {"text", try_text},
+                 {"statement", try_statement},
+                 {"record", try_record}};
+    size_t n = sizeof tries / sizeof tries[0], which = any_of(what, n);
+    for (size_t i = 0; i < n; i++)
+        if (is_word(what, tries[i].name))
+            which = i;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf blob = pfx_buf_make(2 * PFX_SSHSIG_MAX);
-    if (which == 2) {
+    if (which == 0) {
         if (!pfx_base64_decode((const char *)rest.data, rest.len, &blob))
             return 0;
         rest = pfx_buf_bytes(&blob);
     }
-    tries[which](rest);
+    tries[which].does(rest);
     return 0;
 }

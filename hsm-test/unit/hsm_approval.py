@@ -159,6 +159,11 @@ class Approvals(LogCase):
         self.refused(self.give("00000000", keys["bob"].sign(text)), "unknown")
         self.assertEqual(self.rig.admin("approval.give", id=question)[1]["error"]["code"], "form")
         self.assertEqual(self.shown(question).get("given", []), [])
+        # A hostile pfx-agentd or pfx-uploader: their lines have no such thing.
+        for verb, more in (("approval.give", {"signature": keys["bob"].sign(text)}),
+                           ("approval.show", {}), ("policy.approve", {})):
+            self.assertEqual(self.rig.agent.do(verb, id=question, **more)["class"], "refused")
+            self.assertEqual(self.rig.broker(verb, id=question, **more)[1]["exit"], 2)
 
     def same_person(self, question, text):
         self.given(question, self.keys["bob"])
