@@ -66,7 +66,7 @@ static pfx_result open_dir(int parent, const char *name, const char *shown, int 
 static pfx_result put_file(struct collecting *c, int dir, const char *name, const char *as,
                            struct pfx_error *err)
 {
-    struct stat st;
+    struct stat st = {0};
     int fd = -1;
     PFX_TRY(open_file(dir, name, as, &fd, &st, err));
     pfx_result r = backup_put_fd(c->writer, as, &st, fd, (uint64_t)st.st_size, err);
@@ -116,7 +116,7 @@ static pfx_result put_one(struct collecting *c, int dir, const char *name, const
                           unsigned depth, struct pfx_error *err)
 {
     enum backup_where where;
-    struct stat st;
+    struct stat st = {0};
     int fd = -1;
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return errno == ENOENT ? PFX_OK : cant(as, err); /* was being written */
@@ -184,7 +184,7 @@ static pfx_result put_config(struct collecting *c, struct pfx_error *err)
 
 static pfx_result put_store(struct collecting *c, struct pfx_error *err)
 {
-    struct stat st;
+    struct stat st = {0};
     int dir = -1;
     PFX_TRY(open_dir(AT_FDCWD, c->sources->agent_dir, c->sources->agent_dir, &dir, &st, err));
     pfx_result r = backup_put_dir(c->writer, backup_folder_names[BACKUP_AGENT], &st, err);
@@ -197,7 +197,7 @@ static pfx_result put_store(struct collecting *c, struct pfx_error *err)
 
 static pfx_result put_state(struct collecting *c, struct pfx_error *err)
 {
-    struct stat st;
+    struct stat st = {0};
     int dir = -1;
     c->skips = stat(c->sources->log_dir, &c->skip) == 0;
     PFX_TRY(open_dir(AT_FDCWD, c->sources->hsm_dir, c->sources->hsm_dir, &dir, &st, err));
@@ -215,7 +215,7 @@ static pfx_result put_state(struct collecting *c, struct pfx_error *err)
 static pfx_result put_segment(struct collecting *c, int dir, const char *name, uint64_t first,
                               struct pfx_error *err)
 {
-    struct stat st;
+    struct stat st = {0};
     int fd = -1;
     char *as PFX_AUTOFREE = pfx_asprintf("log/entries/%s", name);
     PFX_TRY(open_file(dir, name, as, &fd, &st, err));
@@ -266,7 +266,7 @@ static pfx_result put_log_tree(struct collecting *c, int dir, const char *as, un
     pfx_result r = PFX_OK;
     for (size_t i = 0; i < n; i++) {
         char *below PFX_AUTOFREE = pfx_asprintf("%s/%s", as, names[i]);
-        struct stat st;
+        struct stat st = {0};
         uint64_t first;
         int fd = -1;
         enum backup_where where;
@@ -299,7 +299,7 @@ static pfx_result put_log(struct collecting *c, struct pfx_error *err)
     struct backup_manifest *m = backup_writer_manifest(c->writer);
     const struct pfx_checkpoint *checkpoint = NULL;
     const char *path = c->sources->log_dir;
-    struct stat st, slot_st;
+    struct stat st = {0}, slot_st = {0};
     uint8_t slot[PFX_SLOT_SIZE];
     int dir = -1;
     PFX_TRY(pfx_logdir_open(path, &log, err));

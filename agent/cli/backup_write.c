@@ -121,10 +121,10 @@ static pfx_result header(struct backup_writer *w, const char *name, unsigned mod
     archive_entry_set_mtime(entry, w->manifest.made_ms / 1000, 0);
     if (st) { /* so that tar alone gives them back, too */
         backup_owner(st, owner);
-        char *colon = strchr(owner, ':');
-        *colon = '\0';
+        size_t user = strcspn(owner, ":");
+        archive_entry_set_gname(entry, owner + user + (owner[user] != '\0'));
+        owner[user] = '\0';
         archive_entry_set_uname(entry, owner);
-        archive_entry_set_gname(entry, colon + 1);
         archive_entry_set_uid(entry, st->st_uid);
         archive_entry_set_gid(entry, st->st_gid);
     }

@@ -120,9 +120,10 @@ static pfx_result ask(struct cli *cli, const struct cli_ask *what, struct pfx_er
     PFX_TRY(cli_ask(cli, what, &code, err));
     if (code == CLI_EXIT_OK)
         return PFX_OK;
-    return err->text[0] ? (pfx_result){err->cls}
-                        : pfx_fail(err, PFX_CLASS_INTERNAL, what->verb, "", "",
-                                   "it ended with exit code %d, and no reason", code);
+    if (err->text[0])
+        return (pfx_result){err->cls};
+    return pfx_fail(err, PFX_CLASS_INTERNAL, what->verb, "", "",
+                    "it ended with exit code %d, and no reason", code);
 }
 
 /* pfx-agentd names a file of its own folder, nothing else. */
@@ -135,10 +136,10 @@ static pfx_result take_store(struct creating *c, struct pfx_error *err)
                             .ctx = c};
     PFX_TRY(ask(c->cli, &store, err));
     const char *name = c->sources.store;
-    return name && backup_part_ok(name, strlen(name))
-               ? PFX_OK
-               : pfx_fail(err, PFX_CLASS_INTEGRITY, "backup.store", "pfx-agentd", "",
-                          "it didn't name a copy of the store");
+    if (name && backup_part_ok(name, strlen(name)))
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, "backup.store", "pfx-agentd", "",
+                    "it didn't name a copy of the store");
 }
 
 static bool is_ours(const struct creating *c, struct pfx_bytes json)

@@ -45,7 +45,7 @@ pfx_result restore_owner(const char *owner, uid_t *ret_uid, gid_t *ret_gid, stru
     size_t n = strcspn(owner, ":");
     char *user PFX_AUTOFREE = pfx_strndup(owner, n);
     const char *group = owner[n] ? owner + n + 1 : "";
-    unsigned uid, gid;
+    unsigned uid = 0, gid = 0;
     const struct passwd *pw = getpwnam(user);
     if (pw)
         uid = pw->pw_uid;
@@ -65,8 +65,8 @@ pfx_result restore_own(int fd, const char *shown, const char *owner, unsigned mo
                        struct pfx_error *err)
 {
     struct stat st;
-    uid_t uid;
-    gid_t gid;
+    uid_t uid = 0;
+    gid_t gid = 0;
     PFX_TRY(restore_owner(owner, &uid, &gid, err));
     if (fstat(fd, &st) != 0)
         return cant("restore", shown, err);
@@ -123,12 +123,15 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct restore_want *)a)->name, ((const struct restore_want *)b)->name);
 }
 
-static void look_tree(struct looking *l, int dir, const char *below)
+/* Deeper than a backup is, it is something else. */
+static void look_tree(struct looking *l, int dir, const char *below, unsigned depth)
 {
     DIR *folder = fdopendir(dup(dir));
     const struct dirent *e;
-    if (!folder) {
+    if (!folder || depth > BACKUP_DEPTH) {
         l->other = true;
+        if (folder)
+            (void)closedir(folder);
         return;
     }
     while (!l->other && (e = readdir(folder))) {
@@ -143,7 +146,7 @@ static void look_tree(struct looking *l, int dir, const char *below)
         if (fd < 0 || fstat(fd, &st) != 0) {
             l->other = true;
         } else if (S_ISDIR(st.st_mode)) {
-            look_tree(l, fd, name);
+            look_tree(l, fd, name, depth + 1);
         } else {
             struct restore_want key = {.name = name};
             const struct restore_want *want =
@@ -172,7 +175,7 @@ pfx_result restore_look_folder(const char *path, struct restore_want *wanted, si
         return PFX_OK;
     if (fd < 0)
         return cant("look at", path, err);
-    look_tree(&l, fd, "");
+    look_tree(&l, fd, "", 0);
     (void)close(fd);
     if (l.entries == 0)
         *ret = RESTORE_FREE;
