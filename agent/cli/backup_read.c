@@ -285,7 +285,11 @@ pfx_result backup_read(const char *path, struct backup *ret, struct pfx_error *e
                           "pfx-agent backup create");
     PFX_TRY(backup_manifest_parse(pfx_buf_bytes(&r.text), &b->manifest, err));
     PFX_TRY(compare(b, &r.found, err));
-    return backup_prove(b, pfx_buf_bytes(&r.slot), err);
+    /* An entry or a proof that can't be read isn't as it was made. */
+    pfx_result result = backup_prove(b, pfx_buf_bytes(&r.slot), err);
+    if (result.cls == PFX_CLASS_REFUSED)
+        result.cls = err->cls = PFX_CLASS_INTEGRITY;
+    return result;
 }
 
 /* --- once more, for who puts the files somewhere --- */
