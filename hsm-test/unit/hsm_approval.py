@@ -224,6 +224,8 @@ class Approvals(LogCase):
         rows, _ = self.rig.admin("hsm.status")
         row = next(x for x in rows if x["name"] == "policy change")
         self.assertIn("nothing is done", row["value"])
+        report = self.rig.agent.do("hsm.report")["body"]
+        self.assertFalse(report["ready"])
 
     def change(self):
         """policy.approve until it is asked: the roles have to be open."""

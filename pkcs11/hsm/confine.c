@@ -141,7 +141,6 @@ pfx_result pfx_confine_files(const struct pfx_hsm_policy *policy, struct pfx_err
     pfx_sandbox_folder_of(sandbox, policy->log_dir, PFX_REACH_WRITE);
     pfx_sandbox_path(sandbox, policy->run_dir, PFX_REACH_WRITE);
     pfx_sandbox_path(sandbox, policy->ca_roots, PFX_REACH_READ);
-    pfx_sandbox_path(sandbox, policy->roster, PFX_REACH_READ);
     pfx_sandbox_path(sandbox, "/proc/self/exe", PFX_REACH_READ); /* its hash stands in the log */
     pfx_sandbox_path(sandbox, secure_getenv("CREDENTIALS_DIRECTORY"), PFX_REACH_READ);
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)

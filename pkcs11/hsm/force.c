@@ -322,7 +322,8 @@ static pfx_result note_change(struct pfx_hsm *hsm, const struct pfx_actor *actor
         return pfx_fail(err, PFX_CLASS_INTERNAL, "policy approve", "", "", "SHA-256 failed.");
     pfx_draft_init(draft, PFX_SRC_HSM, "policy.changed", PFX_PHASE_NOTE, PFX_OUTCOME_OK);
     pfx_journal_actor(actor, draft);
-    pfx_draft_raw(draft, PFX_F_APPROVALS, pfx_buf_bytes(&approved->record));
+    if (approved->record.len > 0) /* the policy in force names nobody */
+        pfx_draft_raw(draft, PFX_F_APPROVALS, pfx_buf_bytes(&approved->record));
     pfx_draft_hex(draft, PFX_F_POLICY_FORCE, hash, sizeof hash);
     pfx_draft_hex(draft, PFX_F_POLICY_SHA256, force->policy_sha256, 32);
     if (approved->weak)

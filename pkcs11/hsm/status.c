@@ -190,6 +190,8 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
     pfx_result ready = pfx_hsm_needs(
         hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_SERVICE) | PFX_NEEDS(PFX_ROLE_LOG),
         &why);
+    if (pfx_ok(ready))
+        ready = pfx_force_holds(hsm, &why);
     struct pfx_error unread = PFX_ERROR_NONE;
     pfx_result pinned = pfx_pins_of(worker, &pins, &unread);
     if (pfx_ok(ready) && pfx_failed(pinned)) {
