@@ -6,7 +6,7 @@ import threading
 
 sys.dont_write_bytecode = True
 from agent_case import FlowCase, alone, main  # noqa: E402,F401
-from agent_rig import GROUP, Fail  # noqa: E402
+from agent_rig import GROUP, Fail, now_ms  # noqa: E402
 
 
 class Rewrap(FlowCase):
@@ -86,6 +86,31 @@ class Rewrap(FlowCase):
         self.assertEqual(rig.sql("SELECT count(*) FROM enrolment WHERE key_ref LIKE '%@0'"), [(1,)])
         self.assertEqual(self.rewrap(rig)["left"], 0)  # put right, it is taken up again
         self.check(rig, 5, 3)
+
+    def test_key_on_its_way(self):
+        """A key whose making began before the change is counted until its answer is here."""
+        rig = self.delivered(1)
+        here, go = threading.Event(), threading.Event()
+        rig.world.epoch = now_ms() + 60000  # a change in a minute: all that is sent comes before it
+        self.assertEqual(self.rewrap(rig, count=True)["left"], 1)
+
+        def left():
+            return next(i["value"] for i in rig.ask("status")[0] if i.get("name") == "rewrapping")
+
+        def wait(body):
+            here.set()
+            rig.world.lock.release()
+            go.wait(20)
+            rig.world.lock.acquire()
+        rig.world.fault("hsm.key_csr", wait)
+        rig.world.groups[GROUP] += [rig.world.user("late")]
+        run = threading.Thread(target=rig.run_once)
+        run.start()
+        self.assertTrue(here.wait(20))
+        self.assertIn(", 2 left", left())
+        go.set()
+        run.join()
+        self.assertIn(", 1 left", left())
 
     def test_swapped_in_the_store(self):
         """One user's key under another's name: pfx-hsm refuses, and nothing is mixed up."""
