@@ -1,7 +1,6 @@
 /* The policy in force, and a change of it that waits for approvals. */
 #include "pkcs11/hsm/force.h"
 
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/journal_form.h"
 #include "pkcs11/hsm/ring.h"
+#include "pkcs11/hsm/rotation.h"
 #include "pkcs11/hsm/verbs.h"
 
 #define FILE_NAME "in-force"
@@ -205,18 +205,21 @@ static pfx_result mac_check(struct pfx_hsm *hsm, struct pfx_session *users, stru
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf policy = pfx_buf_make(MAX_POLICY);
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf roster = pfx_buf_make(PFX_ROSTER_MAX);
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf stated = pfx_buf_make(32);
-    uint8_t computed[32], digest[32], hash[32];
+    uint8_t digest[32], hash[32];
     size_t covered;
+    bool ours, earlier;
     PFX_TRY(read_file(path, &text, &policy, &roster, &stated, &covered, err));
-    PFX_TRY(pfx_key_mac(users, mac, (struct pfx_bytes){text.data, covered}, computed, err));
-    if (CRYPTO_memcmp(computed, stated.data, sizeof computed) != 0)
+    PFX_TRY(pfx_mac_vouches(hsm, users, mac, (struct pfx_bytes){text.data, covered},
+                            pfx_buf_bytes(&stated), &ours, &earlier, err));
+    if (!ours)
         return bad_file(path, "Its MAC is wrong: someone changed it.", err);
     /* It is still what was read at the start. */
     if (!pfx_sha256(policy.data, policy.len, digest) ||
         !force_hash(digest, pfx_buf_bytes(&roster), hash) ||
         (memcmp(hash, hsm->force->hash, sizeof hash) != 0 && !hsm->force_approved))
         return bad_file(path, "It was changed since the start.", err);
-    return PFX_OK;
+    return earlier ? store(hsm, users, mac, pfx_buf_bytes(&policy), pfx_buf_bytes(&roster), err)
+                   : PFX_OK;
 }
 
 pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,

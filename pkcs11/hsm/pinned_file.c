@@ -1,6 +1,5 @@
 /* The pins' file: read under the MAC key, and never an older one than the operation log knows. */
 #include <inttypes.h>
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -28,26 +27,6 @@ static pfx_result bad(const char *path, const char *why, struct pfx_error *err)
                     why);
 }
 
-/* Under the active MAC key, or one before it: between the activation of a MAC key and the write of
- * the pins under it the process may end. */
-static pfx_result vouched(const struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
-                          struct pfx_bytes text, const struct pfx_buf *stated, bool *ret_ours,
-                          struct pfx_error *err)
-{
-    uint8_t computed[32];
-    PFX_TRY(pfx_key_mac(users, mac, text, computed, err));
-    *ret_ours = CRYPTO_memcmp(computed, stated->data, sizeof computed) == 0;
-    for (size_t i = 0; !*ret_ours; i++) {
-        struct pfx_key *earlier PFX_AUTOKEY = NULL;
-        PFX_TRY(pfx_mac_earlier(hsm, users, i, &earlier, err));
-        if (!earlier)
-            break;
-        PFX_TRY(pfx_key_mac(users, earlier, text, computed, err));
-        *ret_ours = CRYPTO_memcmp(computed, stated->data, sizeof computed) == 0;
-    }
-    return PFX_OK;
-}
-
 pfx_result pfx_pins_load(const struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
                          struct pfx_pins *ret_pins, struct pfx_error *err)
 {
@@ -72,7 +51,8 @@ pfx_result pfx_pins_load(const struct pfx_hsm *hsm, struct pfx_session *users, s
         return bad(path, "It has no MAC at its end.", err);
     size_t covered = text.len - mac_line;
     bool ours;
-    PFX_TRY(vouched(hsm, users, mac, (struct pfx_bytes){text.data, covered}, &stated, &ours, err));
+    PFX_TRY(pfx_mac_vouches(hsm, users, mac, (struct pfx_bytes){text.data, covered},
+                            pfx_buf_bytes(&stated), &ours, NULL, err));
     if (!ours)
         return bad(path, "Its MAC is wrong: someone changed it, or it was made with another token.",
                    err);

@@ -170,3 +170,26 @@ pfx_result pfx_mac_earlier(const struct pfx_hsm *hsm, struct pfx_session *users,
     }
     return PFX_OK;
 }
+
+pfx_result pfx_mac_vouches(const struct pfx_hsm *hsm, struct pfx_session *users,
+                           struct pfx_key *mac, struct pfx_bytes text, struct pfx_bytes stated,
+                           bool *ret_ours, bool *ret_earlier, struct pfx_error *err)
+{
+    uint8_t computed[32];
+    bool ours = false, is_earlier = false;
+    PFX_TRY(pfx_key_mac(users, mac, text, computed, err));
+    if (stated.len == sizeof computed)
+        ours = CRYPTO_memcmp(computed, stated.data, sizeof computed) == 0;
+    for (size_t i = 0; !ours && stated.len == sizeof computed; i++) {
+        struct pfx_key *earlier PFX_AUTOKEY = NULL;
+        PFX_TRY(pfx_mac_earlier(hsm, users, i, &earlier, err));
+        if (!earlier)
+            break;
+        PFX_TRY(pfx_key_mac(users, earlier, text, computed, err));
+        is_earlier = ours = CRYPTO_memcmp(computed, stated.data, sizeof computed) == 0;
+    }
+    *ret_ours = ours;
+    if (ret_earlier)
+        *ret_earlier = is_earlier;
+    return PFX_OK;
+}

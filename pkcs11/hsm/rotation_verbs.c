@@ -14,6 +14,7 @@
 #include "crypto/encode.h"
 #include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/ceremony.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/rotation.h"
 #include "pkcs11/hsm/verbs.h"
@@ -144,17 +145,20 @@ static void move(struct change *change)
     pfx_overlap_apply(change->list, change->n, change->key.generation, change->move, now);
 }
 
-/* The pins under the MAC key that is active now. */
-static pfx_result pins_anew(struct change *change, struct pfx_error *err)
+/* Pins and policy in force under the MAC key that is active now. */
+static pfx_result files_anew(struct change *change, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = change->hsm;
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
     struct pfx_key *mac;
-    if (change->index != PFX_STANDING_MAC || !pfx_pins_exist(hsm))
+    if (change->index != PFX_STANDING_MAC)
         return PFX_OK;
     PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &change->worker->ring, session, PFX_STANDING_MAC, &mac, err));
+    PFX_TRY(pfx_force_check(hsm, session, mac, err));
+    if (!pfx_pins_exist(hsm))
+        return PFX_OK;
     PFX_TRY(pfx_pins_load(hsm, session, mac, &pins, err));
     return pfx_pins_store(hsm, session, mac, &pins, err);
 }
@@ -297,7 +301,7 @@ static pfx_result activate_work(struct pfx_worker *worker, struct pfx_op *op, vo
         free(hsm->apps[app_of(change)].pem);
         hsm->apps[app_of(change)] = app;
     }
-    PFX_TRY(pins_anew(change, err));
+    PFX_TRY(files_anew(change, err));
     hsm->roles[change->key.role].again = true; /* what was wrong with it may have been this key */
     *ret_reply = key_item(hsm, change->task, &change->key, at_of(change),
                           "all that is new is made with it from now on; the one before stays, and "
@@ -348,7 +352,7 @@ static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, voi
     struct pfx_key *key PFX_AUTOKEY = NULL;
     char text[128], line[400];
     pfx_op_token(op, token);
-    PFX_TRY(pins_anew(change, err)); /* a cut-off activation may have left them */
+    PFX_TRY(files_anew(change, err)); /* a cut-off activation may have left them */
     PFX_TRY(pfx_session_acquire(token, true, &session, err));
     /* Not strict: whatever became of its attributes, it goes. */
     PFX_TRY(pfx_key_find(session, change->key.use, &change->key.id, false,
