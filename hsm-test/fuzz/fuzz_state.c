@@ -74,6 +74,7 @@ static void try_pins(struct pfx_bytes bytes)
 static void try_standing(struct pfx_bytes bytes)
 {
     struct pfx_rotation *rotation PFX_AUTOFREE = pfx_alloc(sizeof *rotation);
+    struct pfx_rotation *fresh PFX_AUTOFREE = pfx_alloc(sizeof *fresh);
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(bytes.len + 1);
     if (!pfx_rotation_parse(bytes.data ? (const char *)bytes.data : "", bytes.len, rotation))
         return;
@@ -83,7 +84,10 @@ static void try_standing(struct pfx_bytes bytes)
         size_t n = pfx_rotation_of(rotation, rotation->rows[i].stem, list);
         must(pfx_overlap_in(list, n, PFX_OVERLAP_ACTIVE) > 0);
         must(pfx_rotation_put(rotation, rotation->rows[i].stem, list, n));
+        must(pfx_rotation_put(fresh, rotation->rows[i].stem, list, n));
     }
+    must(fresh->n == rotation->n);
+    must(pfx_rotation_epoch(fresh) == pfx_rotation_epoch(rotation));
     pfx_buf_reset(&again);
     must(pfx_rotation_write(rotation, &again) && same(pfx_buf_bytes(&again), bytes));
 }

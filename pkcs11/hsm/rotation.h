@@ -53,8 +53,8 @@ PFX_MUST_USE pfx_result pfx_rotation_store(struct pfx_hsm *hsm, struct pfx_sessi
 PFX_MUST_USE pfx_result pfx_mac_earlier(const struct pfx_hsm *hsm, struct pfx_session *users,
                                         size_t nth, struct pfx_key **ret_key,
                                         struct pfx_error *err);
-/* Is this the MAC of the text, by the active MAC key or one before it? Between the activation of a MAC
- * key and the writing of a file under it the process may end. ret_earlier may be NULL. */
+/* Is this the MAC of the text, by the active MAC key or one before it? Between the activation of a
+ * MAC key and the writing of a file under it the process may end. ret_earlier may be NULL. */
 PFX_MUST_USE pfx_result pfx_mac_vouches(const struct pfx_hsm *hsm, struct pfx_session *users,
                                         struct pfx_key *mac, struct pfx_bytes text,
                                         struct pfx_bytes stated, bool *ret_ours, bool *ret_earlier,
