@@ -18,7 +18,7 @@ SETTLE = ["up.order_settle", "up.import_settle"]
 AFTER = ["up.order_revoke", "up.remove", "up.orders", "up.order_info"]
 HARMLESS = ["hsm.report", "hsm.log", "up.order_validation", "up.order_cancel", "up.order_resend",
             "up.setup_ca", "up.setup_entra", "up.mailboxes", "up.mailbox_rights",
-            "hsm.key_destroy"]  # agent_discard kills at each of its points
+            "hsm.key_destroy", "hsm.rewrap"]  # agent_discard and agent_rewrap kill there
 POINTS = ["job", "done", "ack"]
 
 

@@ -120,17 +120,19 @@ class Envelopes(unittest.TestCase):
 # Where a job stands in the flow; every other kind belongs to no enrolment's state.
 STATES = {"hsm.key_csr": "NEW", "up.order": "KEYED", "up.order_settle": "KEYED",
           "up.download": "ISSUED", "hsm.build_seal": "CHECKED", "up.import": "SEALED",
-          "up.import_settle": "SEALED", "up.readback": "IMPORTED"}
+          "up.import_settle": "SEALED", "up.readback": "IMPORTED", "hsm.key_destroy": "ACTIVE"}
 OF_ORDER = ("up.order_info", "up.order_validation", "up.order_cancel", "up.order_resend")
 SCOPES = {"up.members": "pass/rule/staff", "up.records": "pass/records", "hsm.report": "hsm",
           "up.mailboxes": "pass/mailboxes", "up.mailbox_rights": "pass/mailbox/x",
           "up.orders": "orders/list", "up.order_changes": "poll", "up.remove": "remove/x",
-          "up.order_revoke": "revoke/1", "hsm.log": "log"}
+          "up.order_revoke": "revoke/1", "hsm.log": "log", "hsm.rewrap": "rewrap/1"}
 # That an answer was refused by its table, and where that stands: in its enrolment, or in what is
 # known of the list or the record.
 EVIDENCE = """SELECT count(*) FROM (
     SELECT fail_op AS t FROM enrolment WHERE id = ?1
     UNION ALL SELECT what FROM history WHERE id > ?2 AND enrolment = ?1
+    UNION ALL SELECT what FROM history WHERE id > ?2 AND ?1 IS NULL
+        AND what LIKE 'its key isn''t wrapped anew:%'
     UNION ALL SELECT what FROM trouble WHERE ?1 IS NULL
     UNION ALL SELECT fail_text FROM removal WHERE ?1 IS NULL
     UNION ALL SELECT revoke_said FROM enrolment WHERE ?1 IS NULL) WHERE t LIKE '%decode%'"""
