@@ -62,6 +62,8 @@ class Kill(KillCase):
             points |= names
         missing = []
         for kind in table_of("api/wire/jobs.c", "pfx_wire_jobs[] = {"):
+            if kind in EXCUSED:
+                continue
             arm = [kind] if kind not in ("up.import_settle", "up.order_settle") else []
             missing += [p for p in ["commit hand-out " + kind, "job %s sent" % kind] + [
                 "job %s came" % k for k in arm] if p not in points]
@@ -71,8 +73,11 @@ class Kill(KillCase):
         self.assertEqual([], missing)
 
 
-# Its steps are stopped one by one in hsm_oplog_steps; it needs a log that is damaged first.
-EXCUSED = ("log.reopen",)
+# No scenario brings these about; what kills at them stands beside them.
+EXCUSED = {
+    "log.reopen": "hsm_oplog_steps, step by step: it needs a log that is damaged first",
+    "approval.give": "hsm_approval", "hsm.key_destroy": "agent_discard", "hsm.rewrap": "agent_rewrap",
+}
 
 
 if __name__ == "__main__":
