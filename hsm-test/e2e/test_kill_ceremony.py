@@ -25,7 +25,7 @@ class KillCeremony(KillCase):
         self.grid([s.Generation()])
 
     def test_standing(self):
-        self.grid([s.Standing()])
+        self.grid([s.Standing()], each=True)
 
     def test_first_ceremony(self):
         self.grid([s.Init()], ready=without_keys, each=True)
