@@ -19,6 +19,7 @@ import oracle  # noqa: E402
 import people  # noqa: E402
 from case import WorldCase  # noqa: E402
 from hostile_rig import Closed, Needles, SofthsmKeys, Wire, guid  # noqa: E402
+from world_conf import KEY_NAME, PROVIDER  # noqa: E402
 
 BOSS = "boss@" + people.DOMAIN
 SALT = base64.b64encode(b"s" * 16).decode()
@@ -59,7 +60,7 @@ def record_of(user, leaf, pfx, sealed, **more):
             "thumbprint": thumbprint, "purpose": "smimeSigning", "upn": user["userPrincipalName"],
             "starts": int(certificate.not_valid_before.replace(tzinfo=utc).timestamp() * 1000),
             "expires": int(certificate.not_valid_after.replace(tzinfo=utc).timestamp() * 1000),
-            "provider_name": "provider", "key_name": "key", "padding": "oaepSha512",
+            "provider_name": PROVIDER, "key_name": KEY_NAME, "padding": "oaepSha512",
             "pfx": b64(pfx), "sealed": b64(sealed)}
     body.update(more)
     return body

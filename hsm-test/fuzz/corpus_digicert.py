@@ -187,6 +187,10 @@ def digicert_more(order, settle, info, products, setup, old, listed, shown):
             "requests": [{"comments": "other"}, {"comments": "pfx-agent " + TOKEN}]})),
         "settle-other-comment": job("up.order_settle", settle, listed, answer(200, {
             "id": first, "certificate": {}, "requests": [{"comments": "other"}]})),
+        "settle-of-an-agent": job("up.order_settle", settle, listed, *[answer(200, {
+            "id": first, "status": "issued", "certificate": {"csr": other}, "requests": [
+                {"comments": "x"}, {"comments": "pfx-agent 11111111-2222-4333-8444-555555555555"}]})
+            for other in ("x", "")]),
         "settle-other-id": job("up.order_settle", settle, listed, answer(200, {"id": 999999999})),
         "settle-bad-list": job("up.order_settle", settle, answer(200, {"orders": 5})),
         "settle-unreadable": job("up.order_settle", settle, answer(200, {"orders": [1, 2]})),

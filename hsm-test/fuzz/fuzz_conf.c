@@ -137,6 +137,12 @@ static bool loads(size_t which)
                    : which == 1 ? pfx_uploader_conf_load("f", &uploader, &err)
                                 : pfx_hsm_policy_load("f", &policy, &err);
     must(pfx_ok(r) == (agent || uploader || policy));
+    if (which == 2) { /* as it stands in pfx-hsm's state folder */
+        struct pfx_hsm_policy *kept = NULL;
+        struct pfx_error why = PFX_ERROR_NONE;
+        must(pfx_ok(pfx_hsm_policy_parse("f", on_disk, &kept, &why)) == (policy != NULL));
+        pfx_hsm_policy_free(kept);
+    }
     if (agent)
         try_agent(agent);
     if (uploader)

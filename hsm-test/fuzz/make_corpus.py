@@ -256,7 +256,16 @@ def conf_variants():
                                    for r in ("encryption", "users", "service", "log"))
     policy = (tokens + up + "  apps:\n    - client_id: 00000000-0000-4000-8000-000000000003\n"
               "users:\n  ca_roots: /roots.pem\nencryption_key:\n  name: k\n  provider: p\n")
+    ask = policy + "approvals:\n  mode: ssh\n"
+    people = "  uids:\n    - uid: 5\n      principal: ann\n"
     more = {
+        "approvals": ask + "  roster: /r\n  needed: 3\n  valid: 2h\n" + people,
+        "approvals-no-roster": ask + people, "approvals-no-uids": ask + "  roster: /r\n",
+        "approvals-uid": policy + "approvals:\n  mode: uid\n  roster: /r\n",
+        "approvals-twice": ask + "  roster: /r\n" + people + "    - uid: 5\n      principal: bob\n",
+        "connectors": policy + "connectors:\n  - name: host-1\n",
+        "delivery": policy.replace("users:\n  ca", "users:\n  after_delivery:\n    signing: destroy\n"
+                                   "  ca"),
         "least": policy, "host": policy + "host_id: log-1\n", "host-bad": policy + "host_id: a b\n",
         "segment": policy + "log:\n  segment_entries: 300\n", "keep": policy + "log:\n  keep: 5d\n",
         "keep-ever": policy + "log:\n  keep: 0d\n", "keep-long": policy + "log:\n  keep: 731d\n",
