@@ -394,7 +394,8 @@ class Standing(Commands):
                 Command(("standing", "destroy", "mac-%d" % (world.newest - 1), "--yes")),
                 Command(("approve",)), Command(("approve", "00000000", "--yes")),
                 Command(("policy", "approve")),
-                Command(("backup", "create", world.path("backup-%d" % time.monotonic_ns())))]
+                Command(("backup", "create", world.path("backup-%d" % time.monotonic_ns()), "--config",
+                         world.conf_path("agent.yaml")))]
 
     def hold(self, world, number):
         """Each generation was made once, and the newest is in force; a user goes through with it."""
