@@ -163,7 +163,8 @@ sanitizer_environment() {
 sanitizer_reports() {
     local report failed=0
     for report in "$out"/sanitizer/report*; do
-        [[ -s $report ]] || continue
+        # Nothing but that LeakSanitizer's tracer met a process that was being killed.
+        grep -qv 'Unable to get registers from thread' "$report" || continue
         failed=1
         /usr/bin/python3 -B hsm-test/tools/symbolize.py "$report"
     done

@@ -83,7 +83,8 @@ static void check_move(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
                          "key.rotate stages generation %u, which is %s", at->number,
                          pfx_key_state_name(at->state));
-    else if (event >= PFX_EV_CONNECTOR_PROBE && at->state != becomes)
+    else if ((event == PFX_EV_CONNECTOR_PROBE || event == PFX_EV_CONNECTOR_CONFIRM) &&
+             at->state != becomes)
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
                          "%s makes generation %u %s, and it was %s", pfx_events[event].name,
                          at->number, pfx_key_state_name(becomes), pfx_key_state_name(at->state));

@@ -61,10 +61,9 @@ static bool parse(const char *text, struct pfx_keyref *ref)
         return false;
     if (memcmp(parts[0].text, "t1", 2) == 0 && n == 3)
         ref->wrapped = false;
-    else if (memcmp(parts[0].text, "w1", 2) == 0 && n == 5)
-        ref->wrapped = true;
-    else if (memcmp(parts[0].text, "w2", 2) == 0 && n == 6 &&
-             generation(parts[5].text, parts[5].len, &ref->wrapping))
+    else if ((memcmp(parts[0].text, "w1", 2) == 0 && n == 5) ||
+             (memcmp(parts[0].text, "w2", 2) == 0 && n == 6 &&
+              generation(parts[5].text, parts[5].len, &ref->wrapping)))
         ref->wrapped = true;
     else
         return false;
