@@ -6,6 +6,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +26,8 @@ pfx_result pfx_record_put(const struct pfx_record_maker *maker, const char *name
 {
     char *path PFX_AUTOFREE = pfx_asprintf("%s/%s", maker->folder, name);
     PFX_TRY(pfx_file_replace(path, content.data, content.len, 0640, err));
-    if (maker->readers != (gid_t)-1 && chown(path, (uid_t)-1, maker->readers) < 0)
+    if (maker->readers != (gid_t)-1 &&
+        fchownat(AT_FDCWD, path, (uid_t)-1, maker->readers, AT_SYMLINK_NOFOLLOW) < 0)
         return pfx_fail_errno(err, errno, "give to auditors", path, "");
     return PFX_OK;
 }

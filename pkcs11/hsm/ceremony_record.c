@@ -2,6 +2,7 @@
 #include "pkcs11/hsm/ceremony_record.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,7 +13,8 @@
 #include "crypto/encode.h"
 #include "pkcs11/hsm/hsmlog.h"
 
-/* 0750 for the auditors' group, whatever the umask says. */
+/* 0750 for the auditors' group, whatever the umask says. Under systemd there is no chown(), only
+ * fchownat(). */
 static pfx_result folder_make(struct pfx_record_maker *maker, struct pfx_error *err)
 {
     const struct pfx_hsm_policy *policy = maker->hsm->policy;
@@ -29,7 +31,7 @@ static pfx_result folder_make(struct pfx_record_maker *maker, struct pfx_error *
                         "The records of ceremonies go there, and it isn't a folder: move it away.");
     if (((st.st_mode & 07777) != 0750 && chmod(maker->folder, 0750) < 0) ||
         (maker->readers != (gid_t)-1 && st.st_gid != maker->readers &&
-         chown(maker->folder, (uid_t)-1, maker->readers) < 0))
+         fchownat(AT_FDCWD, maker->folder, (uid_t)-1, maker->readers, AT_SYMLINK_NOFOLLOW) < 0))
         return pfx_fail_errno(err, errno, "open folder to auditors", maker->folder, "");
     return PFX_OK;
 }
