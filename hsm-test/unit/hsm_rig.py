@@ -82,11 +82,11 @@ class Agent:
             hello = line.receive()
             assert hello["t"] == "hello" and hello["role"] == "hsm", hello
             self.hello = hello
+            line.send("welcome", version="0.1.0", incarnation=str(uuid.uuid4()))
             with self.lock:
                 self.credit = 0
                 self.line = line
-            line.send("welcome", version="0.1.0", incarnation=str(uuid.uuid4()))
-            self.ready.set()
+                self.ready.set()
             while True:
                 message = line.receive()
                 if message["t"] == "pull":
@@ -100,8 +100,9 @@ class Agent:
                     if waiting:
                         waiting.put(message)
         except (OSError, ConnectionError):
-            if self.line is line:
-                self.ready.clear()
+            with self.lock:  # the next process's line may be there already
+                if self.line is line:
+                    self.ready.clear()
             line.close()
 
     def start(self, kind, **body):
