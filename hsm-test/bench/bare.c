@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "api/conf/hsm_policy.h"
 #include "api/conf/process.h"
@@ -73,7 +74,7 @@ static void need(pfx_result r, const struct pfx_error *err)
     if (pfx_ok(r))
         return;
     fprintf(stderr, "bench-bare: %s\n", pfx_error_line(err, line, sizeof line));
-    exit(1);
+    _exit(1); /* another thread may be inside the token's library */
 }
 
 _Noreturn static void fail(const char *what)
@@ -259,12 +260,13 @@ static pfx_result make(struct bench *bench, const struct ring *ring, struct user
     return ticket_of(session, ring, user, user->ticket, err);
 }
 
-/* SoftHSM now and then fails one of two C_GenerateKeyPair at once; pfx-hsm's job comes again, too. */
+/* SoftHSM now and then fails one of two C_GenerateKeyPair at once, or shows its key half made;
+ * pfx-hsm's job comes again, too. */
 static pfx_result make_patiently(struct bench *bench, const struct ring *ring, struct user *user,
                                  struct pfx_error *err)
 {
     pfx_result r = make(bench, ring, user, err);
-    for (int i = 0; i < 3 && (r.cls == PFX_CLASS_DEVICE || r.cls == PFX_CLASS_TRANSIENT); i++) {
+    for (int i = 0; i < 3 && pfx_failed(r); i++) {
         *err = PFX_ERROR_NONE;
         r = make(bench, ring, user, err);
     }

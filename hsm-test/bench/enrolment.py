@@ -142,6 +142,10 @@ class Ours:
     def go(self, name):
         os.kill(self.world.processes[name].pid, signal.SIGCONT)
 
+    def open_store(self):
+        path = "file:%s?mode=ro" % self.world.path("state", "store.db")
+        self.store = sqlite3.connect(path, uri=True, isolation_level=None)
+
     def in_state(self, state):
         return self.store.execute("SELECT count(*) FROM enrolment WHERE state = ?",
                                   (state,)).fetchone()[0] >= self.setup.users
@@ -175,8 +179,7 @@ class Ours:
             first = world.run_once()
             if first.code not in (0, 1):
                 raise SystemExit("run: %r\n%s" % (first, world.why_not()))
-            path = "file:%s?mode=ro" % world.path("state", "store.db")
-            self.store = sqlite3.connect(path, uri=True, isolation_level=None)
+            self.open_store()
             quiet(world, "hsm")
             self.signed = checkpoints(world)
             self.stop("hsm")
@@ -290,6 +293,13 @@ def differences(ours, alone):
                 found.append("half %d: %s: ours %d, bare %d"
                              % (half, name, a.calls[call], b.calls[call]))
     return found
+
+
+def must_agree(setup, ours, alone):
+    different = differences(ours, alone)
+    if different:
+        raise SystemExit("the bare loop isn't the same calls (%s, %s):\n%s"
+                         % (setup.key, setup.keys, "\n".join(different)))
 
 
 def seconds(halves):

@@ -14,6 +14,7 @@ OURS, BARE, LIMIT, INK, FAINT = "#2f6f9f", "#c9c4b8", "#b3402e", "#222222", "#77
 NAMES = {"rsa-2048": "RSA-2048", "ec-p256": "P-256"}
 KEYS = {"token": "keys in the token", "wrapped": "keys wrapped"}
 FLOOR = {"rsa-2048": 0.9, "ec-p256": 0.5}
+REBUILD = {"rsa-2048": 0.85, "ec-p256": 0.85}
 
 
 def number(value):
@@ -56,16 +57,15 @@ class Drawing:
 
 def title(setup):
     what = "%s, %s" % (NAMES[setup["key"]], KEYS[setup["keys"]])
-    if setup["key"].startswith("rsa"):
+    if setup["key"].startswith("rsa") and setup["kind"] == "softhsm-remote":
         what += ", drawn ahead, each handed out " + ("after %d ms" % setup["pace"] if setup["pace"]
                                                      else "at once")
     return what
 
 
-def enrolments(drawing, found):
-    drawing.heading("Enrolments a second: key, request, PFX and seal",
-                    "Blue: through pfx-agentd and pfx-hsm, with the operation log. Grey: the same "
-                    "Cryptoki and OpenSSL calls in a bare loop. Red: the limit.")
+def beside_bare(drawing, what, found, floor):
+    drawing.heading(what, "Blue: through pfx-agentd and pfx-hsm, with the operation log. Grey: the "
+                    "same Cryptoki and OpenSSL calls in a bare loop. Red: the limit.")
     left = 100
     room = WIDE - left - RIGHT
     for start in range(0, len(found), 2):
@@ -77,7 +77,7 @@ def enrolments(drawing, found):
         for one in pair:
             setup, y = one["setup"], drawing.y
             ours, bare = one["ours"] * scale, one["bare"] * scale
-            limit = FLOOR[setup["key"]] * bare
+            limit = floor[setup["key"]] * bare
             drawing.text(left - 10, y + BAR + 4, "%d session%s" % (
                 setup["sessions"], "s" if setup["sessions"] > 1 else ""), 12, "end")
             drawing.bar(left, y, ours, OURS)
@@ -108,13 +108,18 @@ def short(name):
     return {"requests of": "requests, idle pass of 10,000 users",
             "time of tha": "time of that pass",
             "pfx-agentd ": "pfx-agentd's memory, 100,000 users",
-            "pfx-agent s": "pfx-agent status, 100,000 users"}.get(name[:11], name)
+            "pfx-agent s": "pfx-agent status, 100,000 users",
+            "an enrolmen": "an enrolment beside 100,000 users"}.get(name[:11], name)
 
 
 def svg(found):
     drawing = Drawing()
     if found.get("enrolments"):
-        enrolments(drawing, found["enrolments"])
+        beside_bare(drawing, "Enrolments a second: key, request, PFX and seal",
+                    found["enrolments"], FLOOR)
+    if found.get("rebuilds"):
+        beside_bare(drawing, "Rebuilds a second after a rotation: PFX and seal", found["rebuilds"],
+                    REBUILD)
     rows = [row for row in found["rows"] if row["sense"] in ("at most", "below")]
     if rows:
         shares(drawing, rows)
