@@ -5,6 +5,7 @@ tools for the keys."""
 import base64
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import queue
@@ -58,6 +59,7 @@ class Agent:
         self.path = path
         self.lock = threading.Lock()
         self.line = None
+        self.newest = 0  # number of its connection
         self.hello = None
         self.ready = threading.Event()
         self.credit = 0
@@ -70,28 +72,31 @@ class Agent:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
-        while True:
+        for number in itertools.count(1):
             try:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(Line(connection),), daemon=True).start()
+            threading.Thread(target=self._serve, args=(Line(connection), number),
+                             daemon=True).start()
 
-    def _serve(self, line):
+    def _serve(self, line, number):
+        """One connection; where there are two for a moment, the later one counts, whichever of the
+        threads is quicker."""
         try:
             hello = line.receive()
             assert hello["t"] == "hello" and hello["role"] == "hsm", hello
             self.hello = hello
             line.send("welcome", version="0.1.0", incarnation=str(uuid.uuid4()))
             with self.lock:
-                self.credit = 0
-                self.line = line
-                self.ready.set()
+                if number > self.newest:
+                    self.credit, self.line, self.newest = 0, line, number
+                    self.ready.set()
             while True:
                 message = line.receive()
                 if message["t"] == "pull":
                     with self.lock:
-                        self.credit += message["max"]
+                        self.credit += message["max"] if self.line is line else 0
                 elif message["t"] == "beat":
                     self.beats.append(message["job"])
                 elif message["t"] == "done":
@@ -214,7 +219,8 @@ class Rig:
     def _kinds(self, others):
         of_role = {role: others.get(role, KIND) for role in ROLES}
         made = {}
-        for kind in dict.fromkeys(of_role.values()):
+        # The usual kind last: where both are SoftHSM, the program's own library has its settings.
+        for kind in sorted(dict.fromkeys(of_role.values()), key=lambda k: k is KIND):
             labels = sorted({self.labels[role] for role in ROLES if of_role[role] is kind})
             folder = self.tokens if kind is KIND else os.path.join(self.dir, kind.name)
             made[kind] = kind(folder, labels, SLOW_MODULE)
