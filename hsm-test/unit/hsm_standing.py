@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import unittest
 
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 import hsm_rig as rig
 from hsm_approval import Person
 from hsm_flow import verify_jwt
-from hsm_rig import Rig, unb64
+from hsm_rig import Rig, only_on, tokens, unb64
 
 
 def states(items):
@@ -183,6 +184,43 @@ class Standing(unittest.TestCase):
             again = r.init()
             self.assertFalse([i for i in again if i["kind"] == "key" and
                               i["text"].startswith("made")])
+        finally:
+            self.assertEqual(r.close(), 0)
+
+    @only_on("softhsm", why="the calls are counted behind its own module")
+    def test_many_generations(self):
+        """What an early MAC key vouches for costs the same, however many came after it; and a token
+        that doesn't answer is no proof that a ticket was forged."""
+        r = Rig(kinds={"users": tokens.RemoteSofthsm})
+        control = r.kinds["users"].control
+        r.start()
+        try:
+            r.init()
+            first = r.key_csr(1)["body"]
+            number = 1
+
+            def cost(generations):
+                nonlocal number
+                while number < generations:
+                    number += 1
+                    self.admin(r, "standing.rotate", name="mac")
+                    self.admin(r, "standing.activate", name="mac-%d" % number)
+                costs = []
+                for _ in range(12):  # each worker's first ones look for the keys
+                    control.reset()
+                    self.assertEqual(self.rewrap(r, first, 1)["class"], "ok")
+                    costs.append(sum(control.counts().values()))
+                return min(costs)
+            few = cost(3)
+            self.assertEqual(cost(9), few)
+
+            control.fault("C_SignInit", "2+", "rv=0x30")  # the first one is that of the active key
+            self.assertIn(self.rewrap(r, first, 1)["class"], ("device", "transient"))
+            self.assertGreater(control.fired(), 0)
+            control.clear()
+            until = time.time() + rig.WAIT
+            while self.rewrap(r, first, 1)["class"] != "ok":
+                self.assertLess(time.time(), until)
         finally:
             self.assertEqual(r.close(), 0)
 

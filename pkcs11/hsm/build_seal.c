@@ -188,7 +188,7 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     op->out.tier = pfx_tier_name(tier);
     PFX_TRY(pfx_session_acquire(token, false, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    PFX_TRY(pfx_proof_check(hsm, &building->ask, &building->ref,
+    PFX_TRY(pfx_proof_check(worker, &building->ask, &building->ref,
                             pfx_msg_blob(building->task->args, "ticket"), session, mac, err));
     struct pfx_certs *chain PFX_AUTOCERTS = NULL;
     PFX_TRY(certificate_check(hsm, building, &chain, err));

@@ -76,7 +76,7 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     pfx_op_token(op, token);
     PFX_TRY(pfx_session_acquire(token, !d->ref.wrapped, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    PFX_TRY(pfx_proof_check(hsm, &d->ask, &d->ref, pfx_msg_blob(d->task->args, "ticket"), session, mac,
+    PFX_TRY(pfx_proof_check(worker, &d->ask, &d->ref, pfx_msg_blob(d->task->args, "ticket"), session, mac,
                             err));
     PFX_TRY(permitted(hsm, d, err));
     if (!d->ref.wrapped)

@@ -1,6 +1,7 @@
 /* Tickets and blobs of user keys, checked under the MAC key. */
 #include "pkcs11/hsm/proof.h"
 
+#include <limits.h>
 #include <openssl/crypto.h>
 
 #include "pkcs11/hsm/rotation.h"
@@ -35,20 +36,52 @@ static pfx_result check(const struct pfx_ask *ask, const struct pfx_keyref *ref,
     return PFX_OK;
 }
 
-pfx_result pfx_proof_check(const struct pfx_hsm *hsm, const struct pfx_ask *ask,
+/* By an earlier generation; one that the token lost says no. */
+static pfx_result check_earlier(struct pfx_worker *worker, unsigned generation,
+                                const struct pfx_ask *ask, const struct pfx_keyref *ref,
+                                struct pfx_bytes ticket, struct pfx_session *session,
+                                struct pfx_error *err)
+{
+    struct pfx_key *mac;
+    PFX_TRY(pfx_ring_find(worker->hsm, &worker->ring, session, PFX_STANDING_MAC, generation, &mac,
+                          err));
+    if (!mac)
+        return mismatch(err, "check ticket", "The token doesn't have this MAC key any more.");
+    return check(ask, ref, ticket, session, mac, err);
+}
+
+/* Those that were active before: the one that knew a ticket last, since after a rotation they come
+ * by the thousand, then from the newest on. */
+static size_t earlier(const struct pfx_worker *worker, unsigned ret_order[PFX_OVERLAP_MOST])
+{
+    unsigned hint = worker->ring.vouched;
+    size_t n = 0;
+    if (hint > 0 && pfx_mac_previous(worker->hsm, hint + 1) == hint)
+        ret_order[n++] = hint;
+    for (unsigned g = pfx_mac_previous(worker->hsm, UINT_MAX); g > 0;
+         g = pfx_mac_previous(worker->hsm, g))
+        if (g != hint)
+            ret_order[n++] = g;
+    return n;
+}
+
+pfx_result pfx_proof_check(struct pfx_worker *worker, const struct pfx_ask *ask,
                            const struct pfx_keyref *ref, struct pfx_bytes ticket,
                            struct pfx_session *session, struct pfx_key *mac, struct pfx_error *err)
 {
+    unsigned order[PFX_OVERLAP_MOST];
     struct pfx_error why = PFX_ERROR_NONE;
     pfx_result result = check(ask, ref, ticket, session, mac, &why);
-    for (size_t i = 0; result.cls == PFX_CLASS_INTEGRITY; i++) {
-        struct pfx_key *earlier PFX_AUTOKEY = NULL;
-        struct pfx_error ignored = PFX_ERROR_NONE;
-        PFX_TRY(pfx_mac_earlier(hsm, session, i, &earlier, err));
-        if (!earlier)
-            break;
-        if (pfx_ok(check(ask, ref, ticket, session, earlier, &ignored)))
-            result = PFX_OK;
+    size_t n = result.cls == PFX_CLASS_INTEGRITY ? earlier(worker, order) : 0;
+    for (size_t i = 0; i < n && result.cls == PFX_CLASS_INTEGRITY; i++) {
+        struct pfx_error other = PFX_ERROR_NONE;
+        pfx_result r = check_earlier(worker, order[i], ask, ref, ticket, session, &other);
+        if (r.cls == PFX_CLASS_INTEGRITY)
+            continue;
+        result = r; /* a token that doesn't answer is no "no" */
+        why = other;
+        if (pfx_ok(r))
+            worker->ring.vouched = order[i];
     }
     if (pfx_failed(result) && err && err->cls == PFX_CLASS_OK)
         *err = why;

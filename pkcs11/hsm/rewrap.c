@@ -59,8 +59,8 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     pfx_op_token(op, token);
     PFX_TRY(pfx_session_acquire(token, false, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    PFX_TRY(pfx_proof_check(hsm, &r->ask, &r->ref, pfx_msg_blob(r->task->args, "ticket"), session,
-                            mac, err));
+    PFX_TRY(pfx_proof_check(worker, &r->ask, &r->ref, pfx_msg_blob(r->task->args, "ticket"),
+                            session, mac, err));
     if (r->ref.wrapped) {
         PFX_CLEANUP(pfx_buf_done) struct pfx_buf bytes = pfx_buf_make(MAX_BYTES);
         PFX_TRY(blob(worker, session, &r->ref, err));

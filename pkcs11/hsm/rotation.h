@@ -48,11 +48,9 @@ PFX_MUST_USE pfx_result pfx_rotation_known(const struct pfx_hsm *hsm, struct pfx
 /* Writes it, with the next serial, and takes it into hsm; lock as above. */
 PFX_MUST_USE pfx_result pfx_rotation_store(struct pfx_hsm *hsm, struct pfx_session *users,
                                            struct pfx_rotation *next, struct pfx_error *err);
-/* The MAC keys that were active before: the first, second ... of those that the token still has;
- * *ret_key is NULL when there are no more. */
-PFX_MUST_USE pfx_result pfx_mac_earlier(const struct pfx_hsm *hsm, struct pfx_session *users,
-                                        size_t nth, struct pfx_key **ret_key,
-                                        struct pfx_error *err);
+/* The newest generation of the MAC key below this one that was active before and isn't destroyed;
+ * 0: none. UINT_MAX gives the first: what is to be read is most often the newest one's. */
+unsigned pfx_mac_previous(const struct pfx_hsm *hsm, unsigned below);
 /* Is this the MAC of the text, by the active MAC key or one before it? Between the activation of a
  * MAC key and the writing of a file under it the process may end. ret_earlier may be NULL. */
 PFX_MUST_USE pfx_result pfx_mac_vouches(const struct pfx_hsm *hsm, struct pfx_session *users,

@@ -1,5 +1,6 @@
 /* The file of the standing keys' generations: read under the MAC key that it names as active. */
 #include <inttypes.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
@@ -149,26 +150,30 @@ pfx_result pfx_rotation_store(struct pfx_hsm *hsm, struct pfx_session *users,
     return PFX_OK;
 }
 
-pfx_result pfx_mac_earlier(const struct pfx_hsm *hsm, struct pfx_session *users, size_t nth,
-                           struct pfx_key **ret_key, struct pfx_error *err)
+unsigned pfx_mac_previous(const struct pfx_hsm *hsm, unsigned below)
 {
     struct pfx_overlap list[PFX_OVERLAP_MOST];
     size_t n = pfx_rotation_of(hsm->rotation, "mac", list);
-    *ret_key = NULL;
-    for (size_t i = 0; i < n; i++) {
-        struct pfx_standing_key standing;
-        struct pfx_key *key PFX_AUTOKEY = NULL;
-        if (list[i].state != PFX_OVERLAP_PREVIOUS)
-            continue;
-        pfx_standing_generation(hsm->policy, PFX_STANDING_MAC, list[i].number, &standing);
-        PFX_TRY(pfx_key_find(users, standing.use, &standing.id, true, (struct pfx_bytes){NULL, 0},
-                             &key, err));
-        if (!key || nth-- > 0)
-            continue;
-        *ret_key = PFX_TAKE(key);
-        return PFX_OK;
-    }
-    return PFX_OK;
+    unsigned newest = 0;
+    for (size_t i = 0; i < n; i++)
+        if (list[i].state == PFX_OVERLAP_PREVIOUS && list[i].number < below &&
+            list[i].number > newest)
+            newest = list[i].number;
+    return newest;
+}
+
+/* The MAC by a generation that isn't active; *ret_there: the token has it. */
+static pfx_result earlier_mac(const struct pfx_hsm *hsm, struct pfx_session *users,
+                              unsigned generation, struct pfx_bytes text, uint8_t ret_mac[32],
+                              bool *ret_there, struct pfx_error *err)
+{
+    struct pfx_standing_key standing;
+    struct pfx_key *key PFX_AUTOKEY = NULL;
+    pfx_standing_generation(hsm->policy, PFX_STANDING_MAC, generation, &standing);
+    PFX_TRY(pfx_key_find(users, standing.use, &standing.id, true, (struct pfx_bytes){NULL, 0}, &key,
+                         err));
+    *ret_there = key != NULL;
+    return key ? pfx_key_mac(users, key, text, ret_mac, err) : PFX_OK;
 }
 
 pfx_result pfx_mac_vouches(const struct pfx_hsm *hsm, struct pfx_session *users,
@@ -180,13 +185,12 @@ pfx_result pfx_mac_vouches(const struct pfx_hsm *hsm, struct pfx_session *users,
     PFX_TRY(pfx_key_mac(users, mac, text, computed, err));
     if (stated.len == sizeof computed)
         ours = CRYPTO_memcmp(computed, stated.data, sizeof computed) == 0;
-    for (size_t i = 0; !ours && stated.len == sizeof computed; i++) {
-        struct pfx_key *earlier PFX_AUTOKEY = NULL;
-        PFX_TRY(pfx_mac_earlier(hsm, users, i, &earlier, err));
-        if (!earlier)
-            break;
-        PFX_TRY(pfx_key_mac(users, earlier, text, computed, err));
-        is_earlier = ours = CRYPTO_memcmp(computed, stated.data, sizeof computed) == 0;
+    for (unsigned before = pfx_mac_previous(hsm, UINT_MAX);
+         before > 0 && !ours && stated.len == sizeof computed;
+         before = pfx_mac_previous(hsm, before)) {
+        bool there;
+        PFX_TRY(earlier_mac(hsm, users, before, text, computed, &there, err));
+        is_earlier = ours = there && CRYPTO_memcmp(computed, stated.data, sizeof computed) == 0;
     }
     *ret_ours = ours;
     if (ret_earlier)
