@@ -244,12 +244,14 @@ class Approvals(LogCase):
         shutil.copy(force, force + ".old")
         shutil.copy(self.roster, self.roster + ".old")
         self.write_roster("dan")
+        with open(self.roster, "a", encoding="utf-8") as stream:
+            stream.write("# eve")  # a last line without its end is one, too
         r.start()
         self.held("held")
         question = self.change()
         args = json.loads(self.shown(question)["args"])
         self.assertEqual([line.split()[0] for line in args["roster_lines_gone"]], ["dan"])
-        self.assertEqual((args["roster_lines_new"], args["policy_lines_new"]), ([], []))
+        self.assertEqual((args["roster_lines_new"], args["policy_lines_new"]), (["# eve"], []))
         self.given(question, self.keys["cid"])
         r.stop(9)
         r.start()

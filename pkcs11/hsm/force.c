@@ -7,6 +7,7 @@
 
 #include "api/conf/process.h"
 #include "crypto/canon.h"
+#include "crypto/changes.h"
 #include "crypto/encode.h"
 #include "crypto/lines.h"
 #include "pkcs11/hsm/approvals.h"
@@ -255,27 +256,15 @@ static struct pfx_bytes text_of(const char *text)
     return (struct pfx_bytes){(const uint8_t *)text, strlen(text)};
 }
 
-static bool has_line(struct pfx_bytes text, struct pfx_bytes line)
+/* An array of lines, as far as there is room: what isn't shown is said. */
+static void list(struct pfx_canon *canon, const char *name, const struct pfx_bytes *lines, size_t n,
+                 size_t *room)
 {
-    struct pfx_lines lines = {.rest = text};
-    struct pfx_bytes one;
-    while (pfx_lines_next(&lines, &one))
-        if (one.len == line.len && memcmp(one.data, line.data, line.len) == 0)
-            return true;
-    return false;
-}
-
-/* Lines of `text` that `other` hasn't, as an array; an end without LF is the last line's own. */
-static void differing(struct pfx_canon *canon, const char *name, struct pfx_bytes text,
-                      struct pfx_bytes other, size_t *room)
-{
-    struct pfx_lines lines = {.rest = text};
-    struct pfx_bytes line;
     pfx_canon_open(canon, name, '[');
-    while (pfx_lines_next(&lines, &line)) {
-        if (line.len == 0 || has_line(other, line) ||
-            !pfx_utf8_valid((const char *)line.data, line.len))
-            continue;
+    for (size_t i = 0; i < n; i++) {
+        struct pfx_bytes line = lines[i];
+        if (!pfx_utf8_valid((const char *)line.data, line.len))
+            line = text_of("(a line that isn't UTF-8: look at the file)");
         if (line.len + 16 > *room) {
             pfx_canon_str(canon, NULL, text_of("... and more: compare the files by their hashes"));
             *room = 0;
@@ -285,6 +274,15 @@ static void differing(struct pfx_canon *canon, const char *name, struct pfx_byte
         pfx_canon_str(canon, NULL, line);
     }
     pfx_canon_close(canon, ']');
+}
+
+static void differing(struct pfx_canon *canon, const char *gone, const char *fresh,
+                      struct pfx_bytes old, struct pfx_bytes now, size_t *room)
+{
+    PFX_CLEANUP(pfx_changes_done) struct pfx_changes changes = {NULL, NULL, 0, 0};
+    pfx_changes_find(old, now, &changes);
+    list(canon, gone, changes.gone, changes.n_gone, room);
+    list(canon, fresh, changes.fresh, changes.n_fresh, room);
 }
 
 static pfx_result change_args(struct pfx_hsm *hsm, struct pfx_buf *args, struct pfx_error *err)
@@ -304,10 +302,8 @@ static pfx_result change_args(struct pfx_hsm *hsm, struct pfx_buf *args, struct 
         return pfx_fail(err, PFX_CLASS_INTERNAL, "policy approve", "", "", "SHA-256 failed.");
     pfx_canon_str(&canon, "new_roster", text_of(pfx_hex(digest, 32, hex)));
     pfx_canon_str(&canon, "old_policy", text_of(pfx_hex(hsm->policy->sha256, 32, hex)));
-    differing(&canon, "policy_lines_gone", old_policy, new_policy, &room);
-    differing(&canon, "policy_lines_new", new_policy, old_policy, &room);
-    differing(&canon, "roster_lines_gone", old_roster, new_roster, &room);
-    differing(&canon, "roster_lines_new", new_roster, old_roster, &room);
+    differing(&canon, "policy_lines_gone", "policy_lines_new", old_policy, new_policy, &room);
+    differing(&canon, "roster_lines_gone", "roster_lines_new", old_roster, new_roster, &room);
     pfx_canon_close(&canon, '}');
     return args->over ? pfx_fail(err, PFX_CLASS_USAGE, "policy approve", "", "",
                                  "The changed lines are too long to be shown.")
