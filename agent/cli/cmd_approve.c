@@ -108,6 +108,29 @@ static pfx_result check(struct question *question, struct pfx_error *err)
                     "What pfx-hsm shows isn't what would be signed. Nothing was signed.");
 }
 
+/* A NUL would hide what follows it, and that is signed, too. */
+static void text_into(const struct pfx_canon_value *value, struct pfx_buf *text)
+{
+    if (!pfx_canon_unescape(value, text))
+        pfx_buf_add(text, value->raw.data, value->raw.len);
+    for (size_t i = 0; i < text->len; i++)
+        if (text->data[i] == '\0')
+            text->data[i] = 0x01; /* shown as '?' */
+}
+
+/* Changed lines of a file, say: one below the other. */
+static bool show_element(void *ctx, const struct pfx_canon_value *value)
+{
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_APPROVAL_ARGS_MAX);
+    struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4 * PFX_APPROVAL_ARGS_MAX);
+    size_t *n = ctx;
+    text_into(value, &text);
+    cli_clean(pfx_buf_str(&text), &clean);
+    (void)printf("        | %s\n", pfx_buf_str(&clean));
+    ++*n;
+    return true;
+}
+
 static bool show_member(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
                         const struct pfx_canon_value *value)
 {
@@ -119,8 +142,17 @@ static bool show_member(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
     if (group.data)
         pfx_buf_addf(&name, "%.*s.", (int)group.len, (const char *)group.data);
     pfx_buf_add(&name, key.data, key.len);
-    if (!pfx_canon_unescape(value, &text))
-        pfx_buf_add(&text, value->raw.data, value->raw.len);
+    if (value->kind == PFX_CANON_ARR) {
+        struct pfx_error ignored = PFX_ERROR_NONE;
+        size_t n = 0;
+        (void)printf("    ");
+        line(pfx_buf_str(&name), "");
+        (void)!pfx_ok(pfx_canon_elements(value->raw, show_element, &n, &ignored));
+        if (n == 0)
+            (void)printf("        (none)\n");
+        return true;
+    }
+    text_into(value, &text);
     (void)printf("    ");
     line(pfx_buf_str(&name), pfx_buf_str(&text));
     return true;
@@ -236,16 +268,18 @@ static int give(struct question *question, const char *text)
 
 static int elsewhere(const struct question *question)
 {
-    if (strchr(question->text, '\'')) /* it would end the quotes of the shell */
-        return CLI_EXIT_INTERNAL;
+    /* Its form has none; it would end the quotes of the shell. */
+    bool quoted = strchr(question->text, '\'') == NULL;
     cli_say("To approve it, sign with your key in the roster, which may be a security key or in an "
-            "agent (then name its .pub file):\n"
-            "  pfx-agent approve %s --key ~/.ssh/id_ed25519\n"
-            "or on another machine, and bring the signature here:\n"
-            "  printf %%s '%s' | ssh-keygen -Y sign -n " PFX_APPROVAL_NAMESPACE
-            " -f ~/.ssh/id_ed25519 > approval.sig\n"
-            "  pfx-agent approve %s --signature approval.sig",
-            question->id, question->text, question->id);
+            "agent (then name its .pub file):");
+    cli_say("  pfx-agent approve %s --key ~/.ssh/id_ed25519", question->id);
+    if (!quoted)
+        return CLI_EXIT_OK;
+    cli_say("or on another machine, and bring the signature here:");
+    cli_say("  printf %%s '%s' | ssh-keygen -Y sign -n " PFX_APPROVAL_NAMESPACE
+            " -f ~/.ssh/id_ed25519 > approval.sig",
+            question->text);
+    cli_say("  pfx-agent approve %s --signature approval.sig", question->id);
     return CLI_EXIT_OK;
 }
 
