@@ -131,7 +131,7 @@ PFX_MUST_USE pfx_result backup_put_dir(struct backup_writer *writer, const char 
 /* One of the three that aren't in the manifest. */
 PFX_MUST_USE pfx_result backup_put_plain(struct backup_writer *writer, const char *name,
                                          struct pfx_bytes content, struct pfx_error *err);
-/* On disk, and under its name. */
+/* On disk, read back as backup_read does it, and under its name. */
 PFX_MUST_USE pfx_result backup_writer_finish(struct backup_writer *writer, struct pfx_error *err);
 void backup_owner(const struct stat *st, char ret_owner[BACKUP_OWNER]);
 

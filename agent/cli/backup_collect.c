@@ -109,6 +109,22 @@ static bool is_left_out(const struct collecting *c, const char *as, const struct
            (c->skips && st->st_dev == c->skip.st_dev && st->st_ino == c->skip.st_ino);
 }
 
+/* What pfx-hsm writes into its state folder, by the first part of the name. Whatever else lies
+ * there is somebody's, who may have put a PIN or a token into it. */
+static bool is_of_hsm(const struct collecting *c, const char *as)
+{
+    static const char *const names[] = {"approvals", "ceremonies", "in-force", "pins", "standing"};
+    const char *log = strrchr(c->sources->log_dir, '/') + 1; /* "log.1.TIME": set aside */
+    const char *name = strchr(as, '/') + 1;
+    char *head PFX_AUTOFREE = pfx_strndup(name, strcspn(name, "/"));
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(head, names[i]) == 0)
+            return true;
+    size_t n = strlen(log);
+    return ends_with(head, ".crt") || ends_with(head, ".sealed") ||
+           (strncmp(head, log, n) == 0 && head[n] == '.');
+}
+
 static pfx_result put_tree(struct collecting *c, int dir, const char *as, unsigned depth,
                            struct pfx_error *err);
 
@@ -122,7 +138,8 @@ static pfx_result put_one(struct collecting *c, int dir, const char *name, const
         return errno == ENOENT ? PFX_OK : cant(as, err); /* was being written */
     if (is_left_out(c, as, &st))
         return PFX_OK;
-    if (!backup_name_parse(as, &where) || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))) {
+    if (!backup_name_parse(as, &where) || !is_of_hsm(c, as) ||
+        (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))) {
         cli_say("note: %s isn't in the backup: pfx-hsm makes no file like this", as);
         return PFX_OK;
     }
@@ -338,8 +355,8 @@ pfx_result backup_collect(struct backup_writer *writer, const struct backup_sour
     struct backup_manifest *m = backup_writer_manifest(writer);
     for (size_t i = 0; i < BACKUP_FOLDERS; i++)
         m->folders[i].path = pfx_strdup(paths[i]);
+    PFX_TRY(put_store(&c, err)); /* first: its copy doesn't outlive this, whatever fails then */
     PFX_TRY(put_config(&c, err));
-    PFX_TRY(put_store(&c, err));
     PFX_TRY(put_state(&c, err));
     return put_log(&c, err);
 }

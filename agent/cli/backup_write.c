@@ -218,12 +218,23 @@ char *backup_parent(const char *path)
                          : slash ? pfx_strndup(path, (size_t)(slash - path)) : pfx_strdup(".");
 }
 
+/* What can't be read back is no backup: better said now than when the host is lost. */
+static pfx_result read_back(const struct backup_writer *w, struct pfx_error *err)
+{
+    struct backup *made PFX_AUTOFREE = pfx_alloc(sizeof(*made));
+    made->fd = -1;
+    pfx_result r = backup_read(w->fresh, made, err);
+    backup_done(made);
+    return r;
+}
+
 pfx_result backup_writer_finish(struct backup_writer *w, struct pfx_error *err)
 {
     if (archive_write_close(w->archive) != ARCHIVE_OK)
         return trouble(w, err);
     if (fsync(w->fd) != 0)
         return pfx_fail_errno(err, errno, "write backup", w->path, "choose another place");
+    PFX_TRY(read_back(w, err));
     /* Not over something that came there meanwhile. */
     if (renameat2(AT_FDCWD, w->fresh, AT_FDCWD, w->path, RENAME_NOREPLACE) != 0 &&
         (errno != EINVAL || rename(w->fresh, w->path) != 0))

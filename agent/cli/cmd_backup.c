@@ -55,6 +55,9 @@ char *backup_config_path(const struct cli *cli)
 
 static void add_config(struct backup_sources *s, size_t *n, const char *path)
 {
+    for (size_t i = 0; path && i < *n; i++)
+        if (strcmp(s->config[i], path) == 0)
+            return; /* one file with the CAs of both sides, say */
     if (path)
         s->config[(*n)++] = pfx_strdup(path);
 }
@@ -218,14 +221,16 @@ static void say_made(const struct creating *c, struct backup_writer *writer)
     pfx_hex(c->manifest, sizeof(c->manifest), hex);
     if (c->cli->given[CLI_JSON]) {
         struct pfx_buf file PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(8192);
+        struct pfx_buf origin PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(1024);
         cli_json_str(&file, c->cli->operands[0]);
+        cli_json_str(&origin, m->origin);
         (void)printf("{\"schema\":\"pfx-agent/backup-create/1\",\"file\":%s,\"files\":%zu,"
-                     "\"manifest\":\"%s\",\"entry\":%llu,\"origin\":\"%s\",\"log\":%llu}\n",
-                     pfx_buf_str(&file), files, hex, (unsigned long long)c->seq, m->origin,
-                     (unsigned long long)m->log_size);
+                     "\"manifest\":\"%s\",\"entry\":%llu,\"origin\":%s,\"log\":%llu}\n",
+                     pfx_buf_str(&file), files, hex, (unsigned long long)c->seq,
+                     pfx_buf_str(&origin), (unsigned long long)m->log_size);
         return;
     }
-    (void)printf("%s%s%s %s: %zu files, the log up to entry %llu\n", cli_tone(stdout, CLI_GOOD),
+    (void)printf("%s%s%s %s: %zu files, %llu entries of the log\n", cli_tone(stdout, CLI_GOOD),
                  cli_utf8() ? "✓" : "*", cli_tone_end(stdout, CLI_GOOD), c->cli->operands[0], files,
                  (unsigned long long)m->log_size);
     (void)printf("  manifest %s\n  entry    %llu of %s\n", hex, (unsigned long long)c->seq,
@@ -276,35 +281,6 @@ static pfx_result keys_of_file(const char *path, struct backup_keys *keys, struc
                                   "it has no key line (name+id+key) of a log");
 }
 
-/* The keys of the log that is here, if it is of the same origin. */
-static void keys_of_host(const struct cli *cli, const struct backup *backup,
-                         struct backup_keys *keys)
-{
-    struct pfx_logdir *log CLI_AUTOLOG = NULL;
-    const struct pfx_checkpoint *checkpoint = NULL;
-    struct pfx_error ignored = PFX_ERROR_NONE;
-    char **names = NULL;
-    size_t n = 0;
-    if (pfx_failed(cli_log_open(cli, &log, &ignored)))
-        return;
-    (void)pfx_logdir_checkpoint(log, &checkpoint);
-    if (strcmp(checkpoint->origin, backup->manifest.origin) != 0 ||
-        pfx_failed(pfx_logdir_list(log, "keys", &names, &n, &ignored)))
-        return;
-    for (size_t i = 0; i < n; i++) {
-        struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_VKEY_LINE_SIZE);
-        char *name PFX_AUTOFREE = pfx_asprintf("keys/%s", names[i]);
-        free(names[i]);
-        if (keys->n == BACKUP_KEYS ||
-            pfx_failed(pfx_logdir_file(log, name, PFX_VKEY_LINE_SIZE, &text, &ignored)))
-            continue;
-        char *line PFX_AUTOFREE = pfx_strndup(pfx_buf_str(&text), text.len);
-        line[strcspn(line, "\n")] = '\0';
-        keys->n += pfx_ok(pfx_vkey_parse(line, &keys->keys[keys->n], &ignored));
-    }
-    free(names);
-}
-
 void backup_keys_done(struct backup_keys *keys)
 {
     for (size_t i = 0; i < keys->n; i++)
@@ -320,7 +296,7 @@ pfx_result backup_trust(const struct cli *cli, const struct backup *backup, bool
     if (cli->given[CLI_VKEY])
         PFX_TRY(keys_of_file(cli->values[CLI_VKEY], &keys, err));
     else
-        keys_of_host(cli, backup, &keys);
+        backup_host_keys(cli, backup, &keys);
     if (keys.n > 0)
         return backup_signed(backup, keys.keys, keys.n, err);
     *ret_known = false;
@@ -330,14 +306,18 @@ pfx_result backup_trust(const struct cli *cli, const struct backup *backup, bool
 void backup_show(const struct backup *backup, bool known)
 {
     const struct backup_manifest *m = &backup->manifest;
-    char when[PFX_TIME_SIZE], hex[65], line[PFX_VKEY_LINE_SIZE];
+    char when[PFX_TIME_SIZE], span[32], hex[65], line[PFX_VKEY_LINE_SIZE];
     static const char *const titles[] = {"", "", NULL};
     struct cli_table *facts CLI_AUTOTABLE = cli_table_new(titles, 1u << 1);
     size_t files = 0;
     for (size_t i = 0; i < m->n; i++)
         files += !m->items[i].folder;
+    int64_t now = pfx_now_ms();
+    bool ahead = now < m->made_ms;
     cli_table_add(facts, "made", CLI_PLAIN);
-    cli_table_addf(facts, CLI_PLAIN, "%s UTC", cli_time(m->made_ms, when));
+    cli_table_addf(facts, CLI_PLAIN, "%s UTC, %s%s", cli_time(m->made_ms, when),
+                   ahead ? "later than this host's clock" : cli_span(m->made_ms, now, span),
+                   ahead ? "" : " ago");
     cli_table_add(facts, "origin", CLI_PLAIN);
     cli_table_add(facts, m->origin, CLI_PLAIN);
     cli_table_add(facts, "log", CLI_PLAIN);
@@ -363,14 +343,16 @@ void backup_show(const struct backup *backup, bool known)
     (void)fflush(stdout);
 }
 
-static void show_json(const struct backup *backup, bool known)
+void backup_json(const struct backup *backup, const char *schema, bool known)
 {
     const struct backup_manifest *m = &backup->manifest;
     char made[PFX_TIME_SIZE], hex[65];
-    (void)printf("{\"schema\":\"pfx-agent/backup-verify/1\",\"made\":\"%s\",\"origin\":\"%s\","
+    struct pfx_buf origin PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(1024);
+    cli_json_str(&origin, m->origin); /* it comes from the archive */
+    (void)printf("{\"schema\":\"pfx-agent/%s/1\",\"made\":\"%s\",\"origin\":%s,"
                  "\"log\":%llu,\"manifest\":\"%s\",\"entry\":%llu,\"checkpoint\":%llu,"
                  "\"known\":%s}\n",
-                 pfx_time_format(m->made_ms, true, made), m->origin,
+                 schema, pfx_time_format(m->made_ms, true, made), pfx_buf_str(&origin),
                  (unsigned long long)m->log_size, pfx_hex(backup->manifest_sha256, 32, hex),
                  (unsigned long long)backup->seq, (unsigned long long)backup->proof.size,
                  known ? "true" : "false");
@@ -388,7 +370,7 @@ int cli_do_backup_verify(struct cli *cli)
     if (pfx_failed(r))
         return cli_fail(&err);
     if (cli->given[CLI_JSON])
-        show_json(backup, known);
+        backup_json(backup, "backup-verify", known);
     else
         backup_show(backup, known);
     if (!known)

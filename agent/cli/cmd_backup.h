@@ -21,7 +21,12 @@ char *backup_config_path(const struct cli *cli);
  * that the archive brings itself. INTEGRITY: not even that. */
 PFX_MUST_USE pfx_result backup_trust(const struct cli *cli, const struct backup *backup,
                                      bool *ret_known, struct pfx_error *err);
-/* What it is, on stdout. */
+/* The keys of the log that is on this host, if it is of the same origin. */
+void backup_host_keys(const struct cli *cli, const struct backup *backup, struct backup_keys *keys);
+/* Says so on stderr when that log goes on after the backup, and when it knows of a later one. */
+void backup_host_later(const struct cli *cli, const struct backup *backup);
+/* What it is, on stdout: for people, and as a JSON line of this schema. */
 void backup_show(const struct backup *backup, bool known);
+void backup_json(const struct backup *backup, const char *schema, bool known);
 
 #endif

@@ -19,6 +19,7 @@
 #include "agent/cli/text.h"
 #include "api/conf/process.h"
 
+#define AGAIN "make room there, then give the same command again"
 #define PLACES (BACKUP_FOLDERS + 16) /* folders, and files of the configuration */
 
 struct restoring {
@@ -27,6 +28,7 @@ struct restoring {
     struct restore_place places[PLACES];
     size_t n;
     char *stage[BACKUP_FOLDERS]; /* where the files of each are written */
+    size_t in_place; /* of the places, by this call */
     char aside[48];
     int fd; /* of the file that is being written */
     char *path;
@@ -231,6 +233,9 @@ static bool all_there(const struct restoring *r)
 
 static int confirm(struct restoring *r)
 {
+    if (!r->cli->given[CLI_JSON])
+        backup_show(r->backup, true);
+    backup_host_later(r->cli, r->backup);
     static const char *const words[] = {[RESTORE_FREE] = "written",
                                         [RESTORE_SAME] = "is there already",
                                         [RESTORE_OTHER] = "written; what is there is set aside"};
@@ -281,7 +286,7 @@ static pfx_result write_begin(void *ctx, const struct backup_item *item, struct 
     if (file && unlink(file) != 0 && errno != ENOENT)
         return pfx_fail_errno(err, errno, "write", file, "remove it");
     r->fd = open(r->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    return r->fd >= 0 ? PFX_OK : pfx_fail_errno(err, errno, "write", r->path, "");
+    return r->fd >= 0 ? PFX_OK : pfx_fail_errno(err, errno, "write", r->path, AGAIN);
 }
 
 static pfx_result write_data(void *ctx, const void *data, size_t len, struct pfx_error *err)
@@ -292,7 +297,7 @@ static pfx_result write_data(void *ctx, const void *data, size_t len, struct pfx
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return pfx_fail_errno(err, n < 0 ? errno : ENOSPC, "write", r->path, "");
+            return pfx_fail_errno(err, n < 0 ? errno : ENOSPC, "write", r->path, AGAIN);
         at += n;
         len -= (size_t)n;
     }
@@ -308,7 +313,7 @@ static pfx_result write_end(void *ctx, const struct backup_item *item, struct pf
     int bad = fsync(r->fd) != 0 ? errno : 0;
     bad = close(r->fd) != 0 && !bad ? errno : bad;
     r->fd = -1;
-    return bad ? pfx_fail_errno(err, bad, "write", r->path, "") : PFX_OK;
+    return bad ? pfx_fail_errno(err, bad, "write", r->path, AGAIN) : PFX_OK;
 }
 
 static pfx_result own_dir(const char *path, const char *owner, unsigned mode,
@@ -383,9 +388,29 @@ static pfx_result restore(struct restoring *r, struct pfx_error *err)
             continue;
         config = config || !r->places[i].folder;
         PFX_TRY(restore_commit(&r->places[i], r->aside, err));
+        r->in_place++;
     }
     const struct backup_folder *folder = &r->backup->manifest.folders[BACKUP_CONFIG];
     return config ? own_dir(folder->path, folder->owner, folder->mode, err) : PFX_OK;
+}
+
+/* What was written beside the places takes room that the next try needs. */
+static int failed(struct restoring *r, const struct pfx_error *err)
+{
+    int code = cli_fail(err);
+    bool cleared = true;
+    for (size_t i = 0; i < r->n; i++) {
+        struct pfx_error why = PFX_ERROR_NONE;
+        if (pfx_failed(restore_clear(r->places[i].stage, &why))) {
+            cleared = false;
+            (void)cli_fail(&why);
+        }
+    }
+    for (size_t i = 0; i < r->n; i++)
+        r->in_place += r->places[i].there == RESTORE_SAME;
+    cli_say("%zu of %zu places are restored%s. The same command again goes on with the others",
+            r->in_place, r->n, cleared ? ", and nothing is left beside the others" : "");
+    return code;
 }
 
 static pfx_result trust(struct restoring *r, struct pfx_error *err)
@@ -397,6 +422,17 @@ static pfx_result trust(struct restoring *r, struct pfx_error *err)
                             "nothing on this host knows the key that signed it: give --vkey with "
                             "the log's key line from another source, an auditor or your records "
                             "of init. pfx-agent backup verify shows what the archive says");
+}
+
+static void say_next(void)
+{
+    cli_say("all of it is in place. Next:");
+    cli_say("  put the PIN files back; look at hsm-policy.yaml and its roster, which are as they were "
+            "then");
+    cli_say("  start pfx-hsm");
+    cli_say("  pfx-agent log reopen     (the log went on after the backup)");
+    cli_say("  start pfx-agentd and pfx-uploader");
+    cli_say("  pfx-agent status         (orders go out once DigiCert was looked at for each)");
 }
 
 int cli_do_restore(struct cli *cli)
@@ -423,11 +459,10 @@ int cli_do_restore(struct cli *cli)
         if (code != CLI_EXIT_OK)
             return code;
         if (pfx_failed(restore(&r, &err)))
-            return cli_fail(&err);
+            return failed(&r, &err);
     }
-    backup_show(backup, true);
-    cli_say("all of it is in place. Next: the PIN files; start pfx-hsm; pfx-agent log reopen (the "
-            "log went on after the backup); start pfx-agentd and pfx-uploader; pfx-agent status. "
-            "Orders go out once DigiCert was looked at for each");
+    if (cli->given[CLI_JSON])
+        backup_json(backup, "restore", true);
+    say_next();
     return CLI_EXIT_OK;
 }

@@ -94,6 +94,26 @@ static bool same_content(int fd, const struct backup_item *item)
     return ok;
 }
 
+/* Whoever may read it is part of what it is: a copy that tar put there as root's is another one. */
+struct owning {
+    const char *owner; /* the last one that was asked for */
+    uid_t uid;
+    gid_t gid;
+};
+
+static bool same_owner(int fd, const struct backup_item *item, struct owning *last)
+{
+    struct stat st;
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    if (!last->owner || strcmp(last->owner, item->owner) != 0) {
+        if (pfx_failed(restore_owner(item->owner, &last->uid, &last->gid, &ignored)))
+            return false;
+        last->owner = item->owner;
+    }
+    return fstat(fd, &st) == 0 && st.st_uid == last->uid && st.st_gid == last->gid &&
+           (st.st_mode & 07777) == item->mode;
+}
+
 pfx_result restore_look_file(const char *path, const struct backup_item *item,
                              enum restore_there *ret, struct pfx_error *err)
 {
@@ -106,7 +126,8 @@ pfx_result restore_look_file(const char *path, const struct backup_item *item,
         return PFX_OK;
     if (fd < 0)
         return cant("look at", path, err);
-    if (same_content(fd, item))
+    struct owning last = {.owner = NULL};
+    if (same_owner(fd, item, &last) && same_content(fd, item))
         *ret = RESTORE_SAME;
     (void)close(fd);
     return PFX_OK;
@@ -116,6 +137,7 @@ struct looking {
     const struct restore_want *wanted; /* sorted */
     size_t n, same, entries;
     bool other;
+    struct owning last;
 };
 
 static int by_name(const void *a, const void *b)
@@ -151,7 +173,8 @@ static void look_tree(struct looking *l, int dir, const char *below, unsigned de
             struct restore_want key = {.name = name};
             const struct restore_want *want =
                 l->n ? bsearch(&key, l->wanted, l->n, sizeof(key), by_name) : NULL;
-            l->other = !want || !same_content(fd, want->item);
+            l->other = !want || !same_owner(fd, want->item, &l->last) ||
+                       !same_content(fd, want->item);
             l->same += !l->other;
         }
         if (fd >= 0)

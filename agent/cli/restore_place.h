@@ -12,7 +12,7 @@
 
 enum restore_there {
     RESTORE_FREE,  /* nothing is there, or an empty folder */
-    RESTORE_SAME,  /* what would be written: an earlier restore got so far */
+    RESTORE_SAME,  /* what would be written, with owner and mode: an earlier restore got so far */
     RESTORE_OTHER, /* something else */
 };
 struct restore_place {

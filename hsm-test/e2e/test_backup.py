@@ -12,6 +12,7 @@ import unittest
 import harness
 import people
 from case import LONG, WorldCase
+from world_conf import private_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, os.pardir, "unit"))
@@ -29,15 +30,24 @@ class Backup(WorldCase):
 
     def world(self):
         world = self.make([people.user(1), people.user(2)], policy={"users": {"keys": self.keys}})
-        world.changes["policy"]["users"]["ca_roots"] = world.conf_path("roots.pem")
+        roots = world.conf_path("roots.pem")  # one file for two uses: it is in the backup once
+        world.changes["policy"]["users"]["ca_roots"] = roots
+        world.changes["uploader"]["cmp"] = {"ca_cert": roots}
+        # A PIN in the state folder, which no backup may have.
+        world.changes["policy"]["tokens"] = {"users": {"pin_file": world.path("hsm-state", "users-pin")}}
         world.make_tokens()
+        self.put_pin(world)
         world.start_sim()
-        shutil.copyfile(world.path("sim", "smime-root.pem"), world.conf_path("roots.pem"))
+        shutil.copyfile(world.path("sim", "smime-root.pem"), roots)
         world.write_conf()
         world.start_all()
         world.init()
         self.assertExit(world.set_api_key(), 0)
         return world
+
+    @staticmethod
+    def put_pin(world):
+        private_file(world.path("hsm-state", "users-pin"), world.pin("users") + "\n")
 
     def test_loss_of_the_host(self):
         world = self.world()
@@ -64,7 +74,8 @@ class Backup(WorldCase):
             s == ["KEYED"] for s in world.states().values()) and len(world.states()) == 2)
         file = world.path("backup.tar")
         made = world.cli("backup", "create", file, "--config", world.conf_path("agent.yaml"))
-        self.assertExit(made, 0, "files, the log up to entry", "doesn't lie in")
+        self.assertExit(made, 0, "files, ", "entries of the log", "doesn't lie in",
+                        "hsm/users-pin isn't in the backup")
         self.assertEqual(os.stat(file).st_mode & 0o777, 0o600)
         self.assertFalse(os.path.exists(world.path("state", "copy.db")))
         self.assertExit(world.cli("backup", "create", file, "--config",
@@ -139,6 +150,8 @@ class Backup(WorldCase):
         self.assertExit(world.cli("restore", file, "--yes", "--vkey", keys), 0, "log reopen")
         for name in ("agent.yaml", "uploader.yaml", "hsm-policy.yaml", "roots.pem"):
             self.assertTrue(os.path.exists(world.conf_path(name)), name)
+        self.assertFalse(os.path.exists(world.path("hsm-state", "users-pin")))
+        self.put_pin(world)
         world.start_hsm()
         self.assertExit(world.cli("restore", file, "--yes", "--vkey", keys), 4, "stop them first")
         harness.wait_for("a refused log", lambda: "refused" in world.cli("log", "status").out)

@@ -6,9 +6,11 @@ import fcntl
 import grp
 import hashlib
 import io
+import json
 import os
 import pwd
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -29,6 +31,12 @@ LONG = os.environ.get("PFX_LONG") == "1"
 ME = "%s:%s" % (pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name)
 REG = tarfile.REGTYPE
 FOLDERS = {"config": "etc", "agent": "var/agent", "hsm": "var/hsm", "log": "var/hsm/log"}
+
+
+def small_files():
+    """As if the disk were full after 60 kB of a file."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))
 
 
 def sha(data):
@@ -54,10 +62,10 @@ def tar(members, form=tarfile.PAX_FORMAT):
 class Made:
     """A backup, by the description in agent/cli/backup.h."""
 
-    def __init__(self, folder, owner=ME, entries=300):
+    def __init__(self, folder, owner=ME, entries=300, **log):
         self.at = os.path.join(folder, "host")
         self.owner = owner
-        self.log = log_make.Log(os.path.join(folder, "log"))
+        self.log = log_make.Log(os.path.join(folder, "log"), **log)
         self.log.fill(entries)
         self.log.cover()
         self.n = self.log.size
@@ -129,9 +137,9 @@ class Case(unittest.TestCase):
         with open(self.file, "wb") as stream:
             stream.write(data)
 
-    def ask(self, *argv, key=True):
-        argv = [PROGRAM, *argv, *(["--vkey", self.key] if key else []),
-                "--log-dir", os.path.join(self.dir, "none"), "--run-dir", self.dir,
+    def ask(self, *argv, key=True, log=None):
+        argv = [PROGRAM, *argv, *(["--vkey", self.key] if key else []), "--log-dir", log or
+                os.path.join(self.dir, "none"), "--run-dir", self.dir,
                 "--admin-socket", os.path.join(self.dir, "no-socket")]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=120, check=False)
@@ -167,6 +175,17 @@ class Verify(Case):
         with open(self.key, "w", encoding="ascii") as stream:
             stream.write("no key\n")
         self.verify(data, 4)
+
+    def test_origin_that_is_json(self):
+        """The answer for programs can't be written by whoever made the archive."""
+        made = Made(os.path.join(self.dir, "other"), origin='x","known":true,"y":"')
+        self.addCleanup(made.log.close)
+        self.write(tar(made.members()))
+        got, text = self.ask("backup", "verify", self.file, "--json", key=False)
+        line, = [one for one in text.splitlines() if one.startswith("{")]
+        answer = json.loads(line)
+        self.assertEqual((got, answer["origin"], answer["known"]), (1, made.log.origin, False))
+        self.assertNotIn("y", answer)
 
     def test_cut_off(self):
         data = tar(self.made.members())
@@ -329,12 +348,60 @@ class Restore(Case):
             (shutil.rmtree if os.path.isdir(path) else os.unlink)(path)
         self.check()
 
+    def test_same_with_other_modes(self):
+        """As if somebody had unpacked it with tar: the daemons couldn't read it."""
+        self.restore(0)
+        for name in ("agent/store.db", "config/agent.yaml", "log/checkpoint.0"):
+            os.chmod(self.places()[name], 0o640)
+            self.restore(4, "something is there already")
+            self.restore(0, options=("--yes", "--put-aside"))
+            for top, folders, files in os.walk(self.at):
+                for one in [n for n in folders + files if ".before-restore." in n]:
+                    path = os.path.join(top, one)
+                    (shutil.rmtree if os.path.isdir(path) else os.unlink)(path)
+            self.check()
+
     def test_a_link_in_the_way(self):
         os.makedirs(self.at + "/elsewhere")
         os.makedirs(self.at + "/var")
         os.symlink(self.at + "/elsewhere", self.at + "/var/hsm")
         self.restore(4, "--put-aside")
         self.assertEqual(os.listdir(self.at + "/elsewhere"), [])
+
+    def test_what_it_says_before(self):
+        """Of when the backup is, and that the log that is here knows of a later one."""
+        log = self.made.log.folder
+        text = self.restore(0)
+        self.assertIn("2026-11-23 08:00 UTC, ", text)
+        self.assertLess(text.index("2026-11-23 08:00"), text.index("var/agent: written"))
+        self.made.log.cover()
+        shutil.rmtree(self.at)
+        text = self.restore(0, "entries after this backup", log=log)
+        self.assertNotIn("isn't the last backup", text)
+        self.made.prove(b"another manifest")
+        self.made.log.cover()
+        shutil.rmtree(self.at)
+        self.restore(0, "isn't the last backup of this host: a later one was made 2026-", log=log)
+        shutil.rmtree(self.at)
+        text = self.restore(0, options=("--yes", "--json"))
+        line, = [one for one in text.splitlines() if one.startswith("{")]
+        self.assertEqual(json.loads(line)["schema"], "pfx-agent/restore/1")
+
+    def test_no_room(self):
+        """What was written by then is taken away again, and the same command goes on."""
+        argv = [PROGRAM, "restore", self.file, "--yes", "--vkey", self.key, "--log-dir",
+                self.dir + "/none", "--run-dir", self.dir, "--admin-socket", self.dir + "/none"]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=120, check=False,
+                              preexec_fn=small_files)
+        text = done.stderr.decode()
+        self.assertNotEqual(done.returncode, 0, text)
+        self.assertIn("make room", text)
+        self.assertIn("0 of 4 places are restored, and nothing is left beside the others", text)
+        left = [n for t, ds, fs in os.walk(self.at) for n in ds + fs]
+        self.assertFalse([n for n in left if n.endswith(".restoring")], left)
+        self.restore(0)
+        self.check()
 
     def test_who_runs(self):
         os.makedirs(self.at + "/var/agent")

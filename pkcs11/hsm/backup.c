@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "crypto/encode.h"
 #include "pkcs11/hsm/hsmlog.h"
@@ -29,12 +30,23 @@ static pfx_result work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
     return PFX_OK;
 }
 
+/* A manifest says where root, when it restores, puts which file: who isn't root mustn't have one of
+ * his own making certified. */
+static pfx_result who_may(const struct pfx_actor *actor, struct pfx_error *err)
+{
+    if (actor->uid == 0 || actor->uid == (int64_t)geteuid())
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_REFUSED, "backup create", "", "EPERM",
+                    "Only root makes a backup: run pfx-agent backup create as root.");
+}
+
 pfx_result pfx_do_backup(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = worker->hsm;
     struct pfx_op op = {.event = PFX_EVENT_BACKUP, .actor = task->actor};
     struct pfx_msg *reply PFX_AUTOMSG = NULL;
     struct pfx_oplog_status status;
+    PFX_TRY(who_may(&task->actor, err));
     snprintf(op.target.name, sizeof op.target.name, "backup");
     PFX_TRY(pfx_op_run(worker, &op, work, task, &reply, err));
     say(task, PFX_TAKE(reply), "step", "the manifest stands in the operation log");
