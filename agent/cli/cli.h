@@ -183,6 +183,7 @@ PFX_MUST_USE pfx_result cli_file_put_bytes(const char *dir, const char *name,
 /* Progress on stderr: a bar on a terminal, now and then a line otherwise. */
 struct cli_progress {
     char phase[128];
+    char more[48]; /* behind it on the terminal: what changes all the time, like an estimate */
     int64_t done, total; /* total 0: unknown, only the phase is shown */
     int64_t started_ms, drawn_ms;
     bool on_screen;
@@ -224,6 +225,8 @@ int cli_key_copies(struct cli *cli);
 int cli_do_key_show(struct cli *cli);
 int cli_do_key_rebuild(struct cli *cli);
 int cli_do_key_exposed(struct cli *cli);
+/* On stderr: whom calling this generation compromised would concern, as far as pfx-agentd says. */
+void cli_exposed_say(const struct cli *cli, unsigned generation);
 int cli_do_key_records(struct cli *cli);
 int cli_do_key_export(struct cli *cli);
 int cli_do_standing_list(struct cli *cli);

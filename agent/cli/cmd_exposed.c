@@ -7,6 +7,7 @@
 #include "crypto/encode.h"
 
 #define SILENCE_S 120
+#define BRIEF_S 15 /* what only informs mustn't hold up who calls a key compromised */
 
 struct exposed_view {
     struct cli *cli;
@@ -59,9 +60,9 @@ static void exposed_item(void *ctx, const struct pfx_msg *item)
 
 int cli_do_key_exposed(struct cli *cli)
 {
-    static const char *const titles[] = {"ENROLMENT",  "USER", "PURPOSE",      "SUCCESSOR IS",
-                                         "ENROLMENT",  "REVOCATION", "ENDS", "THE CA SAID",
-                                         "NEXT",       NULL};
+    static const char *const titles[] = {"ENROLMENT", "USER",       "PURPOSE",    "STATE",
+                                         "SUCCESSOR", "REVOCATION", "ENDS (UTC)", "THE CA SAID",
+                                         "NEXT",      NULL};
     struct pfx_error err = PFX_ERROR_NONE;
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "key.exposed");
     if (cli->given[CLI_ALL])
@@ -86,4 +87,31 @@ int cli_do_key_exposed(struct cli *cli)
     if (view.summary[0])
         (void)printf("%s\n", view.summary);
     return code;
+}
+
+/* --- before a generation is called compromised --- */
+
+static void only_summary(void *ctx, const struct pfx_msg *item)
+{
+    struct exposed_view *view = ctx;
+    if (strcmp(pfx_msg_str(item, "kind"), "summary") == 0)
+        (void)snprintf(view->summary, sizeof(view->summary),
+                       "%lld certificates of users would be exposed: each gets a new key and a new "
+                       "order, at most %lld a day",
+                       number(item, "exposed"), number(item, "orders_a_day"));
+}
+
+void cli_exposed_say(const struct cli *cli, unsigned generation)
+{
+    struct pfx_error err = PFX_ERROR_NONE;
+    struct exposed_view view = {.summary = ""};
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "key.exposed");
+    int code = 0;
+    pfx_msg_set_int(args, "generation", generation);
+    struct cli_ask ask = {CLI_AGENT, "key.exposed", args, BRIEF_S, only_summary, NULL, &view};
+    (void)!pfx_ok(cli_ask(cli, &ask, &code, &err));
+    if (view.summary[0])
+        cli_say("%s", view.summary);
+    else
+        cli_say("note: whom this exposes isn't known: %s", err.text);
 }

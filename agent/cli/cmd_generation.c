@@ -23,7 +23,8 @@ struct gen_view {
     struct cli_table *table;
     struct pfx_msg *args; /* status: what is passed on */
     struct known list[GENERATIONS_MOST];
-    size_t n, n_why;
+    size_t n, n_states;
+    bool active; /* one of them is */
     struct pfx_buf why;
     int code;
 };
@@ -40,14 +41,10 @@ static void foreign_row(const struct gen_view *view, const struct pfx_msg *item)
     char when[PFX_TIME_SIZE];
     if (!view->table)
         return;
-    cli_table_add(view->table, "-", CLI_PLAIN);
-    cli_table_add(view->table, "foreign", CLI_WARN);
-    cli_table_add(view->table, NULL, CLI_PLAIN);
-    cli_table_add(view->table, text_of(item, "key_name"), CLI_PLAIN);
+    cli_table_add(view->table, text_of(item, "key_name"), CLI_WARN);
     cli_table_add(view->table, text_of(item, "provider_name"), CLI_PLAIN);
     cli_table_addf(view->table, CLI_PLAIN, "%lld", (long long)pfx_msg_int(item, "records"));
-    cli_table_addf(view->table, CLI_PLAIN, "last one expires %s",
-                   cli_time(pfx_msg_int(item, "last"), when));
+    cli_table_add(view->table, cli_time(pfx_msg_int(item, "last"), when), CLI_PLAIN);
 }
 
 static void records_item(void *ctx, const struct pfx_msg *item)
@@ -196,6 +193,8 @@ int cli_do_key_compromise(struct cli *cli)
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.compromise");
     unsigned number;
     int code = number_of(cli, &number);
+    if (code == CLI_EXIT_OK && !cli->given[CLI_YES]) /* who is asked has to know */
+        cli_exposed_say(cli, number);
     if (code == CLI_EXIT_OK)
         code = cli_confirm(cli, "Nothing is sealed to this generation ever again, and whoever was "
                                 "sealed to it is enrolled anew. That can't be taken back.");
@@ -207,13 +206,10 @@ int cli_do_key_compromise(struct cli *cli)
 }
 
 /* retire and destroy: what still needs the key is asked first. */
-static int with_needs(struct cli *cli, const char *verb, const char *json, struct pfx_msg *args)
+static int with_needs(struct cli *cli, const char *verb, const char *json, unsigned number,
+                      struct pfx_msg *args)
 {
     struct gen_view view = {.cli = cli};
-    unsigned number;
-    int code = number_of(cli, &number);
-    if (code != CLI_EXIT_OK)
-        return code;
     records_ask(&view);
     pfx_msg_set_int(args, "generation", number);
     for (size_t i = 0; i < view.n; i++)
@@ -225,17 +221,23 @@ static int with_needs(struct cli *cli, const char *verb, const char *json, struc
 int cli_do_key_retire(struct cli *cli)
 {
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.retire");
-    int code = cli_confirm(cli, "A retired generation doesn't become active again.");
-    return code == CLI_EXIT_OK ? with_needs(cli, "key.retire", "key-retire", args) : code;
+    unsigned number;
+    int code = number_of(cli, &number);
+    if (code == CLI_EXIT_OK)
+        code = cli_confirm(cli, "A retired generation doesn't become active again.");
+    return code == CLI_EXIT_OK ? with_needs(cli, "key.retire", "key-retire", number, args) : code;
 }
 
 int cli_do_key_destroy(struct cli *cli)
 {
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.destroy");
-    int code = cli_confirm(cli, "The key is destroyed in this token. That can't be taken back.");
+    unsigned number;
+    int code = number_of(cli, &number);
+    if (code == CLI_EXIT_OK)
+        code = cli_confirm(cli, "The key is destroyed in this token. That can't be taken back.");
     if (code == CLI_EXIT_OK)
         code = pin_put(cli, args);
-    return code == CLI_EXIT_OK ? with_needs(cli, "key.destroy", "key-destroy", args) : code;
+    return code == CLI_EXIT_OK ? with_needs(cli, "key.destroy", "key-destroy", number, args) : code;
 }
 
 /* --- status --- */
@@ -248,23 +250,36 @@ static enum cli_tone tone_of(const char *state)
                                                : CLI_PLAIN;
 }
 
+/* "pfx-agent key activate 2" */
+static void say_command(struct gen_view *view, const char *next, long long number)
+{
+    if (strcmp(next, "rotate") == 0) /* of one in the making */
+        pfx_buf_addf(&view->why, "pfx-agent key rotate, which goes on where it ended\n");
+    else
+        pfx_buf_addf(&view->why, "pfx-agent key %s %lld\n", next, number);
+}
+
 static void because(struct gen_view *view, const struct pfx_msg *item)
 {
     long long number = (long long)pfx_msg_int(item, "generation");
     const char *next = text_of(item, "next");
+    char when[PFX_TIME_SIZE];
     struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
+    if (pfx_msg_int(item, "compromised") > 0)
+        pfx_buf_addf(&view->why,
+                     "  generation %lld was called compromised at %s UTC: pfx-agent key exposed says "
+                     "how far its users' successors are\n",
+                     number, cli_time(pfx_msg_int(item, "compromised"), when));
     for (size_t i = 0; i < pfx_msg_count(item, "reasons"); i++) {
         pfx_buf_reset(&clean);
         cli_clean(pfx_msg_str_at(item, "reasons", i), &clean);
-        pfx_buf_addf(&view->why, "  before key %s: %s\n", next ? next : "", pfx_buf_str(&clean));
-        view->n_why++;
+        pfx_buf_addf(&view->why, "  before key %s %lld: %s\n", next ? next : "", number,
+                     pfx_buf_str(&clean));
     }
-    if (next && pfx_msg_count(item, "reasons") == 0)
-        pfx_buf_addf(&view->why,
-                     strcmp(next, "rotate") == 0
-                         ? "  generation %lld waits for an operator: pfx-agent key %s\n"
-                         : "  generation %lld waits for an operator: pfx-agent key %s NUMBER\n",
-                     number, next);
+    if (next && pfx_msg_count(item, "reasons") == 0) {
+        pfx_buf_addf(&view->why, "  generation %lld waits for an operator: ", number);
+        say_command(view, next, number);
+    }
     bool soon = pfx_msg_has(item, "due_days") && pfx_msg_int(item, "due_days") <= 30;
     bool over = pfx_msg_has(item, "overdue_days");
     if (soon || over) {
@@ -285,6 +300,8 @@ static void status_item(void *ctx, const struct pfx_msg *item)
     const char *state = pfx_msg_str(item, "state");
     if (view->cli->given[CLI_JSON])
         cli_json_item(view->json, item);
+    view->n_states++;
+    view->active = view->active || strcmp(state, "active") == 0;
     because(view, item);
     if (view->cli->given[CLI_JSON])
         return;
@@ -297,11 +314,7 @@ static void status_item(void *ctx, const struct pfx_msg *item)
         cli_table_addf(view->table, CLI_PLAIN, "%lld", (long long)pfx_msg_int(item, "records"));
     else
         cli_table_add(view->table, "unknown", CLI_DIM);
-    if (pfx_msg_int(item, "compromised") > 0)
-        cli_table_addf(view->table, CLI_BAD, "compromised %s",
-                       cli_time(pfx_msg_int(item, "compromised"), when));
-    else
-        cli_table_add(view->table, text_of(item, "sha256"), CLI_PLAIN);
+    cli_table_add(view->table, text_of(item, "sha256"), CLI_PLAIN);
 }
 
 int cli_do_key_status(struct cli *cli)
@@ -309,7 +322,9 @@ int cli_do_key_status(struct cli *cli)
     static const char *const titles[] = {"GENERATION", "STATE",   "SINCE (UTC)", "KEY NAME",
                                          "PROVIDER",   "RECORDS", "SHA-256",     NULL};
     struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 6);
-    struct cli_table *foreign CLI_AUTOTABLE = cli_table_new(titles, 1u << 6);
+    static const char *const others[] = {"FOREIGN KEY", "PROVIDER", "RECORDS", "LAST ENDS (UTC)",
+                                         NULL};
+    struct cli_table *foreign CLI_AUTOTABLE = cli_table_new(others, 1u << 0 | 1u << 1);
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.states");
     struct gen_view view = {
         .cli = cli, .json = "key-status", .table = foreign, .why = pfx_buf_make(256 * 1024)};
@@ -321,8 +336,15 @@ int cli_do_key_status(struct cli *cli)
     int code = cli_ask_report(cli, &ask);
     if (cli_table_rows(table) > 0)
         cli_table_print(table, stdout);
-    if (cli_table_rows(foreign) > 0)
+    if (cli_table_rows(foreign) > 0) {
+        (void)printf("\n");
         cli_table_print(foreign, stdout);
+    }
+    if (view.n_states > 0 && !view.active) {
+        view.code = CLI_EXIT_NO;
+        pfx_buf_addf(&view.why, "  no generation is active: no PFX is built, and enrolments wait, "
+                                "until one is activated\n");
+    }
     if (view.why.len > 0 && !cli->given[CLI_JSON])
         (void)printf("\n%s", pfx_buf_str(&view.why));
     pfx_buf_done(&view.why);

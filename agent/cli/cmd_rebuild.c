@@ -38,16 +38,17 @@ static void rebuild_item(void *ctx, const struct pfx_msg *item)
     struct rebuild_view *view = ctx;
     const char *kind = pfx_msg_str(item, "kind"), *phase = pfx_msg_str(item, "phase");
     long long left = number(item, "left"), done = number(item, "done");
-    char phase_left[120], span[32];
+    char span[32];
     bool clock = number(item, "left_ms") > 0;
     if (view->cli->given[CLI_JSON]) {
         cli_json_item("key-rebuild", item);
         return;
     }
-    (void)snprintf(phase_left, sizeof(phase_left), "%.60s%s%s", phase, clock ? ", about " : "",
-                   clock ? lasts(number(item, "left_ms"), span) : "");
     if (strcmp(kind, "progress") == 0) {
-        cli_progress_show(&view->progress, phase_left, done, done + left);
+        (void)snprintf(view->progress.more, sizeof(view->progress.more), "%s%s",
+                       clock ? ", about " : "",
+                       clock ? lasts(number(item, "left_ms"), span) : "");
+        cli_progress_show(&view->progress, phase, done, done + left);
         return;
     }
     cli_progress_clear(&view->progress);

@@ -166,12 +166,9 @@ static int change(struct cli *cli, const char *verb, const char *json, const cha
 int cli_do_standing_rotate(struct cli *cli)
 {
     const char *out = cli->given[CLI_OUT] ? cli->values[CLI_OUT] : ".";
-    if (access(out, W_OK | X_OK) != 0) {
-        struct pfx_error err = PFX_ERROR_NONE;
-        (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
-                               "%s can't be written to: name a folder with --out", out));
-        return cli_fail(&err);
-    }
+    int code = cli_folder_ok(out, "out");
+    if (code != CLI_EXIT_OK)
+        return code;
     return change(cli, "standing.rotate", "standing-rotate", out, NULL);
 }
 

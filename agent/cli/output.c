@@ -93,8 +93,8 @@ static void draw(struct cli_progress *progress, bool changed, bool other_phase)
         if (!other_phase && now - progress->drawn_ms < PLAIN_EVERY_MS)
             return;
         if (progress->total > 0)
-            cli_say("%s: %lld of %lld", progress->phase, (long long)progress->done,
-                    (long long)progress->total);
+            cli_say("%s: %lld of %lld%s", progress->phase, (long long)progress->done,
+                    (long long)progress->total, progress->more);
         else
             cli_say("%s", progress->phase);
         progress->drawn_ms = now;
@@ -111,8 +111,8 @@ static void draw(struct cli_progress *progress, bool changed, bool other_phase)
     }
     char line[512], span[32];
     if (progress->total > 0)
-        (void)snprintf(line, sizeof(line), "%s %lld/%lld  %s  %s", bar, (long long)progress->done,
-                       (long long)progress->total, progress->phase,
+        (void)snprintf(line, sizeof(line), "%s %lld/%lld  %s%s  %s", bar, (long long)progress->done,
+                       (long long)progress->total, progress->phase, progress->more,
                        cli_span(progress->started_ms, now, span));
     else
         (void)snprintf(line, sizeof(line), "%s  %s", progress->phase,

@@ -48,7 +48,7 @@ static pfx_result from_terminal(const char *prompt, const char *what, size_t max
     if (fd < 0)
         return pfx_fail(err, PFX_CLASS_USAGE, "", "", "",
                         "there is no terminal to ask for %s on; give it on a file descriptor "
-                        "instead (secret set: --fd N; init and hsm test: --pin-fd N)",
+                        "instead (a PIN: --pin-fd N; a secret to set: --fd N)",
                         what);
     if (tcgetattr(fd, &tty.normal) != 0) {
         int failed = errno;

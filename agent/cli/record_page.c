@@ -1,5 +1,6 @@
 /* The page of a ceremony, on its way from pfx-hsm to the operator's folder. */
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/cli/cli.h"
@@ -7,7 +8,8 @@
 int cli_folder_ok(const char *path, const char *option)
 {
     struct pfx_error err = PFX_ERROR_NONE;
-    if (access(path, W_OK | X_OK) == 0)
+    struct stat st;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode) && access(path, W_OK | X_OK) == 0)
         return CLI_EXIT_OK;
     (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
                            "%s isn't a folder that can be written to; name another with --%s", path,

@@ -188,9 +188,9 @@ const struct cli_verb cli_verbs[] = {
      cli_do_standing_destroy},
     {"key", "status", "", 0, 0, 0, "admins", false,
      "the encryption key's generations: state, records, and what holds each back",
-     "For each: who must act, and when it moves by itself. Exit code 1 when a rotation is due within "
-     "30 days (encryption_key.rotate_every of hsm-policy.yaml). Records that name a key of other "
-     "software stand below as foreign.",
+     "For each: who must act, and when it moves by itself. Exit code 1 when none is active, or a "
+     "rotation is due within 30 days (encryption_key.rotate_every of hsm-policy.yaml). Records that "
+     "name a key of other software stand below as foreign.",
      cli_do_key_status},
     {"key", "rotate", "", 0, 0, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_ADOPT) |
      CLI_BIT(CLI_RECORD) | CLI_BIT(CLI_WITNESS),

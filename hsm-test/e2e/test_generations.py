@@ -1,15 +1,28 @@
 """A rotation of the encryption key as an operator types it, with real processes: staged, shown to a
 connector, activated, rebuilt, and the old one retired and destroyed."""
 
+import os
 import re
+import shlex
+import subprocess
 import unittest
 
+import harness
 import oracle
 import people
 from approvers import ApprovedCase
 from world_conf import KEY_NAME
 
 NEXT = KEY_NAME + "-2"
+GUIDE = os.path.join(harness.ROOT, "deploy", "guide", "rotation.md")
+
+
+def block(first):
+    """The commands of the guide's block that begins with this one."""
+    with open(GUIDE, encoding="utf-8") as stream:
+        blocks = re.findall(r"^```sh\n(.*?)^```$", stream.read(), re.S | re.M)
+    lines = next(text for text in blocks if text.startswith(first)).splitlines()
+    return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 class Generations(ApprovedCase):
@@ -19,49 +32,74 @@ class Generations(ApprovedCase):
         return {r["generation"]: r for r in shown.lines()
                 if r["schema"] == "pfx-agent/key-status/1"}
 
+    def guided(self, world, *words, **how):
+        """The next command of the guide, with what a test has to add to it."""
+        command = next(self.guide)
+        self.assertEqual([w if c != "ANSWER" else c for w, c in zip(words, command)], command)
+        return world.cli(*words, **how)
+
+    def approve_as_told(self, world, refused):
+        """One signs here; the other by the lines that `approve` prints, as they stand there."""
+        question = re.search(r"pfx-agent approve (\w+)", refused.err).group(1)
+        self.assertExit(world.cli("approve"), 0, question, "key.destroy")
+        self.assertExit(world.cli("approve", question, "--key", self.keys[1], "--yes"), 0, "1 of 2")
+        shown = world.cli("approve", question)
+        self.assertExit(shown, 0, "public_key_sha256", NEXT[:-2])
+        _, sign, give = [line.strip() for line in shown.err.splitlines() if line.startswith("  ")]
+        subprocess.run(["bash", "-c", sign.replace("~/.ssh/id_ed25519", self.keys[2])], check=True,
+                       cwd=world.path("home"), stderr=subprocess.DEVNULL, timeout=60)
+        signature = world.path("home", "approval.sig")
+        self.assertExit(world.cli(*shlex.split(give)[1:-1], signature), 0, "2 of 2")
+
     def confirm(self, world, judge):
         """The guide on a connector host, simulated: OpenSSL opens the probe by the token's key."""
-        self.assertExit(world.cli("connector", "probe", "conn1", "--out", world.path("out")), 0, "wrote")
-        with open(world.path("out", "probe-conn1-2.ps1"), encoding="ascii") as stream:
+        self.assertExit(self.guided(world, "connector", "probe", "connector1", "--out",
+                                    world.path("out")), 0, "wrote")
+        with open(world.path("out", "probe-connector1-2.ps1"), encoding="ascii") as stream:
             guide = stream.read()
         sealed = re.search(r"^\$probe = '([^']+)'$", guide, re.M).group(1)
         answer = judge.open_password({"encryptedPfxPassword": sealed, "keyName": NEXT,
                                       "paddingScheme": "oaepSha512"})
-        self.assertExit(world.cli("connector", "confirm", "conn1", "0" * 40), 4, "isn't the answer")
-        self.assertExit(world.cli("connector", "confirm", "conn1", answer.decode()), 0)
+        self.assertExit(world.cli("connector", "confirm", "connector1", "0" * 40), 4, "isn't the answer")
+        self.assertExit(self.guided(world, "connector", "confirm", "connector1", answer.decode()), 0)
 
     def test_rotation(self):
         world = self.make([people.user(1), people.user(2)],
                           policy={"encryption_key": {"type": "rsa-2048", "rotate_every": "365d"},
-                                  "connectors": [{"name": "conn1"}]})
+                                  "connectors": [{"name": "connector1"}]})
         with self.telling(world):
             self.approvers(world)
             world.ready()
             self.assertExit(world.run_once("60s"), 0)
             judge = oracle.Oracle(world)
             pin = world.pin("encryption")
-            made = world.cli("key", "rotate", "--out", world.path("out"), secret=pin, seconds=120)
+            self.guide = iter(block("pfx-agent key rotate"))
+            made = self.guided(world, "key", "rotate", "--out", world.path("out"), secret=pin,
+                               seconds=120)
             self.assertExit(made, 0, "is staged", "encryption-key-2.pem")
             shown = world.cli("key", "status")
-            self.assertExit(shown, 0, "staged", "conn1 hasn't confirmed", NEXT)
+            self.assertExit(shown, 0, "staged", "connector1 hasn't confirmed", NEXT)
             self.assertExit(world.cli("key", "activate", "2"), 4, "hasn't confirmed")
             self.confirm(world, judge)
-            self.assertExit(world.cli("key", "activate", "2"), 0, "the way back")
+            self.assertExit(self.guided(world, "key", "activate", "2"), 0, "the way back")
             self.assertExit(world.cli("key", "retire", "1", "--yes"), 4)
+            self.assertExit(world.cli("key", "destroy", "one", "--yes"), 2, "generation's number")
             self.assertExit(world.run_once("10s"), 0)
-            self.assertExit(world.cli("key", "rebuild", "--wait", "60s", seconds=120), 0)
+            self.assertExit(self.guided(world, "key", "rebuild", "--wait", "60s", seconds=120), 0)
             self.assertExit(world.run_once("10s"), 0)
             for record_id, record in world.sealed().items():
                 self.assertEqual(record["keyName"], NEXT)
                 judge.prove(record_id, record, ("openssl",))
+            self.assertExit(self.guided(world, "key", "status"), 0, "pfx-agent key retire 1")
             states = self.status(world)
             self.assertEqual((states[1]["state"], states[1]["records"]), ("suspended", 0))
             self.assertEqual((states[2]["state"], states[2]["records"]), ("active", 2))
             self.assertIn(states[2]["due_days"], (364, 365))
-            self.assertExit(world.cli("key", "retire", "1", "--yes"), 0)
-            refused = world.cli("key", "destroy", "1", "--yes", secret=pin)
+            self.assertExit(self.guided(world, "key", "retire", "1", "--yes"), 0)
+            refused = self.guided(world, "key", "destroy", "1", "--yes", secret=pin)
             self.assertExit(refused, 4, "pfx-agent approve")
-            self.approve(world, refused)
+            self.assertIsNone(next(self.guide, None))
+            self.approve_as_told(world, refused)
             self.assertExit(world.cli("key", "destroy", "1", "--yes", secret=pin), 0,
                             "not found any more in the token")
             self.assertEqual(self.status(world)[1]["state"], "destroyed")
