@@ -147,7 +147,7 @@ pfx_result pfx_do_connector_probe(struct pfx_worker *worker, struct pfx_task *ta
     change.token_work = probe_work;
     PFX_TRY(pfx_change_write(&change, err));
     const char *host = pfx_msg_str(task->args, "host");
-    pfx_change_say(&change, "step",
+    pfx_task_say(change.task, "step",
                    "run the guide on %s in PowerShell 7 or 5.1 as administrator, then: pfx-agent "
                    "connector confirm %s ANSWER",
                    host, host);
@@ -188,9 +188,9 @@ pfx_result pfx_do_connector_confirm(struct pfx_worker *worker, struct pfx_task *
     change.token_work = confirm_work;
     PFX_TRY(pfx_change_write(&change, err));
     size_t left = pfx_connectors_missing(worker->hsm->policy, pfx_change_pin(&change), missing);
-    pfx_change_say(&change, "step", "%s opened what was sealed to generation %u",
+    pfx_task_say(change.task, "step", "%s opened what was sealed to generation %u",
                    pfx_msg_str(task->args, "host"), change.generation);
     for (size_t i = 0; i < left; i++)
-        pfx_change_say(&change, "note", "still to confirm: %s", missing[i]);
+        pfx_task_say(change.task, "note", "still to confirm: %s", missing[i]);
     return PFX_OK;
 }

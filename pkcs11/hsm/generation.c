@@ -1,7 +1,6 @@
 /* What every change of the pins has in common. */
 #include "pkcs11/hsm/generation.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,19 +40,6 @@ pfx_result pfx_none_active(const struct pfx_pins *pins, struct pfx_error *err)
     return pfx_fail(err, PFX_CLASS_TRANSIENT, "find encryption key", "pins", "none active",
                     "No generation of the encryption key is active, so no PFX is built: enrolments "
                     "wait until an operator activates one (pfx-agent key status, key activate).");
-}
-
-void pfx_change_say(struct pfx_change *change, const char *kind, const char *fmt, ...)
-{
-    char text[900];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    struct pfx_msg *item = pfx_task_item(change->task);
-    pfx_msg_set_str(item, "kind", kind);
-    pfx_msg_set_str(item, "text", text);
-    pfx_task_emit(change->task, item);
 }
 
 void pfx_change_done(struct pfx_change *change)
@@ -100,7 +86,7 @@ pfx_result pfx_change_ask(struct pfx_change *change, enum pfx_key_move move, uns
     if (pfx_lifecycle_allows(list, n, number, move, needs, &why))
         return PFX_OK;
     for (size_t i = 0; i < why.n; i++)
-        pfx_change_say(change, "reason", "%s", why.text[i]);
+        pfx_task_say(change->task, "reason", "%s", why.text[i]);
     if (why.n > 1)
         snprintf(more, sizeof more, " There are %zu more reasons.", why.n - 1);
     return pfx_fail(err, PFX_CLASS_REFUSED, pfx_event_name(change->event), pfx_key_move_name(move),
@@ -146,7 +132,7 @@ pfx_result pfx_change_open(struct pfx_change *change, bool probe, struct pfx_err
     char text[128];
     PFX_TRY(pfx_secret_copy(given, strlen(given), &change->pin, err));
     PFX_TRY(pfx_role_open(hsm, PFX_ROLE_ENCRYPTION, change->pin, err));
-    pfx_change_say(change, "step", "logged in to the token %s for this command",
+    pfx_task_say(change->task, "step", "logged in to the token %s for this command",
                    pfx_token_text(hsm->roles[PFX_ROLE_ENCRYPTION].token, text));
     return probe ? pfx_role_probe(change->worker, PFX_ROLE_ENCRYPTION, true, &change->task->actor,
                                   err)

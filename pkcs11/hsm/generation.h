@@ -66,9 +66,6 @@ PFX_MUST_USE pfx_result pfx_change_open(struct pfx_change *change, bool probe,
                                         struct pfx_error *err);
 /* Makes the move, in the pins' file and in the log; the reply of token_work goes to the operator. */
 PFX_MUST_USE pfx_result pfx_change_write(struct pfx_change *change, struct pfx_error *err);
-/* A line to the operator: kind step, note or reason. */
-void pfx_change_say(struct pfx_change *change, const char *kind, const char *fmt, ...)
-    PFX_PRINTF(3, 4);
 
 /* Connectors of the policy that haven't confirmed this generation; list has room for
  * PFX_PIN_CONNECTORS_MOST names, borrowed from the policy. */

@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,20 +19,6 @@ struct change {
     struct pfx_task *task;
     struct pfx_hsm *hsm;
 };
-
-static void say(struct change *change, const char *kind, const char *fmt, ...) PFX_PRINTF(3, 4);
-static void say(struct change *change, const char *kind, const char *fmt, ...)
-{
-    char text[900];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    struct pfx_msg *item = pfx_task_item(change->task);
-    pfx_msg_set_str(item, "kind", kind);
-    pfx_msg_set_str(item, "text", text);
-    pfx_task_emit(change->task, item);
-}
 
 static void say_keys(struct change *change, const char *origin)
 {
@@ -73,7 +58,7 @@ static pfx_result make(struct change *change, size_t index, unsigned generation,
     snprintf(op.target.name, sizeof op.target.name, "%s", making.standing.name);
     pfx_op_key(&op, &making.standing.id, (struct pfx_bytes){NULL, 0}, making.standing.algorithm);
     PFX_TRY(pfx_op_run(change->worker, &op, make_work, &making, NULL, err));
-    say(change, "step", "%s %s", making.standing.name,
+    pfx_task_say(change->task, "step", "%s %s", making.standing.name,
         making.found ? "found, attributes checked" : "made, attributes read back");
     return PFX_OK;
 }
@@ -130,12 +115,12 @@ static pfx_result rotate(struct change *change, struct pfx_error *err)
     hsm->log_generation = next;
     change->worker->began = true;
     PFX_TRY(role_ready(change, err));
-    say(change, "step",
+    pfx_task_say(change->task, "step",
         "the log %s is signed by these keys from now on; the checkpoint over the change has both "
         "signatures",
         facts->origin);
     say_keys(change, facts->origin);
-    say(change, "note",
+    pfx_task_say(change->task, "note",
         "Give the new key lines to the auditors: a copy that is older than the "
         "change is verified with the old ones, and the change under both.");
     return PFX_OK;
@@ -196,7 +181,7 @@ static pfx_result anchors_of(struct change *change, struct predecessor *before,
         unsigned n = labels[i][0] ? number_of(policy, labels[i], is_anchor) : 0;
         uint64_t size = 0;
         if (labels[i][0] && n == 0)
-            say(change, "note", "an anchor of another log is overwritten: %s", labels[i]);
+            pfx_task_say(change->task, "note", "an anchor of another log is overwritten: %s", labels[i]);
         if (n == 0)
             continue;
         pfx_hsmlog_origin(policy, n, origin);
@@ -268,7 +253,7 @@ static void aside_of(struct change *change, struct predecessor *before)
         !pfx_buf_add(&before->checkpoint, text.data, text.len))
         return;
     before->size = parsed->size;
-    say(change, "note", "the predecessor's folder was set aside before: %s", path);
+    pfx_task_say(change->task, "note", "the predecessor's folder was set aside before: %s", path);
 }
 
 static pfx_result needed(struct change *change, struct pfx_error *err)
@@ -363,7 +348,7 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     if (pfx_hsmlog_state(log) != PFX_OPLOG_NONE) {
         PFX_TRY(pfx_oplog_set_aside(log->writer, &where, err));
         if (where) /* else an earlier try did that */
-            say(change, "step", "the old folder is set aside as %s", where);
+            pfx_task_say(change->task, "step", "the old folder is set aside as %s", where);
     }
     struct pfx_journal_begin first = {.origin = origin,
                                       .actor = &change->task->actor,
@@ -377,12 +362,12 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     pfx_approvals_spent(&approval);
     change->worker->began = true;
     PFX_TRY(role_ready(change, err));
-    say(change, "step",
+    pfx_task_say(change->task, "step",
         "log %s begun: its first entry names the predecessor's last checkpoint (%" PRIu64
         " entries were here, the anchor says %" PRIu64 ")",
         origin, before.size, before.anchor);
     say_keys(change, origin);
-    say(change, "note", "%sKeep the old folder for the auditors.",
+    pfx_task_say(change->task, "note", "%sKeep the old folder for the auditors.",
         approval.weak ? "Who may use the admin socket could do this alone: the log and pfx-audit "
                         "call it weak. "
                       : "");

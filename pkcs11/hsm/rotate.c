@@ -120,7 +120,7 @@ static pfx_result adopt_work(struct pfx_worker *worker, struct pfx_op *op, void 
     }
     /* Accepted, and said: to the operator one by one, in the log how many and which first. */
     for (size_t i = 0; i < adopted.n_deviations; i++)
-        pfx_change_say(change, "note", "otherwise than a key of ours: %s", adopted.deviations[i]);
+        pfx_task_say(change->task, "note", "otherwise than a key of ours: %s", adopted.deviations[i]);
     op->said.has_records = true;
     op->said.records = (int64_t)adopted.n_deviations;
     pfx_op_key(op, NULL, spki, pfx_key_type_name(adopted.type));
@@ -178,12 +178,15 @@ static void stage(struct pfx_change *change)
 }
 
 /* What people approve names the key itself: so it is looked at before they are asked. */
-static pfx_result adopt_approved(struct pfx_change *change, const char *hex, struct pfx_error *err)
+static pfx_result adopt_approved(struct pfx_change *change, struct pfx_error *err)
 {
     const struct pfx_pinned *pin = pfx_change_pin(change);
+    char hex[2 * PFX_ADOPTED_ID_MOST + 1];
     PFX_CLEANUP(pfx_adopted_done) struct pfx_adopted adopted = {.spki = pfx_buf_make(0)};
     PFX_TRY(adopt_look(change, pin, &adopted, err));
-    return pfx_change_approved(change, pfx_buf_bytes(&adopted.spki), "adopt", hex, err);
+    /* As the log has it, in whatever case it was given. */
+    return pfx_change_approved(change, pfx_buf_bytes(&adopted.spki), "adopt",
+                               pfx_hex(pin->adopted, pin->n_adopted, hex), err);
 }
 
 static pfx_result adopt(struct pfx_change *change, const char *hex, struct pfx_error *err)
@@ -203,7 +206,7 @@ static pfx_result adopt(struct pfx_change *change, const char *hex, struct pfx_e
     memcpy(change->op.key.foreign_id, id.data, id.len);
     change->op.key.foreign_len = id.len;
     snprintf(change->op.said.reason, sizeof change->op.said.reason, "adopted");
-    PFX_TRY(adopt_approved(change, hex, err));
+    PFX_TRY(adopt_approved(change, err));
     stage(change);
     change->token_work = adopt_work;
     return pfx_change_write(change, err);
@@ -230,7 +233,7 @@ static void finish_record(struct pfx_change *change)
     char line[900];
     pfx_record_pins(change->record, &change->pins);
     if (pfx_failed(pfx_record_finish(change->record, &why)))
-        pfx_change_say(change, "note",
+        pfx_task_say(change->task, "note",
                        "its record couldn't be written, the next ceremony tries again: %s",
                        pfx_error_line(&why, line, sizeof line));
     pfx_hsmlog_settle(change->worker->hsm);
@@ -259,7 +262,7 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
     pfx_record_role(record, PFX_ROLE_ENCRYPTION);
     PFX_TRY(hex ? adopt(&change, hex, err) : make(&change, err));
     const struct pfx_pinned *pin = pfx_change_pin(&change);
-    pfx_change_say(&change, "step",
+    pfx_task_say(change.task, "step",
                    "generation %u is staged: keyName %s, providerName %s. Nothing uses it before "
                    "pfx-agent key activate %u",
                    pin->generation, pin->key_name, pin->provider_name, pin->generation);

@@ -43,14 +43,6 @@ static size_t app_of(const struct change *change)
     return change->index - PFX_STANDING_CLIENT;
 }
 
-static void note(struct pfx_task *task, const char *text)
-{
-    struct pfx_msg *item = pfx_task_item(task);
-    pfx_msg_set_str(item, "kind", "note");
-    pfx_msg_set_str(item, "text", text);
-    pfx_task_emit(task, item);
-}
-
 static struct pfx_msg *key_item(const struct pfx_hsm *hsm, struct pfx_task *task,
                                 const struct pfx_standing_key *key, const struct pfx_overlap *at,
                                 const char *text)
@@ -107,7 +99,7 @@ static pfx_result ask_rules(struct change *change, const char *op, unsigned numb
     if (pfx_overlap_allows(change->list, change->n, number, change->move, &change->needs, why))
         return PFX_OK;
     for (size_t i = 1; i < why->n; i++)
-        note(change->task, why->text[i]);
+        pfx_task_say(change->task, "note", "%s", why->text[i]);
     return pfx_fail(err, PFX_CLASS_REFUSED, op, change->key.stem, "", "%s", why->text[0]);
 }
 

@@ -63,14 +63,14 @@ static pfx_result move_only(struct pfx_worker *worker, struct pfx_task *task, en
                                     change.op.said.reason, err));
     PFX_TRY(pfx_change_write(&change, err));
     const struct pfx_pinned *pin = pfx_change_pin(&change);
-    pfx_change_say(&change, "step", "generation %u is %s: %s", pin->generation,
+    pfx_task_say(change.task, "step", "generation %u is %s: %s", pin->generation,
                    pfx_key_state_name(pin->state), fmt);
     if (was != 0 && !pfx_pins_active(&change.pins))
-        pfx_change_say(&change, "note",
+        pfx_task_say(change.task, "note",
                        "No generation is active now: no PFX is built, and enrolments wait, until "
                        "another one is activated.");
     else if (was != 0 && move == PFX_MOVE_ACTIVATE)
-        pfx_change_say(&change, "step",
+        pfx_task_say(change.task, "step",
                        "generation %u is suspended: records may go on naming it, and key activate "
                        "%u is the way back until it is retired",
                        was, was);

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -210,6 +212,19 @@ void pfx_task_emit(struct pfx_task *task, struct pfx_msg *body)
     struct pfx_answer *answer = answer_to(task);
     answer->body = body;
     post(task->queue, answer);
+}
+
+void pfx_task_say(struct pfx_task *task, const char *kind, const char *fmt, ...)
+{
+    char text[900];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    struct pfx_msg *item = pfx_task_item(task);
+    pfx_msg_set_str(item, "kind", kind);
+    pfx_msg_set_str(item, "text", text);
+    pfx_task_emit(task, item);
 }
 
 void pfx_task_end(struct pfx_task *task, pfx_result result, const struct pfx_error *err)

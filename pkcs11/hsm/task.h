@@ -67,6 +67,8 @@ struct pfx_answer *pfx_queue_answers(struct pfx_queue *queue);
 void pfx_task_emit(struct pfx_task *task, struct pfx_msg *body);
 /* An empty item of the verb's or job's own result schema. */
 struct pfx_msg *pfx_task_item(const struct pfx_task *task);
+/* An item of a verb for people: kind (step, note, reason) and text, at most 900 bytes. */
+void pfx_task_say(struct pfx_task *task, const char *kind, const char *fmt, ...) PFX_PRINTF(3, 4);
 /* For the worker: ends the task and frees it. */
 void pfx_task_end(struct pfx_task *task, pfx_result result, const struct pfx_error *err);
 
