@@ -11,6 +11,31 @@
 
 #define GIVEN_LINE_MAX 4096
 
+static const struct pfx_dangerous dangerous[] = {
+    {"key.compromise", "key.compromise", PFX_DANGEROUS, false},
+    {"key.destroy", "key.destroy", PFX_DANGEROUS, false},
+    {"key.rotate", "key.rotate", PFX_DANGEROUS_ADOPTED, false},
+    {"log.reopen", "log.reopen", PFX_DANGEROUS, true},
+    {"policy.change", "policy.changed", PFX_DANGEROUS, true},
+    {"standing.destroy", "standing.destroy", PFX_DANGEROUS_READ, false},
+};
+
+const struct pfx_dangerous *pfx_dangerous_command(const char *command)
+{
+    for (size_t i = 0; i < sizeof dangerous / sizeof *dangerous; i++)
+        if (strcmp(dangerous[i].command, command) == 0)
+            return &dangerous[i];
+    return NULL;
+}
+
+const struct pfx_dangerous *pfx_dangerous_event(const char *event, size_t len)
+{
+    for (size_t i = 0; i < sizeof dangerous / sizeof *dangerous; i++)
+        if (strlen(dangerous[i].event) == len && memcmp(dangerous[i].event, event, len) == 0)
+            return &dangerous[i];
+    return NULL;
+}
+
 static struct pfx_bytes text_of(const char *text)
 {
     return (struct pfx_bytes){(const uint8_t *)text, strlen(text)};

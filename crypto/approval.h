@@ -28,6 +28,25 @@
 #define PFX_STATEMENT_MAX 1024
 #define PFX_APPROVAL_RECORD_MAX 24000 /* bytes of a record */
 
+/*
+ * The commands that need approvals, a line each: pfx-hsm asks for no other's, and pfx-audit looks for
+ * those of each. A new one is a line here, and pfx_approvals_require before it changes anything.
+ */
+enum pfx_dangerous_when {
+    PFX_DANGEROUS,         /* always */
+    PFX_DANGEROUS_ADOPTED, /* where the key is one that others made (reason "adopted") */
+    PFX_DANGEROUS_READ,    /* where user keys may need the generation to be read: it was in force */
+};
+struct pfx_dangerous {
+    const char *command; /* as it stands in the statement */
+    const char *event;   /* of the entry that has the approvals: an intent, or a note */
+    enum pfx_dangerous_when when;
+    bool bare; /* done without, and called weak, where the policy names nobody who approves */
+};
+/* By the command, or by the entry's event; NULL: it needs none. */
+const struct pfx_dangerous *pfx_dangerous_command(const char *command);
+const struct pfx_dangerous *pfx_dangerous_event(const char *event, size_t len);
+
 struct pfx_statement {
     char args_hash[65]; /* SHA-256, hex */
     char command[PFX_APPROVAL_COMMAND_SIZE];

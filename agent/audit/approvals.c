@@ -3,22 +3,11 @@
 
 #include <string.h>
 
-#include "crypto/approval.h"
+#include "agent/audit/questions.h"
 #include "crypto/encode.h"
 #include "crypto/lines.h"
 
 #define NONCES_MOST 65536 /* of approvals spent; a company has a few a year */
-
-/* Entries that are never without approvals: event, and the command that people approved. One that
- * stands here with another name than its event has that command; all others their event's. */
-static const struct {
-    const char *event, *command;
-} dangerous[] = {
-    {"key.compromise", "key.compromise"},
-    {"key.destroy", "key.destroy"},
-    {"log.reopen", "log.reopen"},
-    {"policy.changed", "policy.change"},
-};
 
 static void tell(struct pfx_meaning *meaning, uint64_t seq, const char *what,
                  const struct pfx_error *why)
@@ -38,16 +27,66 @@ static bool one_record(void *ctx, const struct pfx_canon_value *value)
     return true;
 }
 
-static const char *command_of(const struct pfx_entry *entry, bool *ret_dangerous)
+/* The policy whose people approve it: the one in force before this entry; for a successor's first
+ * one that of its predecessor, or, where that isn't presented, its own. NULL: it isn't known here.
+ */
+static const struct pfx_policy_facts *facts_of(struct pfx_meaning *meaning, enum pfx_event event,
+                                               const struct pfx_entry *entry)
 {
-    for (size_t i = 0; i < sizeof dangerous / sizeof dangerous[0]; i++) {
-        if (!pfx_entry_is(entry, PFX_F_EVENT, dangerous[i].event))
-            continue;
-        *ret_dangerous = pfx_entry_int(entry, PFX_F_PHASE) != PFX_PHASE_RESULT;
-        return dangerous[i].command;
-    }
-    *ret_dangerous = false;
-    return NULL;
+    uint8_t sha256[32];
+    const struct pfx_policy_facts *facts = NULL;
+    if (event == PFX_EV_LOG_REOPEN)
+        facts = pfx_meaning_before(meaning, entry);
+    if (facts && facts->read)
+        return facts;
+    if (event == PFX_EV_LOG_REOPEN && pfx_entry_hash(entry, PFX_F_POLICY_SHA256, sha256))
+        facts = pfx_meaning_policy_facts(meaning, sha256);
+    else if (meaning->policy_pending) /* a start named another one already */
+        facts = pfx_meaning_policy_facts(meaning, meaning->policy_before);
+    else if (meaning->known_policy)
+        facts = pfx_meaning_policy_facts(meaning, meaning->policy);
+    return facts && facts->read ? facts : NULL;
+}
+
+static bool must_have(struct pfx_meaning *meaning, const struct pfx_entry *entry,
+                      const struct pfx_dangerous *dangerous)
+{
+    if (!dangerous || pfx_entry_int(entry, PFX_F_PHASE) == PFX_PHASE_RESULT)
+        return false;
+    return dangerous->when == PFX_DANGEROUS ||
+           (dangerous->when == PFX_DANGEROUS_ADOPTED &&
+            pfx_entry_is(entry, PFX_F_REASON, "adopted")) ||
+           (dangerous->when == PFX_DANGEROUS_READ && pfx_standing_read(meaning, entry));
+}
+
+/* None: lawful for what is done, and called weak, where the policy names nobody to approve it.
+ * Before the first policy.force of a log its policy changes by a start alone. */
+static void check_none(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
+                       const struct pfx_entry *entry, const struct pfx_dangerous *dangerous)
+{
+    const struct pfx_policy_facts *facts = facts_of(meaning, event, entry);
+    bool weak = pfx_entry_int(entry, PFX_F_WEAK) == 1 && dangerous->bare;
+    bool nobody = (facts && facts->mode == PFX_POLICY_NO_APPROVALS) ||
+                  (event == PFX_EV_POLICY_CHANGED && !meaning->force);
+    if (!weak || (facts && !nobody))
+        tell(meaning, seq, "two people have to approve this, and nobody did", NULL);
+    else if (!nobody)
+        pfx_report_open(meaning->report, meaning->log,
+                        "that the policy named nobody who approves %s: its text isn't there, or "
+                        "not in the plain form that is read here",
+                        dangerous->command);
+}
+
+/* What the policy in force asked for beyond the rules that hold for all. */
+static void check_policy(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
+                         const struct pfx_entry *entry, const struct pfx_approval *approval)
+{
+    const struct pfx_policy_facts *facts = facts_of(meaning, event, entry);
+    if (facts && facts->mode == PFX_POLICY_SSH && approval->by_uid)
+        tell(meaning, seq, "approved without signatures, and the policy in force asks for them",
+             NULL);
+    if (facts && approval->needed < facts->needed)
+        tell(meaning, seq, "approved by fewer people than the policy in force asks for", NULL);
 }
 
 /* False: it was spent before. */
@@ -94,12 +133,70 @@ static bool about(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event even
     return true;
 }
 
+/* --- what they approved, and what was done --- */
+
+/* Members of the arguments that must say the same as the entry does. */
+static const struct bound {
+    const char *command, *member;
+    enum pfx_field field;
+} bounds[] = {
+    {"key.compromise", "generation", PFX_F_PIN_GENERATION},
+    {"key.compromise", "public_key_sha256", PFX_F_PIN_SPKI},
+    {"key.compromise", "reason", PFX_F_REASON},
+    {"key.destroy", "generation", PFX_F_PIN_GENERATION},
+    {"key.destroy", "public_key_sha256", PFX_F_PIN_SPKI},
+    {"key.rotate", "adopt", PFX_F_KEY_ID},
+    {"key.rotate", "generation", PFX_F_PIN_GENERATION},
+    {"log.reopen", "new_log", PFX_F_LOG_ORIGIN},
+    {"policy.change", "new_policy", PFX_F_POLICY_SHA256},
+    {"standing.destroy", "key", PFX_F_TARGET_NAME},
+    {"standing.destroy", "key_id", PFX_F_KEY_ID},
+};
+struct looking {
+    const struct bound *bound;
+    const struct pfx_entry *entry;
+    bool same;
+};
+
+static bool look(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
+                 const struct pfx_canon_value *value)
+{
+    struct looking *looking = ctx;
+    enum pfx_field field = looking->bound->field;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(PFX_APPROVAL_ARGS_MAX);
+    if (group.data || !pfx_bytes_equal(key, looking->bound->member))
+        return true;
+    looking->same = value->kind == PFX_CANON_INT
+                        ? pfx_entry_has(looking->entry, field) &&
+                              pfx_entry_int(looking->entry, field) == value->number
+                        : pfx_canon_unescape(value, &text) &&
+                              pfx_entry_is(looking->entry, field, pfx_buf_str(&text));
+    return true;
+}
+
+static void check_bounds(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
+                         const struct pfx_approval *approval)
+{
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++) {
+        struct looking looking = {.bound = &bounds[i], .entry = entry};
+        if (strcmp(bounds[i].command, approval->statement.command) != 0)
+            continue;
+        if (pfx_failed(pfx_canon_scan(pfx_buf_bytes(&approval->args), look, &looking, &ignored)) ||
+            !looking.same)
+            pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
+                             "people approved another %s than the one that this entry says",
+                             bounds[i].member);
+    }
+}
+
 static void check(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
                   const struct pfx_entry *entry, const struct pfx_approval *approval,
                   const char *command)
 {
     struct pfx_error why = PFX_ERROR_NONE;
     char hash[65];
+    bool before = event == PFX_EV_LOG_REOPEN || pfx_entry_int(entry, PFX_F_BEFORE);
     char name[PFX_APPROVAL_COMMAND_SIZE + 1] = "";
     bool question = event == PFX_EV_APPROVAL_ASK || event == PFX_EV_APPROVAL_GIVE;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf target = pfx_buf_make(PFX_APPROVAL_COMMAND_SIZE);
@@ -116,7 +213,11 @@ static void check(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event even
         else if (!spend(meaning, approval->statement.nonce))
             tell(meaning, seq, "its approvals were spent before, or have no nonce", NULL);
         else
-            meaning->n_approved++;
+            meaning->n_approved += !approval->by_uid;
+        check_policy(meaning, seq, event, entry, approval);
+        check_bounds(meaning, seq, entry, approval);
+        if (!before)
+            pfx_question_spent(meaning, seq, approval);
         return;
     }
     size_t expected = event == PFX_EV_APPROVAL_GIVE;
@@ -125,18 +226,22 @@ static void check(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event even
         tell(meaning, seq, "it isn't a question for approvals, or an answer to one", NULL);
     else if (expected && pfx_failed(pfx_given_check(approval, 0, &approval->given[0], &why)))
         tell(meaning, seq, "this approval doesn't hold", &why);
+    else if (expected)
+        pfx_question_given(meaning, seq, before, approval);
+    else
+        pfx_question_asked(meaning, seq, approval);
 }
 
 void pfx_meaning_approvals(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
                            const struct pfx_entry *entry)
 {
     struct pfx_bytes array = pfx_entry_text(entry, PFX_F_APPROVALS), json = {NULL, 0};
+    struct pfx_bytes name = pfx_entry_text(entry, PFX_F_EVENT);
     struct pfx_error why = PFX_ERROR_NONE;
-    bool needs, weak = pfx_entry_int(entry, PFX_F_WEAK) == 1;
-    const char *command = command_of(entry, &needs);
+    const struct pfx_dangerous *dangerous = pfx_dangerous_event((const char *)name.data, name.len);
     if (array.len == 0) {
-        if (needs && !weak)
-            tell(meaning, seq, "two people have to approve this, and nobody did", NULL);
+        if (must_have(meaning, entry, dangerous))
+            check_none(meaning, seq, event, entry, dangerous);
         return;
     }
     PFX_CLEANUP(pfx_approval_done) struct pfx_approval approval;
@@ -146,9 +251,9 @@ void pfx_meaning_approvals(struct pfx_meaning *meaning, uint64_t seq, enum pfx_e
         tell(meaning, seq, "its approvals aren't a record that pfx-hsm writes", NULL);
         return;
     }
-    if (approval.by_uid && !weak)
+    if (approval.by_uid && pfx_entry_int(entry, PFX_F_WEAK) != 1)
         tell(meaning, seq, "approved without signatures, and doesn't call itself weak", NULL);
-    check(meaning, seq, event, entry, &approval, command);
+    check(meaning, seq, event, entry, &approval, dangerous ? dangerous->command : NULL);
 }
 
 void pfx_meaning_approvals_end(struct pfx_meaning *meaning)
@@ -157,7 +262,8 @@ void pfx_meaning_approvals_end(struct pfx_meaning *meaning)
         pfx_report_open(meaning->report, meaning->log,
                         "that the keys which approved %llu command%s belong to the people they "
                         "name: compare the roster's lines in these entries with your own copy",
-                        (unsigned long long)meaning->n_approved, meaning->n_approved == 1 ? "" : "s");
+                        (unsigned long long)meaning->n_approved,
+                        meaning->n_approved == 1 ? "" : "s");
     if (meaning->nonces_over)
         pfx_report_open(meaning->report, meaning->log,
                         "that no approval was spent twice: there are more than %d", NONCES_MOST);

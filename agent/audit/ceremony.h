@@ -41,6 +41,7 @@ struct pfx_ceremony {
     bool known_start;       /* a start was seen */
     uint8_t policy[32], exe[32]; /* as the last start before the record says */
     bool has_policy, has_exe;
+    bool weak;              /* one of its keys was approved without signatures */
     const char *differs;    /* the head: static; NULL: agrees, or not looked at */
     struct pfx_ceremony_found *found; /* for each section */
 };

@@ -102,6 +102,16 @@ static void take_section(struct pfx_ceremony *c, size_t i, uint64_t seq,
         settle(found, seq, of_key ? key_differs(c, s, entry) : "its operation");
 }
 
+/* Who permitted an operation stands in its intent. */
+static void take_intent(struct pfx_ceremony *c, const struct pfx_entry *entry)
+{
+    for (size_t i = 0; i < c->page.record.n; i++) {
+        const char *op = pfx_minutes_get(&c->page.record.list[i], PFX_MF_OPERATION);
+        c->weak = c->weak || (*op && pfx_entry_int(entry, PFX_F_WEAK) == 1 &&
+                              pfx_entry_is(entry, PFX_F_OP, op));
+    }
+}
+
 static void take_entry(struct pfx_ceremony *c, uint64_t seq, struct pfx_bytes json)
 {
     struct pfx_entry entry;
@@ -114,6 +124,8 @@ static void take_entry(struct pfx_ceremony *c, uint64_t seq, struct pfx_bytes js
         c->has_policy = pfx_entry_hash(&entry, PFX_F_POLICY_SHA256, c->policy);
         c->has_exe = pfx_entry_hash(&entry, PFX_F_SOFTWARE_EXE, c->exe);
     }
+    if (pfx_entry_int(&entry, PFX_F_PHASE) == PFX_PHASE_INTENT)
+        take_intent(c, &entry);
     if (pfx_entry_int(&entry, PFX_F_PHASE) == PFX_PHASE_INTENT ||
         pfx_entry_int(&entry, PFX_F_OUTCOME) != PFX_OUTCOME_OK)
         return;

@@ -14,6 +14,7 @@ static const char *const limits[] = {
 static const char attested[] =
     "what the HSM's attestation says: the files are named by their SHA-256, and the vendor's tool "
     "and root certificate check them";
+static const char weak[] = "a key of it was approved without anybody's signature";
 static const char no_log[] =
     "that the log's entries say of each key what the page says: give an export with --log DIR";
 static const char rest_of_log[] =
@@ -121,6 +122,8 @@ static void print_log(const struct pfx_ceremony *c)
     (void)printf("%s: %llu of %llu keys, certificates and pins are in the log as on the page\n",
                  verdict(c) == PFX_AUDIT_OK ? "PROVEN" : "NOT PROVEN", (unsigned long long)well,
                  (unsigned long long)n);
+    if (c->weak)
+        pfx_text_paragraph(weak, "WEAK: ");
     for (size_t i = 0; i < c->page.record.n; i++)
         print_section(c, i);
 }
@@ -175,15 +178,11 @@ static void print_json(const struct pfx_ceremony *c)
     pfx_json_str(&json, "record", pfx_minutes_get(head, PFX_MF_KIND));
     pfx_json_str(&json, "time", pfx_minutes_get(head, PFX_MF_TIME));
     pfx_json_str(&json, "sha256", c->page.sha256);
-    pfx_json_open(&json, "signed_by", '[');
-    for (size_t i = 0; i < c->keys.n; i++)
-        if (c->signers >> i & 1) {
-            char line[PFX_VKEY_LINE_SIZE];
-            pfx_json_str(&json, NULL, pfx_vkey_line(&c->keys.keys[i], line));
-        }
-    pfx_json_close(&json, ']');
+    pfx_json_signers(&json, &c->keys, c->signers);
     pfx_json_bool(&json, "compared", c->compared);
     pfx_json_str(&json, "differs", c->differs);
+    if (c->compared)
+        pfx_json_bool(&json, "weak", c->weak);
     if (c->compared)
         json_sections(c, &json);
     pfx_json_print(&json);

@@ -168,6 +168,8 @@ static void print_entry(const struct checking *c)
         (void)printf("about       %s\n", pfx_buf_str(&text));
     if (f->out[0])
         (void)printf("released    SHA-256 %s\n", f->out);
+    if (f->weak)
+        (void)printf("WEAK        permitted without anybody's signature\n");
 }
 
 static void print_table(const struct checking *c)
@@ -209,15 +211,11 @@ static void print_json(const struct checking *c)
     pfx_json_str(&json, "origin", c->checkpoint.origin);
     pfx_json_int(&json, "size", (int64_t)c->checkpoint.size);
     pfx_json_str(&json, "root", pfx_buf_str(&root));
-    pfx_json_open(&json, "signed_by", '[');
-    for (size_t i = 0; i < c->keys.n; i++)
-        if (c->signers >> i & 1) {
-            char line[PFX_VKEY_LINE_SIZE];
-            pfx_json_str(&json, NULL, pfx_vkey_line(&c->keys.keys[i], line));
-        }
-    pfx_json_close(&json, ']');
+    pfx_json_signers(&json, &c->keys, c->signers);
     if (c->readable)
         pfx_json_raw(&json, "entry", c->json);
+    if (c->readable)
+        pfx_json_bool(&json, "weak", c->facts.weak);
     pfx_json_str(&json, "next", c->json.len == 0 ? no_entry : NULL);
     pfx_json_open(&json, "not_proven", '[');
     for (size_t i = c->json.len == 0; i < sizeof(limits) / sizeof(limits[0]); i++)

@@ -23,7 +23,7 @@ struct pfx_match {
 struct group {
     struct item partners[PARTNERS_MOST], *waiting;
     size_t n_partners, n_waiting, room;
-    uint64_t unmatched, gone_unmatched;
+    uint64_t unmatched, gone_unmatched, rewrap_unmatched;
     /* Of the key and the log that are read now: what was seen of it so far. */
     uint8_t log[4];
     bool packed, destroyed;
@@ -62,7 +62,7 @@ pfx_result pfx_match_add(struct pfx_match *match, enum pfx_match_kind kind, cons
                          uint32_t log, uint64_t seq, const uint8_t payload[PFX_MATCH_PAYLOAD],
                          struct pfx_error *err)
 {
-    bool of_key = kind == PFX_MATCH_DESTROYED || kind == PFX_MATCH_DISCARDED;
+    bool of_key = kind >= PFX_MATCH_DESTROYED;
     struct item item = {.table = of_key ? 0 : (uint8_t)(kind / 2), .kind = (uint8_t)kind};
     memcpy(item.key, key, sizeof(item.key));
     put_number(item.log, sizeof(item.log), log);
@@ -103,6 +103,10 @@ static void tell(const struct item *item, bool whole, bool other, struct pfx_rep
         text = other ? "pfx.build took a ticket or a key id that isn't the one that this log's "
                        "key.make gave for that key"
                      : "pfx.build packed a key that no key.make of this log made before";
+    else if (item->kind == PFX_MATCH_REWRAPPED)
+        text = other ? "key.rewrap names a key id that isn't the one that this log's key.make gave "
+                       "for that key"
+                     : "key.rewrap names a key that no key.make of this log made before";
     else if (is_destroyed(item))
         text = other ? "user_key.destroy took a ticket or a key id that isn't the one that this "
                        "log's key.make gave for that key"
@@ -132,15 +136,19 @@ static void settle_group(struct group *group, bool whole, struct pfx_report *rep
     for (size_t i = 0; i < group->n_waiting; i++) {
         const struct item *item = &group->waiting[i];
         bool other = false, matched = false;
+        size_t from = item->kind == PFX_MATCH_REWRAPPED ? PFX_MATCH_TICKET : 0;
         for (size_t j = 0; !matched && j < group->n_partners; j++) {
             if (!is_before(&group->partners[j], item))
                 continue;
             other = true;
-            matched = memcmp(group->partners[j].payload, item->payload, PFX_MATCH_PAYLOAD) == 0;
+            matched = memcmp(group->partners[j].payload + from, item->payload + from,
+                             PFX_MATCH_PAYLOAD - from) == 0;
         }
         if (!matched)
             tell(item, whole, other, report,
-                 is_destroyed(item) ? &group->gone_unmatched : &group->unmatched);
+                 item->kind == PFX_MATCH_REWRAPPED ? &group->rewrap_unmatched
+                 : is_destroyed(item)              ? &group->gone_unmatched
+                                                   : &group->unmatched);
     }
     group->n_partners = 0;
     group->n_waiting = 0;
@@ -206,6 +214,11 @@ pfx_result pfx_match_finish(struct pfx_match *match, bool whole, struct pfx_repo
                         "%" PRIu64 " user keys were destroyed that were made before what is "
                         "presented here",
                         group.gone_unmatched);
+    if (group.rewrap_unmatched)
+        pfx_report_open(report, PFX_NO_LOG,
+                        "%" PRIu64 " user keys were wrapped anew that were made before what is "
+                        "presented here",
+                        group.rewrap_unmatched);
     if (unmatched[1])
         pfx_report_open(report, PFX_NO_LOG,
                         "%" PRIu64 " uploads name a PFX that was released before what is "

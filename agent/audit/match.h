@@ -17,10 +17,12 @@ enum pfx_match_kind {
      * that was never packed */
     PFX_MATCH_DESTROYED = 5,
     PFX_MATCH_DISCARDED = 7,
+    PFX_MATCH_REWRAPPED = 9, /* key.rewrap ok, by the SPKI: of the key id alone, the ticket is new */
 };
 /* What besides the key must be the same: ticket and key id, as far as it takes to tell them apart.
  */
 #define PFX_MATCH_PAYLOAD 24
+#define PFX_MATCH_TICKET 16 /* of it are the ticket's */
 struct pfx_match;
 struct pfx_match *pfx_match_new(void);
 void pfx_match_free(struct pfx_match *match);

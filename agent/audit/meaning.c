@@ -1,6 +1,7 @@
 /* Operations: intents, results, and what an ok result must say. */
 #include "agent/audit/approvals.h"
 #include "agent/audit/meaning_state.h"
+#include "agent/audit/questions.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -13,6 +14,8 @@ struct pfx_meaning *pfx_meaning_new(struct pfx_report *report)
     meaning->report = report;
     meaning->match = pfx_match_new();
     meaning->life = pfx_life_new();
+    meaning->standings = pfx_standings_new();
+    meaning->questions = pfx_questions_new();
     meaning->open = pfx_alloc_array(PFX_OPEN_SLOTS, sizeof(*meaning->open));
     return meaning;
 }
@@ -23,8 +26,11 @@ void pfx_meaning_free(struct pfx_meaning *meaning)
         return;
     pfx_match_free(meaning->match);
     free(meaning->life);
+    free(meaning->standings);
+    pfx_questions_free(meaning->questions);
     free(meaning->open);
     free(meaning->policies);
+    free(meaning->ended);
     free(meaning->nonces);
     free(meaning);
 }
@@ -40,30 +46,28 @@ void pfx_meaning_tell(struct pfx_meaning *meaning, enum pfx_finding_level level,
     pfx_report_add(meaning->report, level, PFX_FOUND_MEANING, meaning->log, seq, "%s", text);
 }
 
-void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log)
+void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log, struct pfx_source *source)
 {
-    struct pfx_report *report = meaning->report;
-    struct pfx_match *match = meaning->match;
-    struct pfx_open *open = meaning->open;
-    struct pfx_life *life = meaning->life;
-    struct pfx_meaning_policy *policies = meaning->policies;
-    uint8_t(*nonces)[32] = meaning->nonces; /* spent once in all logs of the set */
-    size_t n_nonces = meaning->n_nonces;
-    bool nonces_over = meaning->nonces_over;
     if (meaning->n_open > 0) /* untouched pages stay untouched */
-        memset(open, 0, PFX_OPEN_SLOTS * sizeof(*open));
-    memset(meaning, 0, sizeof(*meaning));
-    meaning->report = report;
-    meaning->match = match;
-    meaning->open = open;
-    meaning->life = life;
-    pfx_life_reset(life);
-    meaning->policies = policies;
-    meaning->nonces = nonces;
-    meaning->n_nonces = n_nonces;
-    meaning->nonces_over = nonces_over;
-    meaning->log = log;
-    meaning->first = true;
+        memset(meaning->open, 0, PFX_OPEN_SLOTS * sizeof(*meaning->open));
+    pfx_life_reset(meaning->life);
+    pfx_standings_reset(meaning->standings);
+    pfx_questions_reset(meaning->questions);
+    *meaning = (struct pfx_meaning){.report = meaning->report,
+                                    .match = meaning->match,
+                                    .open = meaning->open,
+                                    .life = meaning->life,
+                                    .standings = meaning->standings,
+                                    .questions = meaning->questions,
+                                    .source = source,
+                                    .policies = meaning->policies,
+                                    .ended = meaning->ended,
+                                    .n_ended = meaning->n_ended,
+                                    .nonces = meaning->nonces, /* spent once in all logs */
+                                    .n_nonces = meaning->n_nonces,
+                                    .nonces_over = meaning->nonces_over,
+                                    .log = log,
+                                    .first = true};
 }
 
 void pfx_meaning_gap(struct pfx_meaning *meaning, uint64_t upto)
@@ -72,6 +76,8 @@ void pfx_meaning_gap(struct pfx_meaning *meaning, uint64_t upto)
         memset(meaning->open, 0, PFX_OPEN_SLOTS * sizeof(*meaning->open));
     meaning->n_open = 0;
     pfx_life_reset(meaning->life);
+    pfx_standings_reset(meaning->standings);
+    pfx_questions_reset(meaning->questions);
     meaning->from = upto;
     meaning->first = true;
     meaning->begun = false;
@@ -166,7 +172,6 @@ static void take_intent(struct pfx_meaning *meaning, uint64_t seq, enum pfx_even
     struct pfx_bytes op = pfx_entry_text(entry, PFX_F_OP);
     memcpy(open->op, op.data, op.len < sizeof(open->op) ? op.len : sizeof(open->op));
     key_words(entry, open);
-    pfx_life_begun(meaning, seq, event, entry);
     if (pfx_event_pins(event)) {
         open->has_spki = pfx_entry_hash(entry, PFX_F_PIN_SPKI, open->spki);
         open->generation = pfx_entry_int(entry, PFX_F_PIN_GENERATION);
@@ -233,6 +238,14 @@ static pfx_result take_result(struct pfx_meaning *meaning, uint64_t seq, enum pf
                          "%s of entry %" PRId64
                          " was begun by an earlier process: its outcome can only be unknown",
                          name, ref);
+    if (event >= PFX_EV_STANDING_ACTIVATE && event <= PFX_EV_STANDING_ROTATE)
+        pfx_standing_written(meaning, seq, event, entry);
+    if (pfx_event_pins(event) && outcome == PFX_OUTCOME_OK &&
+        pfx_entry_has(entry, PFX_F_PIN_GENERATION) &&
+        pfx_entry_int(entry, PFX_F_PIN_GENERATION) != intent.generation)
+        pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
+                         "result of %s names another generation than its intent, entry %" PRId64,
+                         name, ref);
     if (pfx_event_pins(event)) {
         pfx_life_written(meaning, seq, event, entry);
         pfx_meaning_pinned(meaning, seq, entry, &intent);
@@ -287,6 +300,9 @@ static void check_kind(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event
                event == PFX_EV_START || event == PFX_EV_POLICY_CHANGED;
     if (!may)
         meaning->under_way = true;
+    if (pfx_entry_int(entry, PFX_F_WEAK) && event != PFX_EV_APPROVAL_ASK &&
+        event != PFX_EV_APPROVAL_GIVE)
+        meaning->report->weak++;
     if (pfx_entry_int(entry, PFX_F_WEAK))
         pfx_meaning_tell(meaning, PFX_LEVEL_WARNING, seq,
                          pfx_entry_has(entry, PFX_F_APPROVALS)
@@ -346,6 +362,7 @@ pfx_result pfx_meaning_entry(struct pfx_meaning *meaning, uint64_t seq,
         pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq, "%s stands inside of a log",
                          pfx_events[event].name);
     check_kind(meaning, seq, event, entry);
+    pfx_meaning_form(meaning, seq, event, entry);
     pfx_meaning_approvals(meaning, seq, event, entry);
     pfx_meaning_process(meaning, seq, event, entry);
     pfx_meaning_policy(meaning, seq, event, entry);
@@ -409,6 +426,7 @@ void pfx_meaning_end(struct pfx_meaning *meaning)
                         "members that this version doesn't know, in %" PRIu64 " %s",
                         meaning->unknown_members, pfx_entries(meaning->unknown_members));
     pfx_meaning_approvals_end(meaning);
+    pfx_meaning_policy_end(meaning);
 }
 
 pfx_result pfx_meaning_finish(struct pfx_meaning *meaning, bool whole, struct pfx_error *err)

@@ -16,8 +16,9 @@ static inline void pfx_meaning_freep(struct pfx_meaning **pp)
 {
     pfx_meaning_free(*pp);
 }
-/* The entries of a log follow, in order. */
-void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log);
+/* The entries of a log follow, in order. source: where the texts of its policies are; borrowed. */
+struct pfx_source;
+void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log, struct pfx_source *source);
 /* Entries before `upto` weren't examined: what followed from them isn't known. */
 void pfx_meaning_gap(struct pfx_meaning *meaning, uint64_t upto);
 PFX_MUST_USE pfx_result pfx_meaning_entry(struct pfx_meaning *meaning, uint64_t seq,

@@ -48,6 +48,8 @@ pfx_result pfx_meaning_rewrapped(struct pfx_meaning *meaning, uint64_t seq,
                          "key.rewrap is ok without key.id, key.spki or ticket");
         return PFX_OK;
     }
+    PFX_TRY(pfx_match_add(meaning->match, PFX_MATCH_REWRAPPED, open->spki, meaning->log, seq,
+                          open->payload, err));
     return pfx_match_add(meaning->match, PFX_MATCH_MADE, open->spki, meaning->log, seq,
                          open->payload, err);
 }

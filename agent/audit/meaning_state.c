@@ -1,4 +1,4 @@
-/* What is in force at an entry: process, boot, clock, policy, pins, pfx-agentd's numbers. */
+/* What is in force at an entry: process, boot, clock, pins, pfx-agentd's numbers. */
 #include "agent/audit/meaning_state.h"
 
 #include <inttypes.h>
@@ -87,53 +87,6 @@ void pfx_meaning_process(struct pfx_meaning *meaning, uint64_t seq, enum pfx_eve
     check_clock(meaning, seq, event, entry);
 }
 
-static void note_policy(struct pfx_meaning *meaning, uint64_t seq, const uint8_t sha256[32])
-{
-    for (size_t i = meaning->n_policies; i-- > 0;)
-        if (memcmp(meaning->policies[i].sha256, sha256, 32) == 0)
-            return;
-    if (meaning->n_policies == PFX_POLICIES_MOST) {
-        if (!meaning->policies_over)
-            pfx_report_open(meaning->report, meaning->log,
-                            "texts of further policies than the first %d", PFX_POLICIES_MOST);
-        meaning->policies_over = true;
-        return;
-    }
-    if (!meaning->policies)
-        meaning->policies = pfx_alloc_array(PFX_POLICIES_MOST, sizeof(*meaning->policies));
-    memcpy(meaning->policies[meaning->n_policies].sha256, sha256, 32);
-    meaning->policies[meaning->n_policies++].seq = seq;
-}
-
-void pfx_meaning_policy(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
-                        const struct pfx_entry *entry)
-{
-    bool names = event == PFX_EV_START || event == PFX_EV_LOG_BEGIN || event == PFX_EV_LOG_REOPEN ||
-                 event == PFX_EV_LOG_SEGMENT || event == PFX_EV_POLICY_CHANGED;
-    uint8_t sha256[32];
-    if (!names)
-        return;
-    if (!pfx_entry_hash(entry, PFX_F_POLICY_SHA256, sha256)) {
-        if (event != PFX_EV_LOG_SEGMENT)
-            pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq, "%s names no policy (policy.sha256)",
-                             pfx_events[event].name);
-        return;
-    }
-    note_policy(meaning, seq, sha256);
-    bool other = meaning->known_policy && memcmp(meaning->policy, sha256, 32) != 0;
-    if (other && event == PFX_EV_START) {
-        meaning->policy_pending = true;
-        meaning->policy_pending_seq = seq;
-    } else if (event == PFX_EV_POLICY_CHANGED) {
-        meaning->policy_pending = false;
-    } else if (other && event == PFX_EV_LOG_SEGMENT && !meaning->policy_pending) {
-        pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
-                         "log.segment names another policy than the last start");
-    }
-    meaning->known_policy = true;
-    memcpy(meaning->policy, sha256, 32);
-}
-
 struct opens {
     struct pfx_meaning *meaning;
     size_t n, unknown;
@@ -202,7 +155,7 @@ struct pins {
     struct pfx_bytes state; /* of the one */
     struct pfx_pin active, one;
     size_t n, n_active;
-    bool one_active, bad;
+    bool one_active, one_spki;
 };
 
 static bool text_is(const struct pfx_bytes *bytes, const char *text)
@@ -226,6 +179,7 @@ static bool pin_member(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
         if (!pfx_unhex((const char *)value->text.data, value->text.len, &hash) || hash.len != 32)
             return false;
         memcpy(pins->one.spki, hash.data, 32);
+        pins->one_spki = true;
     }
     return true;
 }
@@ -235,12 +189,13 @@ static bool pin_listed(void *ctx, const struct pfx_canon_value *value)
     struct pins *pins = ctx;
     struct pfx_error err = PFX_ERROR_NONE;
     memset(&pins->one, 0, sizeof(pins->one));
-    pins->one_active = false;
+    pins->one_active = pins->one_spki = false;
     pins->state = (struct pfx_bytes){NULL, 0};
     if (value->kind != PFX_CANON_OBJ || ++pins->n > PFX_PINS_MOST ||
         pfx_failed(pfx_canon_scan(value->raw, pin_member, pins, &err)))
         return false;
-    pfx_life_listed(pins->meaning, pins->seq, pins->one.generation, pins->state);
+    pfx_life_listed(pins->meaning, pins->seq, pins->one.generation, pins->state,
+                    pins->one_spki ? pins->one.spki : NULL);
     if (pins->one_active) {
         pins->active = pins->one;
         pins->n_active++;

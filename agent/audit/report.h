@@ -87,6 +87,7 @@ struct pfx_findings {
     struct pfx_finding kept[PFX_FINDINGS_KEPT];
 };
 struct pfx_report {
+    uint64_t weak; /* commands that somebody permitted without a signature */
     struct pfx_findings found[PFX_LEVELS][PFX_FOUND_CLASSES];
     struct pfx_report_log **logs;
     size_t n_logs;

@@ -35,6 +35,9 @@ static void put_verdict(const struct pfx_report *report, FILE *out)
         fprintf(out, ", %" PRIu64 " finding%s", findings, pfx_plural(findings));
     if (warnings > 0)
         fprintf(out, ", %" PRIu64 " warning%s", warnings, pfx_plural(warnings));
+    if (report->weak > 0)
+        fprintf(out, "; WEAK: %" PRIu64 " command%s without anybody's signature", report->weak,
+                pfx_plural(report->weak));
     fputc('\n', out);
 }
 
@@ -191,6 +194,7 @@ void pfx_report_json(const struct pfx_report *report, FILE *out)
     pfx_canon_close(&canon, ']');
     pfx_canon_str(&canon, "schema", text_bytes("pfx-audit/verify/1"));
     pfx_canon_str(&canon, "verdict", text_bytes(code > 1 ? "tampering" : verdicts[code]));
+    json_count(&canon, "weak", report->weak);
     pfx_canon_close(&canon, '}');
     fwrite(text.data, 1, text.len, out);
     fputc('\n', out);

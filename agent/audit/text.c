@@ -5,6 +5,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "agent/audit/audit.h"
+
 #define LINE_MAX_BYTES (256 * 1024) /* an entry, each byte of it escaped, and more */
 #define PAGE 78
 #define INDENT 8
@@ -260,6 +262,16 @@ void pfx_json_close(struct pfx_json *json, char bracket)
 {
     (void)pfx_buf_add(&json->line, &bracket, 1);
     json->more = true;
+}
+
+void pfx_json_signers(struct pfx_json *json, const struct pfx_audit_keys *keys, uint64_t signers)
+{
+    char line[PFX_VKEY_LINE_SIZE];
+    pfx_json_open(json, "signed_by", '[');
+    for (size_t i = 0; i < keys->n; i++)
+        if (signers >> i & 1)
+            pfx_json_str(json, NULL, pfx_vkey_line(&keys->keys[i], line));
+    pfx_json_close(json, ']');
 }
 
 void pfx_json_print(struct pfx_json *json)

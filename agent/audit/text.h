@@ -43,6 +43,9 @@ void pfx_json_bool(struct pfx_json *json, const char *key, bool value);
 void pfx_json_raw(struct pfx_json *json, const char *key, struct pfx_bytes value);
 void pfx_json_open(struct pfx_json *json, const char *key, char bracket); /* key NULL in arrays */
 void pfx_json_close(struct pfx_json *json, char bracket);
+/* "signed_by": the lines of those of the keys whose bit is set. */
+struct pfx_audit_keys;
+void pfx_json_signers(struct pfx_json *json, const struct pfx_audit_keys *keys, uint64_t signers);
 void pfx_json_print(struct pfx_json *json); /* to stdout, and releases it */
 
 /* CSV (RFC 4180): cells of a row, CRLF at its end. Text that a spreadsheet would take for a formula

@@ -338,7 +338,7 @@ static void end_pass(struct pass *pass)
 
 pfx_result pfx_verify_log(struct pfx_verify_log *log, struct pfx_error *err)
 {
-    pfx_meaning_begin(log->all->meaning, log->index);
+    pfx_meaning_begin(log->all->meaning, log->index, log->source);
     if (!log->newest) {
         log->gap = true;
         return PFX_OK; /* said when it was opened */

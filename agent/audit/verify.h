@@ -10,6 +10,7 @@
 
 #include "agent/audit/audit.h"
 #include "agent/audit/meaning.h"
+#include "agent/audit/policy.h"
 #include "agent/audit/source_list.h"
 
 /* A root at a size that somebody vouches for. */

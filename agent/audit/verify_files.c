@@ -7,7 +7,6 @@
 #include "crypto/encode.h"
 
 #define TAIL_MAX ((size_t)8 << 20)
-#define POLICY_MAX ((size_t)4 << 20)
 #define SMALL_MAX 8192
 
 static void tell(struct pfx_verify_log *log, enum pfx_finding_level level,
@@ -237,7 +236,7 @@ static void check_policy(struct pfx_verify_log *log, const struct pfx_meaning_po
         pfx_asprintf("policy/%s.yaml", pfx_hex(policy->sha256, sizeof(policy->sha256), hex));
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(0);
     bool there;
-    if (!small_file(log, path, POLICY_MAX, &text, &there)) {
+    if (!small_file(log, path, PFX_POLICY_TEXT_MAX, &text, &there)) {
         if (!there)
             pfx_report_add(log->all->report, PFX_LEVEL_WARNING, PFX_FOUND_MISSING, log->index,
                            policy->seq, "the text of the policy that it names isn't there: %s",

@@ -127,7 +127,8 @@ class Log:
 
     POLICY = b"# hsm-policy\nusers:\n  lowest_tier: transit\n"
 
-    def __init__(self, host="host-a", seed=1, segment=256, ed=True, origin=None, keys=None):
+    def __init__(self, host="host-a", seed=1, segment=256, ed=True, origin=None, keys=None,
+                 policy=POLICY):
         self.host, self.origin = host, origin or f"{host}/pfx-agent"
         self.random = random.Random(seed)
         self.segment = segment
@@ -135,11 +136,11 @@ class Log:
         self.keys = keys or [Key.p256(self.origin)] + ([Key.ed25519(self.origin)] if ed else [])
         self.all_keys = list(self.keys)
         self.signers = {}  # size: keys, where they aren't self.keys
-        self.policies = {sha(self.POLICY).hex(): self.POLICY}
-        self.policy = sha(self.POLICY).hex()
+        self.policies = {sha(policy).hex(): policy}
+        self.policy = sha(policy).hex()
         self.agentd_n, self.boot_n, self.up = 0, 0, 60_000
         self.clock = 1_795_334_400_000  # 2026-11-22T08:00:00Z
-        self.pins, self.enrolments = [], 0
+        self.pins, self.serial, self.enrolments = [], 0, 0
         self.token = {"token.label": "users", "token.serial": "0f" * 8}
         self.software = {"software.exe": self.hex(), "software.version": "0.1.0"}
         self.before_salt = bytes(16)
@@ -231,15 +232,41 @@ class Log:
 
     def pin(self, generation):
         spki = self.hex()
+        self.serial += 1
         intent = self.intent("ceremony.pin", pin__generation=generation)
-        self.result(intent, pin__generation=generation, pin__spki=spki, pin__state="active")
+        self.result(intent, pin__generation=generation, pin__spki=spki, pin__state="active",
+                    pin__serial=self.serial)
         for pin in self.pins:
             pin["state"] = "suspended"
         self.pins.append({"generation": generation, "spki": spki, "state": "active"})
 
+    def move(self, event, generation, state, only=None, **members):
+        """A generation's event that writes the pins: intent and result. only: more of the intent."""
+        self.serial += 1
+        pin = next((p for p in self.pins if p["generation"] == generation), None)
+        if pin is None:
+            self.pins.append({"generation": generation, "spki": self.hex(), "state": state})
+            pin = self.pins[-1]
+        said = {"pin__generation": generation, "pin__serial": self.serial, "pin__state": state}
+        if state != "making":
+            said["pin__spki"] = pin["spki"]
+        said.update(members)
+        intent = self.intent(event, **dict(said, **(only or {})))
+        more = {"key.destroy": {"key__id": self.hex(20), "found": "key"},
+                "key.compromise": {"reason": "lost"},
+                "connector.probe": {"target__name": "conn1", "out__sha256": self.hex()},
+                "connector.confirm": {"target__name": "conn1"}}.get(event, {})
+        result = self.result(intent, **dict(more, **said))
+        if state == "active":
+            for other in self.pins:
+                other["state"] = "suspended" if other["state"] == "active" else other["state"]
+        pin["state"] = state
+        return intent, result
+
     def ready(self):
         self.add("token.login", target__name="users", rv="CKR_OK", **self.dotted(self.token))
-        self.add("token.ready", target__name="users", pins=self.pin_list(),
+        serial = {"pin__serial": self.serial} if self.serial else {}
+        self.add("token.ready", target__name="users", pins=self.pin_list(), **serial,
                  **self.dotted(self.token))
 
     def start(self, boot=False):

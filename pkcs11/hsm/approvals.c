@@ -285,7 +285,7 @@ static pfx_result take(struct pfx_hsm *hsm, struct pfx_question *question, struc
 static pfx_result none(struct pfx_hsm *hsm, const char *command, struct pfx_approved *ret,
                        struct pfx_error *err)
 {
-    if (strcmp(command, "log.reopen") == 0 || strcmp(command, "policy.change") == 0) {
+    if (pfx_dangerous_command(command)->bare) {
         *ret = (struct pfx_approved){.hsm = hsm, .record = pfx_buf_make(0), .weak = true};
         return PFX_OK;
     }
@@ -305,6 +305,9 @@ pfx_result pfx_approvals_require(struct pfx_worker *worker, struct pfx_task *tas
     struct pfx_question *question;
     char asker[PFX_PRINCIPAL_SIZE];
     PFX_TRY(pfx_approval_args(args, like.args_hash, err));
+    if (!pfx_dangerous_command(command)) /* pfx-audit wouldn't miss what isn't in that table */
+        return pfx_fail(err, PFX_CLASS_INTERNAL, command, "approvals", "",
+                        "No approvals are known for this command.");
     if (hsm->policy->approvals == PFX_APPROVALS_NONE)
         return none(hsm, command, ret, err);
     PFX_TRY(person_of(hsm->policy, &task->actor, asker, err));

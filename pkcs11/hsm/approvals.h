@@ -43,8 +43,8 @@ void pfx_approved_done(struct pfx_approved *approved);
  * OK: do it, with op.approved = ret (pfx_op_run spends it with the intent), or, without an
  * operation, with the record in the entry that is written before the work and pfx_approvals_spent
  * once that is on disk. REFUSED with code "approval": it is asked now, or waits; the error says what
- * to do, its object is the question's ID. REFUSED, too: the policy has no approvals (but log.reopen
- * and policy.change are OK then, and weak), or this user can't ask.
+ * to do, its object is the question's ID. REFUSED, too: the policy has no approvals (but those that
+ * pfx_dangerous_command calls bare are OK then, and weak), or this user can't ask.
  */
 PFX_MUST_USE pfx_result pfx_approvals_require(struct pfx_worker *worker, struct pfx_task *task,
                                               const char *command, struct pfx_bytes args,
