@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
+#include "agent/audit/policy.h"
 #include "api/conf/agent_conf.h"
 #include "api/conf/hsm_policy.h"
 #include "api/conf/option.h"
@@ -14,6 +15,9 @@
 #include "fuzz.h"
 
 #define REPORT ((size_t)4 * 1024 * 1024)
+
+/* The loaders read their file from here. */
+static struct pfx_bytes on_disk;
 
 /* Each line: "file:line: ...", a line that the file has, nothing that a terminal would obey. */
 static void must_report(struct pfx_bytes report, size_t n, size_t n_lines)
@@ -68,6 +72,23 @@ static void try_policy(const struct pfx_hsm_policy *policy)
     must(policy->log_keep_days == 0 || policy->log_keep_days >= 730);
 }
 
+/* What pfx-audit's own reader is sure of is what the policy says. */
+static void try_reader(const struct pfx_hsm_policy *policy)
+{
+    struct pfx_policy_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
+    pfx_policy_read(on_disk, facts);
+    must(facts->read || (facts->mode == 0 && facts->needed == 0 && facts->n_connectors == 0));
+    if (!facts->read || !policy)
+        return;
+    must(facts->mode == (policy->approvals == PFX_APPROVALS_SSH   ? PFX_POLICY_SSH
+                         : policy->approvals == PFX_APPROVALS_UID ? PFX_POLICY_UID
+                                                                  : PFX_POLICY_NO_APPROVALS));
+    must(facts->needed == (facts->mode == PFX_POLICY_NO_APPROVALS ? 0 : policy->approvers));
+    must(facts->n_connectors == policy->n_connectors);
+    for (size_t i = 0; i < facts->n_connectors; i++)
+        must(strcmp(facts->connectors[i], policy->connectors[i].name) == 0);
+}
+
 static void try_agent(const struct pfx_agent_conf *conf)
 {
     must(conf->state_dir[0] == '/' && conf->run_dir[0] == '/' && conf->transliteration);
@@ -103,9 +124,6 @@ static size_t try_file(size_t which, struct pfx_bytes text)
     pfx_table_free(tables[which], conf);
     return mistakes;
 }
-
-/* The loaders read their file from here. */
-static struct pfx_bytes on_disk;
 
 pfx_result __wrap_pfx_file_read(const char *path, size_t max, struct pfx_buf *out,
                                 struct pfx_error *err);
@@ -147,6 +165,8 @@ static bool loads(size_t which)
         try_agent(agent);
     if (uploader)
         try_uploader(uploader);
+    if (which == 2)
+        try_reader(policy);
     if (policy) {
         try_policy(policy);
         must(same(pfx_buf_bytes(&policy->text), on_disk));

@@ -1,6 +1,7 @@
 /*
  * What pfx-hsm gets back from others, or finds in its own folder: key references, pins, sealed
- * secrets, notes for the log, token URIs, tickets. The first line says which.
+ * secrets, notes for the log, token URIs, tickets, questions for approvals, the policy in force. The
+ * first line says which.
  */
 #include <strings.h>
 
@@ -8,6 +9,8 @@
 #include "crypto/entry.h"
 #include "crypto/ticket.h"
 #include "fuzz.h"
+#include "pkcs11/hsm/approvals_impl.h"
+#include "pkcs11/hsm/force_form.h"
 #include "pkcs11/hsm/journal.h"
 #include "pkcs11/hsm/keyref.h"
 #include "pkcs11/hsm/pinned.h"
@@ -195,6 +198,35 @@ static void try_ticket(struct pfx_bytes rest)
         free(words[i]);
 }
 
+/* One line, one spelling, and an ID that leads to its nonce. */
+static void try_question(struct pfx_bytes line)
+{
+    struct pfx_question *question PFX_AUTOFREE = pfx_alloc(sizeof *question);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(line.len + 1);
+    pfx_approval_init(&question->approval);
+    if (pfx_question_parse(line, question)) {
+        must(pfx_question_write(question, &again) && same(pfx_buf_bytes(&again), line));
+        must(strlen(question->id) == 8 &&
+             strncmp(question->approval.statement.nonce, question->id, 8) == 0);
+    }
+    pfx_approval_done(&question->approval);
+}
+
+static void try_force(struct pfx_bytes bytes)
+{
+    PFX_CLEANUP(pfx_force_text_done) struct pfx_force_text text = pfx_force_text_make();
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(PFX_FORCE_FILE_MAX);
+    const char *why = pfx_force_parse(bytes, &text);
+    must(!why || why[strlen(why) - 1] == '.');
+    if (why)
+        return;
+    must(text.covered < bytes.len && text.mac.len == 32);
+    must(pfx_force_write(pfx_buf_bytes(&text.policy), pfx_buf_bytes(&text.roster), &again));
+    must(same(pfx_buf_bytes(&again), (struct pfx_bytes){bytes.data, text.covered}));
+    pfx_force_seal(text.mac.data, &again);
+    must(again.len == bytes.len); /* the digits of a MAC may be in either case */
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct {
@@ -202,7 +234,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         void (*try)(struct pfx_bytes bytes);
     } kinds[] = {{"keyref", try_keyref}, {"pins", try_pins}, {"sealed", try_sealed},
                  {"notes", try_notes},   {"uri", try_uri},   {"ticket", try_ticket},
-                 {"standing", try_standing}};
+                 {"standing", try_standing}, {"question", try_question}, {"force", try_force}};
     struct pfx_bytes rest = {data, size};
     struct pfx_bytes word = take_until(&rest, '\n');
     size_t kind = any_of(word, sizeof kinds / sizeof *kinds);

@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: E402
 from cryptography.hazmat.primitives.serialization import pkcs7  # noqa: E402
 
+import corpus_policy  # noqa: E402
+
 DER, PEM = serialization.Encoding.DER, serialization.Encoding.PEM
 SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
 GUID = "6f9619ff-8b86-4011-b42d-00c04fc964ff"
@@ -264,6 +266,7 @@ def conf_variants():
         "approvals-uid": policy + "approvals:\n  mode: uid\n  roster: /r\n",
         "approvals-twice": ask + "  roster: /r\n" + people + "    - uid: 5\n      principal: bob\n",
         "connectors": policy + "connectors:\n  - name: host-1\n",
+        **{"plain-" + what: policy + text for what, text in corpus_policy.plain(people).items()},
         "delivery": policy.replace("users:\n  ca", "users:\n  after_delivery:\n    signing: destroy\n"
                                    "  ca"),
         "least": policy, "host": policy + "host_id: log-1\n", "host-bad": policy + "host_id: a b\n",

@@ -1,7 +1,5 @@
-/* Questions in the state folder: a line each, "<seq of approval.ask> <record>". The log is what
+/* Questions in the state folder: a line each (approvals_form.c). The log is what
  * counts: a question that it doesn't have, or has as spent, is none, whatever stands here. */
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,14 +18,8 @@ pfx_result pfx_questions_store(const struct pfx_hsm *hsm, struct pfx_error *err)
     char *path PFX_AUTOFREE = pfx_hsm_path(hsm, FILE_NAME);
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_FILE);
     bool ok = pfx_buf_add_str(&text, HEADER "\n");
-    for (size_t i = 0; i < approvals->n; i++) {
-        const struct pfx_question *question = approvals->list[i];
-        if (question->seq == PFX_NOT_LOGGED)
-            ok = ok && pfx_buf_add_str(&text, "- ");
-        else
-            ok = ok && pfx_buf_addf(&text, "%" PRIu64 " ", question->seq);
-        ok = ok && pfx_approval_write(&question->approval, &text) && pfx_buf_add_str(&text, "\n");
-    }
+    for (size_t i = 0; i < approvals->n; i++)
+        ok = ok && pfx_question_write(approvals->list[i], &text) && pfx_buf_add_str(&text, "\n");
     if (!ok)
         return pfx_fail(err, PFX_CLASS_INTERNAL, "write approvals", path, "",
                         "The file would be too long.");
@@ -76,24 +68,6 @@ static bool in_log(struct pfx_logdir *dir, const struct pfx_question *question)
     return true;
 }
 
-static bool parse_line(struct pfx_bytes line, struct pfx_question *question)
-{
-    struct pfx_error why = PFX_ERROR_NONE;
-    uint64_t seq = PFX_NOT_LOGGED;
-    const uint8_t *space = memchr(line.data, ' ', line.len);
-    if (!space)
-        return false;
-    struct pfx_bytes number = {line.data, (size_t)(space - line.data)};
-    if (!pfx_bytes_equal(number, "-") && !pfx_bytes_decimal(number, &seq))
-        return false;
-    struct pfx_bytes record = {space + 1, line.len - number.len - 1};
-    if (pfx_failed(pfx_approval_parse(record, &question->approval, &why)))
-        return false;
-    question->seq = seq;
-    snprintf(question->id, sizeof question->id, "%.8s", question->approval.statement.nonce);
-    return true;
-}
-
 static void take_line(struct pfx_hsm *hsm, struct pfx_logdir *dir, struct pfx_bytes line)
 {
     struct pfx_approvals *approvals = hsm->approvals;
@@ -101,7 +75,7 @@ static void take_line(struct pfx_hsm *hsm, struct pfx_logdir *dir, struct pfx_by
     pfx_approval_init(&question->approval);
     bool open = pfx_hsmlog_state(hsm->log) == PFX_OPLOG_OPEN;
     bool mode_uid = hsm->policy->approvals == PFX_APPROVALS_UID;
-    bool good = parse_line(line, question) && approvals->n < PFX_QUESTIONS_MOST &&
+    bool good = pfx_question_parse(line, question) && approvals->n < PFX_QUESTIONS_MOST &&
                 !pfx_question_find(approvals, question->id) &&
                 pfx_now_ms() <= question->approval.statement.expiry_ms &&
                 question->approval.by_uid == mode_uid &&

@@ -23,6 +23,9 @@ struct pfx_approvals {
     size_t n;
 };
 void pfx_question_free(struct pfx_question *question);
+/* Of its line in the file, without the LF; parsed into one whose approval was initialised. */
+PFX_MUST_USE bool pfx_question_write(const struct pfx_question *question, struct pfx_buf *out);
+PFX_MUST_USE bool pfx_question_parse(struct pfx_bytes line, struct pfx_question *question);
 /* All with the lock held. */
 struct pfx_question *pfx_question_find(struct pfx_approvals *approvals, const char *id);
 void pfx_question_drop(struct pfx_approvals *approvals, struct pfx_question *question);

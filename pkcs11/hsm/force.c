@@ -11,6 +11,7 @@
 #include "crypto/encode.h"
 #include "crypto/lines.h"
 #include "pkcs11/hsm/approvals.h"
+#include "pkcs11/hsm/force_form.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/journal_form.h"
@@ -19,9 +20,6 @@
 #include "pkcs11/hsm/verbs.h"
 
 #define FILE_NAME "in-force"
-#define HEADER "pfx-agent policy in force v1"
-#define MAX_POLICY ((size_t)512 * 1024)
-#define MAX_FILE ((size_t)1024 * 1024)
 #define MAX_LISTED 4000 /* bytes of changed lines that are shown one by one */
 
 void pfx_force_done(struct pfx_force *force)
@@ -44,29 +42,12 @@ static pfx_result bad_file(const char *path, const char *why, struct pfx_error *
                     "%s It says which policy was approved last: restore it from a backup.", why);
 }
 
-static bool take_line(struct pfx_lines *lines, const char *name, struct pfx_buf *out)
-{
-    struct pfx_bytes line;
-    return pfx_lines_next(lines, &line) && pfx_bytes_skip(&line, name) &&
-           pfx_base64_decode((const char *)line.data, line.len, out);
-}
-
-/* *ret_covered: how many bytes the MAC is over. */
-static pfx_result read_file(const char *path, struct pfx_buf *text, struct pfx_buf *policy,
-                            struct pfx_buf *roster, struct pfx_buf *mac, size_t *ret_covered,
+static pfx_result read_file(const char *path, struct pfx_buf *bytes, struct pfx_force_text *text,
                             struct pfx_error *err)
 {
-    struct pfx_bytes line;
-    PFX_TRY(pfx_file_read(path, MAX_FILE, text, err));
-    struct pfx_lines lines = {.rest = pfx_buf_bytes(text)};
-    if (!pfx_lines_next(&lines, &line) || !pfx_bytes_equal(line, HEADER) ||
-        !take_line(&lines, "policy ", policy) || !take_line(&lines, "roster ", roster))
-        return bad_file(path, "Its form isn't known.", err);
-    *ret_covered = text->len - lines.rest.len;
-    if (!pfx_lines_next(&lines, &line) || !pfx_bytes_skip(&line, "mac ") || line.len != 64 ||
-        !pfx_unhex((const char *)line.data, line.len, mac) || lines.rest.len > 0)
-        return bad_file(path, "It has no MAC at its end.", err);
-    return PFX_OK;
+    PFX_TRY(pfx_file_read(path, PFX_FORCE_FILE_MAX, bytes, err));
+    const char *why = pfx_force_parse(pfx_buf_bytes(bytes), text);
+    return why ? bad_file(path, why, err) : PFX_OK;
 }
 
 static pfx_result roster_read(const struct pfx_hsm_policy *policy, struct pfx_buf *out,
@@ -88,22 +69,20 @@ pfx_result pfx_force_read(struct pfx_hsm_policy **policy, struct pfx_force *ret_
                           struct pfx_error *err)
 {
     char *path PFX_AUTOFREE = pfx_asprintf("%s/" FILE_NAME, (*policy)->state_dir);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_FILE);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf old_policy = pfx_buf_make(MAX_POLICY);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf old_roster = pfx_buf_make(PFX_ROSTER_MAX);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf mac = pfx_buf_make(32);
-    size_t covered;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf bytes = pfx_buf_make(PFX_FORCE_FILE_MAX);
+    PFX_CLEANUP(pfx_force_text_done) struct pfx_force_text text = pfx_force_text_make();
     *ret_force = (struct pfx_force){.roster = pfx_buf_make(PFX_ROSTER_MAX)};
     PFX_TRY(roster_read(*policy, &ret_force->roster, err));
     if (access(path, F_OK) != 0)
         return PFX_OK;
-    PFX_TRY(read_file(path, &text, &old_policy, &old_roster, &mac, &covered, err));
+    PFX_TRY(read_file(path, &bytes, &text, err));
     struct pfx_hsm_policy *old;
-    PFX_TRY(pfx_hsm_policy_parse("the policy in force", pfx_buf_bytes(&old_policy), &old, err));
-    ret_force->there = force_hash(old->sha256, pfx_buf_bytes(&old_roster), ret_force->hash);
-    if (memcmp(old->sha256, (*policy)->sha256, 32) == 0 && old_roster.len == ret_force->roster.len &&
-        (old_roster.len == 0 ||
-         memcmp(old_roster.data, ret_force->roster.data, old_roster.len) == 0)) {
+    PFX_TRY(pfx_hsm_policy_parse("the policy in force", pfx_buf_bytes(&text.policy), &old, err));
+    ret_force->there = force_hash(old->sha256, pfx_buf_bytes(&text.roster), ret_force->hash);
+    if (memcmp(old->sha256, (*policy)->sha256, 32) == 0 &&
+        text.roster.len == ret_force->roster.len &&
+        (text.roster.len == 0 ||
+         memcmp(text.roster.data, ret_force->roster.data, text.roster.len) == 0)) {
         pfx_hsm_policy_free(old);
         return PFX_OK;
     }
@@ -112,7 +91,7 @@ pfx_result pfx_force_read(struct pfx_hsm_policy **policy, struct pfx_force *ret_
     move(&ret_force->policy_text, &(*policy)->text);
     ret_force->roster_text = ret_force->roster;
     ret_force->roster = pfx_buf_make(0);
-    move(&ret_force->roster, &old_roster);
+    move(&ret_force->roster, &text.roster);
     pfx_hsm_policy_free(*policy);
     *policy = old;
     pfx_log(PFX_LOG_WARN, "policy or roster was changed: nothing is done with a key until people of "
@@ -172,18 +151,13 @@ static pfx_result store(struct pfx_hsm *hsm, struct pfx_session *users, struct p
                         struct pfx_bytes policy, struct pfx_bytes roster, struct pfx_error *err)
 {
     char *path PFX_AUTOFREE = pfx_hsm_path(hsm, FILE_NAME);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_FILE);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(PFX_FORCE_FILE_MAX);
     uint8_t digest[32];
-    char hex[65];
-    bool ok = policy.len <= MAX_POLICY && pfx_buf_add_str(&text, HEADER "\npolicy ") &&
-              pfx_base64_encode(policy.data, policy.len, &text) &&
-              pfx_buf_add_str(&text, "\nroster ") &&
-              pfx_base64_encode(roster.data, roster.len, &text) && pfx_buf_add_str(&text, "\n");
-    if (!ok)
+    if (!pfx_force_write(policy, roster, &text))
         return pfx_fail(err, PFX_CLASS_USAGE, "put policy in force", path, "",
-                        "The policy is longer than %zu bytes.", MAX_POLICY);
+                        "The policy is longer than %zu bytes.", PFX_FORCE_POLICY_MAX);
     PFX_TRY(pfx_key_mac(users, mac, pfx_buf_bytes(&text), digest, err));
-    pfx_buf_addf(&text, "mac %s\n", pfx_hex(digest, sizeof digest, hex));
+    pfx_force_seal(digest, &text);
     return pfx_file_replace(path, text.data, text.len, 0600, err);
 }
 
@@ -202,24 +176,22 @@ static pfx_result mac_check(struct pfx_hsm *hsm, struct pfx_session *users, stru
                             struct pfx_error *err)
 {
     char *path PFX_AUTOFREE = pfx_hsm_path(hsm, FILE_NAME);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(MAX_FILE);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf policy = pfx_buf_make(MAX_POLICY);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf roster = pfx_buf_make(PFX_ROSTER_MAX);
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf stated = pfx_buf_make(32);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf bytes = pfx_buf_make(PFX_FORCE_FILE_MAX);
+    PFX_CLEANUP(pfx_force_text_done) struct pfx_force_text text = pfx_force_text_make();
     uint8_t digest[32], hash[32];
-    size_t covered;
     bool ours, earlier;
-    PFX_TRY(read_file(path, &text, &policy, &roster, &stated, &covered, err));
-    PFX_TRY(pfx_mac_vouches(hsm, users, mac, (struct pfx_bytes){text.data, covered},
-                            pfx_buf_bytes(&stated), &ours, &earlier, err));
+    PFX_TRY(read_file(path, &bytes, &text, err));
+    PFX_TRY(pfx_mac_vouches(hsm, users, mac, (struct pfx_bytes){bytes.data, text.covered},
+                            pfx_buf_bytes(&text.mac), &ours, &earlier, err));
     if (!ours)
         return bad_file(path, "Its MAC is wrong: someone changed it.", err);
     /* It is still what was read at the start. */
-    if (!pfx_sha256(policy.data, policy.len, digest) ||
-        !force_hash(digest, pfx_buf_bytes(&roster), hash) ||
+    if (!pfx_sha256(text.policy.data, text.policy.len, digest) ||
+        !force_hash(digest, pfx_buf_bytes(&text.roster), hash) ||
         (memcmp(hash, hsm->force->hash, sizeof hash) != 0 && !hsm->force_approved))
         return bad_file(path, "It was changed since the start.", err);
-    return earlier ? store(hsm, users, mac, pfx_buf_bytes(&policy), pfx_buf_bytes(&roster), err)
+    return earlier ? store(hsm, users, mac, pfx_buf_bytes(&text.policy),
+                           pfx_buf_bytes(&text.roster), err)
                    : PFX_OK;
 }
 
@@ -334,14 +306,6 @@ static pfx_result note_change(struct pfx_hsm *hsm, const struct pfx_actor *actor
     return PFX_OK;
 }
 
-static void say(struct pfx_task *task, const char *kind, const char *text)
-{
-    struct pfx_msg *item = pfx_task_item(task);
-    pfx_msg_set_str(item, "kind", kind);
-    pfx_msg_set_str(item, "text", text);
-    pfx_task_emit(task, item);
-}
-
 pfx_result pfx_do_policy_approve(struct pfx_worker *worker, struct pfx_task *task,
                                  struct pfx_error *err)
 {
@@ -367,7 +331,7 @@ pfx_result pfx_do_policy_approve(struct pfx_worker *worker, struct pfx_task *tas
     PFX_TRY(store(hsm, session, mac, pfx_buf_bytes(&hsm->force->policy_text),
                   pfx_buf_bytes(&hsm->force->roster_text), err));
     hsm->force_approved = true;
-    say(task, "step", "the changed policy and roster are in force");
-    say(task, "note", "Restart pfx-hsm: until then nothing is done with a key.");
+    pfx_task_say(task, "step", "the changed policy and roster are in force");
+    pfx_task_say(task, "note", "Restart pfx-hsm: until then nothing is done with a key.");
     return PFX_OK;
 }

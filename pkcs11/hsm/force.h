@@ -3,9 +3,7 @@
  * file: policy and roster stand as they were in the state folder, under the MAC key, and their hash
  * in the log. At a start with other files pfx-hsm goes on under the old policy, does nothing with a
  * key, and says so, until people of the old roster have approved policy.change and it is started
- * again.
- *
- * File "in-force": a header line, "policy <base64>", "roster <base64>", "mac <hex>" over all before.
+ * again. The file is "in-force" (force_form.h).
  */
 #ifndef PFX_HSM_FORCE_H
 #define PFX_HSM_FORCE_H
