@@ -35,14 +35,13 @@ set(hsm_tools ${CMAKE_CURRENT_LIST_DIR}/../tools)
 function(pfx_hsm_test name token)
     add_test(NAME ${name} COMMAND ${PFX_PYTHON3} ${ARGN})
     set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600 ENVIRONMENT
-        "PFX_HSM=$<TARGET_FILE:pfx-hsm>;PFX_AGENT=$<TARGET_FILE:pfx-agent>;PFX_HSM_SLOW_MODULE=$<TARGET_FILE:hsm_slow_module>;PFX_TOKEN_INIT=$<TARGET_FILE:token-init>;PFX_TOKEN=${token};PFX_TEST_SLOW=$<IF:$<BOOL:${PFX_SANITIZE}>,10,3>")
+        "PFX_HSM=$<TARGET_FILE:pfx-hsm>;PFX_AGENT=$<TARGET_FILE:pfx-agent>;PFX_AUDIT=$<TARGET_FILE:pfx-audit>;PFX_HSM_SLOW_MODULE=$<TARGET_FILE:hsm_slow_module>;PFX_TOKEN_INIT=$<TARGET_FILE:token-init>;PFX_TOKEN=${token};PFX_TEST_SLOW=$<IF:$<BOOL:${PFX_SANITIZE}>,10,3>")
 endfunction()
 foreach(name IN ITEMS hsm_flow hsm_generation hsm_lies hsm_user_destroy hsm_faults hsm_log hsm_log_faults hsm_approval
-    hsm_standing)
+    hsm_approval_again hsm_standing)
     pfx_hsm_test(${name} softhsm ${CMAKE_CURRENT_LIST_DIR}/${name}.py)
     set_tests_properties(${name} PROPERTIES LABELS program)
 endforeach()
-set_property(TEST hsm_approval APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>")
 # The other tokens, and what the probe finds on each, by the release build only: the sanitizers see
 # the same code of ours on SoftHSM, and NSS by the pkcs11_* tests.
 if(NOT PFX_SANITIZE)

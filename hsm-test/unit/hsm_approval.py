@@ -69,9 +69,7 @@ class Approvals(LogCase):
         cls.rig.close()
 
     @classmethod
-    def section(cls, valid="1h", mode="ssh"):
-        if mode == "uid":
-            return ["mode: uid", f"valid: {valid}"]
+    def section(cls, valid="1h"):
         return ["mode: ssh", f"roster: {cls.roster}", f"valid: {valid}", "uids:",
                 f"  - uid: {os.geteuid()}", "    principal: ann"]
 
@@ -140,6 +138,8 @@ class Approvals(LogCase):
         forged[3] = ("A" if forged[3][5] != "A" else "B").join((forged[3][:5], forged[3][6:]))
         swapped = canonical(dict(statement, command="key.destroy"))
         other_args = canonical(dict(statement, args_hash="0" * 64))
+        other_host = canonical(dict(statement, origin="other-host/pfx-agent"))
+        other_nonce = canonical(dict(statement, nonce=statement["nonce"][:8] + "0" * 56))
         later = canonical(dict(statement, expiry="2099-01-01T00:00:00.000Z"))
         for signature, code in (
                 ("\n".join(forged) + "\n", ("signature", "not in roster", "form")),
@@ -149,6 +149,8 @@ class Approvals(LogCase):
                 (keys["bob"].sign(swapped), ("signature",)),
                 (keys["bob"].sign(other_args), ("signature",)),
                 (keys["bob"].sign(later), ("signature",)),
+                (keys["bob"].sign(other_host), ("signature",)),
+                (keys["bob"].sign(other_nonce), ("signature",)),
                 (keys["ann"].sign(text), ("self",)),  # who asked
                 (self.late.sign(text), ("no longer",)),
                 (self.touch.sign(text, flags=0), ("user presence",)),
@@ -369,44 +371,6 @@ class Approvals(LogCase):
                 self.assertEqual(done.returncode, code, done)
         self.assertEqual(json.loads(record["statement"])["args_hash"],
                          hashlib.sha256(record["args"].encode()).hexdigest())
-
-
-class Laboratory(LogCase):
-    """Mode uid, without signatures; and what is too late."""
-
-    def test_uid(self):
-        r = Rig(approvals=["mode: uid", "valid: 10s"])
-        try:
-            r.start()
-            r.init()
-            r.stop()
-            r.write_policy(sessions=3)
-            r.start()
-            question = self.asked(r)
-            end = r.admin("approval.give", id=question)[1]
-            self.assertEqual(end["error"]["code"], "self", end)
-            ask, = self.log(r).events(event="approval.ask")
-            self.assertTrue(ask["weak"])
-            rows = {row["name"]: row for row in r.admin("hsm.status")[0]}
-            self.assertEqual(rows["approvals"]["level"], "warn")
-            self.assertIn("weak", rows["approvals"]["value"])
-            until = time.time() + 30
-            while end["error"]["code"] == "self" and time.time() < until:
-                time.sleep(0.5)
-                end = r.admin("approval.give", id=question)[1]
-            self.assertEqual(end["error"]["code"], "expired", end)
-            self.assertNotEqual(self.asked(r), question)
-        finally:
-            r.close()
-
-    def asked(self, r):
-        until = time.time() + 40
-        while True:
-            end = r.admin("policy.approve")[1]
-            if end["error"]["code"] == "approval":
-                return end["error"]["object"]
-            self.assertLess(time.time(), until, end)
-            time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import hsm_rig as rig  # noqa: E402
 from hsm_approval import Person  # noqa: E402
 from hsm_rig import Rig, unb64  # noqa: E402
-from hsm_log_rig import Log  # noqa: E402
+from hsm_log_rig import Log, audited, export  # noqa: E402
 
 
 class Case(unittest.TestCase):
@@ -172,6 +172,12 @@ class Life(Case):
         failed = [e for e in log.entries if e["event"] == "connector.confirm"
                   and e["phase"] == "result" and e["outcome"] == "refused"]
         self.assertEqual([e["target"]["name"] for e in failed], ["conn1", "conn1"])
+        self.audited(r)
+
+    def audited(self, r):
+        """The auditor's program finds nothing in it, and leaves nothing open about connectors."""
+        folder = export(r)
+        self.assertNotIn("had confirmed generation", audited(self, "verify", folder, keys=folder))
 
     def test_compromise_and_destroy(self):
         r = self.rig()
@@ -232,6 +238,8 @@ class Life(Case):
         _, end = r.admin("key.rotate", encryption_pin="0000")
         self.assertNotEqual(end["exit"], 0)
         self.assertEqual(len(self.states(r)), 3)
+        r.stop()
+        self.audited(r)
 
     def destroy(self, r, generation):
         items = self.approved(r, "key.destroy", generation=generation,
@@ -246,7 +254,7 @@ class Life(Case):
                      encryption_pin=r.pin("encryption"), adopt="ff00")
         self.refused(r, "hex digits", "key.rotate", exit_code=2, encryption_pin=r.pin("encryption"),
                      adopt="xyz0")
-        items = self.approved(r, "key.rotate", encryption_pin=r.pin("encryption"), adopt=key_id)
+        items = self.approved(r, "key.rotate", encryption_pin=r.pin("encryption"), adopt=key_id.upper())
         self.assertEqual(self.approved_args["adopt"], key_id)
         notes = [i["text"] for i in items if i["kind"] == "note"]
         self.assertIn("otherwise than a key of ours: CKA_ALLOWED_MECHANISMS any", notes)
@@ -330,6 +338,9 @@ class Pins(Case):
         shutil.copy(path + ".now", path)
         r.start()
         self.assertEqual(self.built(r, keyed, leaf)["body"]["generation"], 2)
+        r.stop()
+        folder = export(r)
+        audited(self, "verify", folder, keys=folder)
 
 
 if __name__ == "__main__":

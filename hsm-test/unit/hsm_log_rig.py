@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+import subprocess
 import time
 import unittest
 
@@ -181,6 +182,24 @@ class LogCase(unittest.TestCase):
         answer = r.agent.do("hsm.build_seal", **r.build_body(keyed, leaf, r.ca.chain(), enrolment))
         self.assertEqual(answer["class"], "ok", answer)
         return keyed, leaf, answer["body"]
+
+
+def export(r):
+    """The log as auditors get it: a folder."""
+    folder = os.path.join(r.dir, "export")
+    subprocess.run([os.environ["PFX_AGENT"], "log", "export", folder, "--log-dir",
+                    os.path.join(r.state, "log")], check=True, timeout=60, capture_output=True)
+    return folder
+
+
+def audited(test, *words, keys):
+    """pfx-audit finds nothing, under the keys of this export: what it prints."""
+    names = [n for n in sorted(os.listdir(keys + "/keys")) if n.endswith(".vkey")]
+    given = [x for name in names for x in ("--key", os.path.join(keys, "keys", name))]
+    done = subprocess.run([os.environ["PFX_AUDIT"], *words, *given], capture_output=True, text=True,
+                          check=False, timeout=60)
+    test.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    return done.stdout
 
 
 def note(n, event="command", **more):

@@ -286,6 +286,8 @@ class Rig:
             text += [f"  {name}: {value}" for name, value in o["log"].items()]
         if "approvals" in o:
             text += ["approvals:"] + [f"  {line}" for line in o["approvals"]]
+        if "access" in o:
+            text += ["access:"] + [f"  {line}" for line in o["access"]]
         # A module of the tests looks for its orders in this folder.
         sandbox = o.get("sandbox") or (["folders:", f"  - path: {self.dir}"] if self.module else [])
         if sandbox:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 import hsm_rig as rig
 from hsm_approval import Person
 from hsm_flow import verify_jwt
+from hsm_log_rig import audited, export
 from hsm_rig import Rig, only_on, tokens, unb64
 
 
@@ -184,6 +185,8 @@ class Standing(unittest.TestCase):
             again = r.init()
             self.assertFalse([i for i in again if i["kind"] == "key" and
                               i["text"].startswith("made")])
+            folder = export(r)
+            audited(self, "verify", folder, keys=folder)
         finally:
             self.assertEqual(r.close(), 0)
 
