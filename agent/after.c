@@ -6,6 +6,7 @@
 
 #include "agent/compromise.h"
 #include "agent/note.h"
+#include "agent/rebuild.h"
 #include "agent/removal.h"
 #include "agent/timing.h"
 #include "api/conf/process.h"
@@ -76,7 +77,8 @@ static pfx_result stop(struct pfx_agent *agent, struct pfx_enrolment *e, const c
     return pfx_enrolment_move(agent->store, e, PFX_ENDED, NULL, 0, now_ms, note, err);
 }
 
-/* For signing the old record goes; with the old encryption certificate old mail is read. */
+/* For signing the old record goes; with an old encryption certificate old mail is read, and with a
+ * dual one, whatever Intune calls it. */
 static pfx_result give_way(struct pfx_agent *agent, struct pfx_enrolment *e, int64_t to,
                            int64_t now_ms, struct pfx_error *err)
 {
@@ -87,7 +89,7 @@ static pfx_result give_way(struct pfx_agent *agent, struct pfx_enrolment *e, int
     if (e->exposed_at && e->order_id && !e->revoked_at && !e->revoke_asked && e->expires > now_ms)
         PFX_TRY(pfx_after_revoke(agent, e, "key compromise: the user key may be known to others",
                                  "pfx-agentd", now_ms, err));
-    if (strcmp(e->intune, "smimeSigning") == 0)
+    if (strcmp(e->purpose, "signing") == 0)
         return stop(agent, e, note, note, now_ms, err);
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                         "UPDATE enrolment SET revoked_seen = ? WHERE id = ?",
@@ -221,6 +223,7 @@ pfx_result pfx_after_active(struct pfx_agent *agent, const struct pfx_enrolment 
 {
     int64_t id = 0;
     PFX_TRY(pfx_compromise_active(agent, e->id, now_ms, err));
+    PFX_TRY(pfx_rebuild_landed(agent, e->generation, err));
     while (true) {
         struct pfx_enrolment old PFX_AUTOENROLMENT = {0};
         PFX_TRY(
@@ -309,7 +312,8 @@ pfx_result pfx_after_revoke(struct pfx_agent *agent, const struct pfx_enrolment 
         pfx_msg_set_int(body, "certificate_id", e->certificate_id);
     pfx_msg_set_str(body, "comment", reason);
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
-                        "UPDATE enrolment SET revoke_asked = ?, revoke_said = NULL WHERE id = ?",
+                        "UPDATE enrolment SET revoke_asked = ?, revoke_said = NULL, revoke_open = NULL"
+                        " WHERE id = ?",
                         PFX_PARAMS(P_INT(now_ms), P_INT(e->id))));
     PFX_TRY(pfx_note(agent->store, now_ms, e->id, e->user, err,
                      "%s asks the CA to revoke order %lld: %s", who, (long long)e->order_id,
@@ -345,9 +349,12 @@ pfx_result pfx_after_revoked(struct pfx_agent *agent, const struct pfx_answer *a
     /* The CA's own word is what counts: asked at once where there may be one. It refuses to revoke
      * what is revoked already, perhaps by a pfx-uploader that died before it could say so. */
     bool ask = !pending;
+    const char *open = pending ? "pending" : cls == PFX_CLASS_OK ? NULL : "refused";
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                         "UPDATE enrolment SET revoke_said = ?1,"
-                        " info_at = CASE WHEN ?2 THEN ?3 ELSE info_at END WHERE id = ?4",
-                        PFX_PARAMS(P_TEXT(said), P_INT(ask), P_INT(answer->now_ms), P_INT(e.id))));
+                        " info_at = CASE WHEN ?2 THEN ?3 ELSE info_at END, revoke_open = ?5"
+                        " WHERE id = ?4",
+                        PFX_PARAMS(P_TEXT(said), P_INT(ask), P_INT(answer->now_ms), P_INT(e.id),
+                                   P_TEXT(open))));
     return pfx_note(agent->store, answer->now_ms, e.id, e.user, err, "revoke: %s", said);
 }

@@ -103,24 +103,22 @@ static pfx_result orders_tick(struct pfx_agent *agent, int64_t now_ms, struct pf
 
 void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
 {
-    struct pfx_error err = PFX_ERROR_NONE;
-    struct pfx_error later = PFX_ERROR_NONE;
+    static pfx_result (*const ticks[])(struct pfx_agent *, int64_t, struct pfx_error *) = {
+        pfx_pass_tick,    orders_tick,      pfx_compromise_tick,
+        pfx_rebuild_tick, pfx_discard_tick, pfx_rewrap_tick};
+    struct pfx_error first = PFX_ERROR_NONE;
+    pfx_result result = PFX_OK;
     pfx_notes_tick(agent, now_ms);
-    pfx_result r = pfx_pass_tick(agent, now_ms, &err);
-    /* A pass that can't end must not keep the orders from being asked for. */
-    pfx_result orders = orders_tick(agent, now_ms, &later);
-    if (pfx_ok(orders))
-        orders = pfx_compromise_tick(agent, now_ms, &later);
-    if (pfx_ok(orders))
-        orders = pfx_rebuild_tick(agent, now_ms, &later);
-    if (pfx_ok(orders))
-        orders = pfx_discard_tick(agent, now_ms, &later);
-    if (pfx_ok(orders))
-        orders = pfx_rewrap_tick(agent, now_ms, &later);
-    if (pfx_ok(r))
-        pfx_agent_store_result(agent, orders, &later);
-    else
-        pfx_agent_store_result(agent, r, &err);
+    /* One that can't go on must not keep the others from it. */
+    for (size_t i = 0; i < sizeof(ticks) / sizeof(ticks[0]); i++) {
+        struct pfx_error err = PFX_ERROR_NONE;
+        pfx_result r = ticks[i](agent, now_ms, &err);
+        if (pfx_failed(r) && pfx_ok(result)) {
+            result = r;
+            first = err;
+        }
+    }
+    pfx_agent_store_result(agent, result, &first);
 }
 
 uint32_t pfx_dice(void)

@@ -63,17 +63,16 @@ pfx_result pfx_compromise_active(struct pfx_agent *agent, int64_t enrolment, int
     return can ? mark(agent, enrolment, now_ms, err) : PFX_OK;
 }
 
-/* The next exposure behind that place; *ret_id 0: none. */
-static pfx_result next(struct pfx_agent *agent, int64_t *generation, int64_t *ret_id,
-                       struct pfx_error *err)
+pfx_result pfx_compromise_next(struct pfx_store *store, int64_t *generation, int64_t *enrolment,
+                               struct pfx_error *err)
 {
-    struct pfx_db *db = agent->store->db;
+    struct pfx_db *db = store->db;
     while (true) {
-        PFX_TRY(pfx_db_int(db, err, 0, ret_id,
+        PFX_TRY(pfx_db_int(db, err, 0, enrolment,
                            "SELECT min(enrolment) FROM exposure WHERE generation = ?"
                            " AND enrolment > ?",
-                           PFX_PARAMS(P_INT(*generation), P_INT(*ret_id))));
-        if (*ret_id)
+                           PFX_PARAMS(P_INT(*generation), P_INT(*enrolment))));
+        if (*enrolment)
             return PFX_OK;
         PFX_TRY(pfx_db_int(db, err, 0, generation,
                            "SELECT min(generation) FROM generation WHERE compromised IS NOT NULL"
@@ -100,7 +99,7 @@ pfx_result pfx_compromise_tick(struct pfx_agent *agent, int64_t now_ms, struct p
     PFX_TRY(pfx_meta_get(agent->store, PLACE, &generation, err));
     PFX_TRY(pfx_meta_get(agent->store, PLACE_ID, &id, err));
     for (int i = 0; i < AT_ONCE; i++) {
-        PFX_TRY(next(agent, &generation, &id, err));
+        PFX_TRY(pfx_compromise_next(agent->store, &generation, &id, err));
         if (id == 0)
             break;
         PFX_TRY(mark(agent, id, now_ms, err));

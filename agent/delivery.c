@@ -5,8 +5,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "agent/compromise.h"
 #include "agent/generation.h"
 #include "agent/note.h"
+#include "agent/rebuild.h"
 #include "agent/timing.h"
 
 static void PFX_PRINTF(5, 6) spoilt(struct pfx_error *bad, enum pfx_class cls, const char *object,
@@ -19,6 +21,15 @@ static void PFX_PRINTF(5, 6) spoilt(struct pfx_error *bad, enum pfx_class cls, c
     va_end(args);
     pfx_result r = pfx_fail(bad, cls, "check answer", object, code, "%s", text);
     (void)r;
+}
+
+static pfx_result exposed(struct pfx_agent *agent, int64_t enrolment, int64_t generation,
+                          int64_t now_ms, struct pfx_error *err)
+{
+    return pfx_db_exec(agent->store->db, err, NULL,
+                       "INSERT INTO exposure(generation, enrolment, at) VALUES(?, ?, ?)"
+                       " ON CONFLICT(generation, enrolment) DO NOTHING",
+                       PFX_PARAMS(P_INT(generation), P_INT(enrolment), P_INT(now_ms)));
 }
 
 pfx_result pfx_delivery_sealed(struct pfx_agent *agent, int64_t enrolment,
@@ -39,10 +50,7 @@ pfx_result pfx_delivery_sealed(struct pfx_agent *agent, int64_t enrolment,
         "INSERT INTO parcel(enrolment, pfx, sealed) VALUES(?, ?, ?)"
         " ON CONFLICT(enrolment) DO UPDATE SET pfx = excluded.pfx, sealed = excluded.sealed",
         PFX_PARAMS(P_INT(enrolment), P_BLOB(pfx), P_BLOB(pfx_msg_blob(body, "sealed")))));
-    PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
-                        "INSERT INTO exposure(generation, enrolment, at) VALUES(?, ?, ?)"
-                        " ON CONFLICT(generation, enrolment) DO NOTHING",
-                        PFX_PARAMS(P_INT(generation), P_INT(enrolment), P_INT(now_ms))));
+    PFX_TRY(exposed(agent, enrolment, generation, now_ms, err));
     return pfx_generation_used(agent, generation, now_ms, err);
 }
 
@@ -86,6 +94,11 @@ static const char *differs(const struct pfx_enrolment *e, const struct pfx_msg *
 static pfx_result keep_record(struct pfx_agent *agent, const struct pfx_enrolment *e,
                               const struct pfx_msg *record, struct pfx_error *err)
 {
+    /* Intune's list may write its id in another case. */
+    PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
+                        "DELETE FROM record WHERE user_hex = substr(?1, 1, 32) AND lower(id) = ?1"
+                        " AND id <> ?1",
+                        PFX_PARAMS(P_TEXT(e->record_id))));
     return pfx_db_exec(agent->store->db, err, NULL,
                        "INSERT INTO record(id, user_hex, thumbprint, purpose, upn, starts, expires,"
                        " provider_name, key_name, padding, pass)"
@@ -125,6 +138,55 @@ pfx_result pfx_delivery_confirm(struct pfx_agent *agent, const struct pfx_enrolm
     PFX_TRY(pfx_delivery_drop(agent, e->id, err));
     PFX_TRY(pfx_note_upload(agent->store, e, now_ms, err));
     return keep_record(agent, e, record, err);
+}
+
+static pfx_result believe(struct pfx_agent *agent, int64_t id, const char *user,
+                          int64_t generation, const struct pfx_msg *record, int64_t now_ms,
+                          struct pfx_error *err)
+{
+    PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
+                        "UPDATE enrolment SET generation = ?, key_name = ?, provider_name = ?"
+                        " WHERE id = ?",
+                        PFX_PARAMS(P_INT(generation), P_TEXT(pfx_msg_str(record, "key_name")),
+                                   P_TEXT(pfx_msg_str(record, "provider_name")), P_INT(id))));
+    PFX_TRY(exposed(agent, id, generation, now_ms, err));
+    PFX_TRY(pfx_note(agent->store, now_ms, id, user, err,
+                     "Intune's record is sealed to generation %lld of the encryption key, which "
+                     "wasn't known here",
+                     (long long)generation));
+    PFX_TRY(pfx_rebuild_landed(agent, generation, err));
+    return pfx_compromise_active(agent, id, now_ms, err);
+}
+
+pfx_result pfx_delivery_listed(struct pfx_agent *agent, const struct pfx_msg *record,
+                               int64_t started_ms, int64_t now_ms, bool *ret_older,
+                               struct pfx_error *err)
+{
+    struct pfx_db *db = agent->store->db;
+    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+    bool row;
+    /* What is being rebuilt ends with a read-back of its own. */
+    PFX_TRY(pfx_db_select(db, err, &stmt,
+                          "SELECT e.id, e.user, max(coalesce(rebuilt_at, 0), coalesce(active_at, 0)),"
+                          " (SELECT g.generation FROM generation g WHERE g.key_name = ?2"
+                          "  AND g.provider_name = ?3 AND g.generation <> e.generation"
+                          "  AND NOT EXISTS (SELECT 1 FROM rebuild r WHERE r.enrolment = e.id"
+                          "   AND r.state <> 'HELD'))"
+                          " FROM enrolment e INDEXED BY enrolment_record"
+                          " WHERE e.record_id = lower(?1) AND e.state = 'ACTIVE'"
+                          " ORDER BY e.id DESC LIMIT 1",
+                          PFX_PARAMS(P_TEXT(pfx_msg_str(record, "id")),
+                                     P_TEXT(pfx_msg_str(record, "key_name")),
+                                     P_TEXT(pfx_msg_str(record, "provider_name")))));
+    PFX_TRY(pfx_db_next(db, stmt, &row, err));
+    *ret_older = row && sqlite3_column_int64(stmt, 2) >= started_ms;
+    int64_t generation = row ? sqlite3_column_int64(stmt, 3) : 0;
+    if (*ret_older || generation == 0)
+        return PFX_OK;
+    int64_t id = sqlite3_column_int64(stmt, 0);
+    char *user PFX_AUTOFREE = pfx_col_text(stmt, 1);
+    pfx_db_done(&stmt);
+    return believe(agent, id, user, generation, record, now_ms, err);
 }
 
 pfx_result pfx_delivery_drop(struct pfx_agent *agent, int64_t enrolment, struct pfx_error *err)

@@ -29,6 +29,13 @@ PFX_MUST_USE pfx_result pfx_delivery_confirm(struct pfx_agent *agent, const stru
                                              const struct pfx_msg *body, int64_t now_ms,
                                              bool *ret_bounced, struct pfx_error *ret_bad,
                                              struct pfx_error *err);
+/* A record as a reading of Intune's list that was begun at started_ms shows it. *ret_older: it was read
+ * back here since, so that the list may show it as it was before. Else, where it names another
+ * generation than its enrolment does (of a restored store, or after a lost answer), the list is
+ * believed: by that the rebuild goes, and who is exposed. */
+PFX_MUST_USE pfx_result pfx_delivery_listed(struct pfx_agent *agent, const struct pfx_msg *record,
+                                            int64_t started_ms, int64_t now_ms, bool *ret_older,
+                                            struct pfx_error *err);
 /* Erases it, from the write-ahead log too. */
 PFX_MUST_USE pfx_result pfx_delivery_drop(struct pfx_agent *agent, int64_t enrolment,
                                           struct pfx_error *err);

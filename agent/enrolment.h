@@ -28,7 +28,7 @@
                                                         T(parked) I(replaces) I(listed)        \
                                                             I(looked) I(rebuilt_at) I(exposed_at)    \
                                                                 I(key_going_at) I(key_gone_at)     \
-                                                                    I(key_due) T(key_said)
+                                                                    I(key_due) T(key_said) T(revoke_open)
 /* What only the work on it needs. */
 #define PFX_ENROLMENT_MATERIAL(I, T, B) B(key_id) B(ticket) B(csr) B(spki) B(cert) B(chain)
 

@@ -153,8 +153,10 @@ pfx_result pfx_orders_apply(struct pfx_agent *agent, const struct pfx_msg *chang
                             int64_t *ret_id, struct pfx_error *err)
 {
     PFX_TRY(pfx_db_int(agent->store->db, err, 0, ret_id,
+                       /* One that is over was to be revoked: that may take days of approvals. */
                        "SELECT id FROM enrolment WHERE order_id = ?"
-                       " AND state IN (" PFX_ORDER_STATES ")",
+                       " AND (state IN (" PFX_ORDER_STATES ") OR (revoke_asked IS NOT NULL"
+                       "  AND revoked_at IS NULL))",
                        PFX_PARAMS(P_INT(pfx_msg_int(change, "order_id")))));
     if (!*ret_id)
         return PFX_OK; /* of the same account, but not ours */

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "agent/delivery.h"
 #include "agent/discard.h"
 #include "agent/generation.h"
 #include "agent/mailbox.h"
@@ -293,6 +294,10 @@ static pfx_result records_page(struct pfx_agent *agent, const struct pfx_answer 
     for (size_t i = 0; i < pfx_msg_count(answer->body, "records"); i++) {
         const struct pfx_msg *m = pfx_msg_obj_at(answer->body, "records", i);
         int64_t expires = pfx_msg_int(m, "expires");
+        bool older;
+        PFX_TRY(pfx_delivery_listed(agent, m, pass->started, answer->now_ms, &older, err));
+        if (older)
+            continue;
         PFX_TRY(pfx_db_exec(
             db, err, NULL,
             "INSERT INTO record(id, user_hex, thumbprint, purpose, upn, starts, expires,"

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/compromise.h"
 #include "agent/delivery.h"
+#include "agent/generation.h"
 #include "agent/steps.h"
 
 #define SCOPE "rebuild/"
@@ -141,7 +143,7 @@ static pfx_result sealed(struct rebuilding *b, struct pfx_error *err)
     const struct pfx_msg *body = b->answer->body;
     if (pfx_msg_int(body, "generation") == b->e.generation) {
         PFX_TRY(needless(b, err));
-        return PFX_OK;
+        return pfx_generation_used(b->agent, b->e.generation, b->answer->now_ms, err);
     }
     PFX_TRY(
         pfx_delivery_sealed(b->agent, b->e.id, body, b->answer->now_ms, &b->bad, err));
@@ -152,6 +154,19 @@ static pfx_result sealed(struct rebuilding *b, struct pfx_error *err)
                        " provider_name = ?, padding = ?, tier = ?, sealed_by = ?"
                        " WHERE enrolment = ?",
                        PFX_PARAMS(PFX_SEALED_PARAMS(body), P_INT(b->e.id)));
+}
+
+pfx_result pfx_rebuild_landed(struct pfx_agent *agent, int64_t generation, struct pfx_error *err)
+{
+    struct pfx_store *store = agent->store;
+    int64_t started, active;
+    PFX_TRY(pfx_meta_get(store, "rebuild_started", &started, err));
+    PFX_TRY(pfx_generation_active(store, &active, err));
+    if (!started || generation == active)
+        return PFX_OK;
+    PFX_TRY(pfx_meta_set(store, "rebuild_generation", 0, err));
+    PFX_TRY(pfx_meta_set(store, "rebuild_id", 0, err));
+    return pfx_meta_set(store, "rebuild_passed", 0, err);
 }
 
 /* The record is the new one now. */
@@ -172,9 +187,12 @@ static pfx_result delivered(struct rebuilding *b, struct pfx_error *err)
                         PFX_PARAMS(P_INT(e->id))));
     PFX_TRY(pfx_meta_get(store, "rebuild_done", &done, err));
     PFX_TRY(pfx_meta_set(store, "rebuild_done", done + 1, err));
-    return pfx_note(store, now_ms, e->id, e->user, err,
-                    "rebuilt: its record is sealed to generation %lld of the encryption key",
-                    (long long)e->generation);
+    PFX_TRY(pfx_note(store, now_ms, e->id, e->user, err,
+                     "rebuilt: its record is sealed to generation %lld of the encryption key",
+                     (long long)e->generation));
+    PFX_TRY(pfx_rebuild_landed(b->agent, e->generation, err));
+    /* Compromised while this was on its way: whoever went through the exposed ones is past it. */
+    return pfx_compromise_active(b->agent, e->id, now_ms, err);
 }
 
 static pfx_result confirm(struct rebuilding *b, struct pfx_error *err)

@@ -30,6 +30,10 @@ PFX_MUST_USE pfx_result pfx_rebuild_put_aside(struct pfx_agent *agent, const str
 struct pfx_answer;
 PFX_MUST_USE pfx_result pfx_rebuild_answer(struct pfx_agent *agent, const struct pfx_answer *answer,
                                            struct pfx_error *err);
+/* A record came to name this generation: where it isn't the active one, and a round goes on, that
+ * begins to look anew, since it may be past the place of this one. In the caller's transaction. */
+PFX_MUST_USE pfx_result pfx_rebuild_landed(struct pfx_agent *agent, int64_t generation,
+                                           struct pfx_error *err);
 
 /* rebuild_start.c: which ones, and when. Begins a round; one that goes on goes on, and takes what is
  * held up again. In the caller's transaction. */

@@ -69,7 +69,8 @@ pfx_result pfx_rebuild_why_not(struct pfx_agent *agent, const struct pfx_enrolme
     *why = (struct pfx_rebuild_why){0};
     PFX_TRY(pfx_meta_get(agent->store, "records_started", &read, err));
     PFX_TRY(pfx_db_int(agent->store->db, err, 0, &known,
-                       "SELECT EXISTS(SELECT 1 FROM record WHERE id IN (?1, upper(?1)))",
+                       "SELECT EXISTS(SELECT 1 FROM record WHERE user_hex = substr(?1, 1, 32)"
+                       " AND lower(id) = ?1)",
                        PFX_PARAMS(P_TEXT(e->record_id))));
     PFX_TRY(pfx_db_int(agent->store->db, err, 0, &removing,
                        "SELECT EXISTS(SELECT 1 FROM removal WHERE record_id = ?"

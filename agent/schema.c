@@ -167,7 +167,8 @@ const char *const pfx_migrations[] = {
     "ALTER TABLE enrolment ADD COLUMN rebuilt_at INTEGER;\n"
     "ALTER TABLE enrolment ADD COLUMN exposed_at INTEGER;\n"
     "CREATE INDEX enrolment_sealed ON enrolment(generation, id, state) WHERE state = 'ACTIVE';\n"
-    "CREATE INDEX enrolment_exposed ON enrolment(id) WHERE exposed_at IS NOT NULL;\n"
+    "CREATE INDEX enrolment_exposed ON enrolment(id, generation, purpose)\n"
+    "  WHERE exposed_at IS NOT NULL;\n"
     "CREATE INDEX record_key ON record(key_name, provider_name, purpose, expires);\n"
     /* enrolment.key_*: of a user key that isn't kept, see discard.h. The indices have the conditions
      * of its queries, so that 100,000 delivered ones are gone through page by page. */
@@ -175,6 +176,8 @@ const char *const pfx_migrations[] = {
     "ALTER TABLE enrolment ADD COLUMN key_gone_at INTEGER;\n"
     "ALTER TABLE enrolment ADD COLUMN key_due INTEGER;\n"
     "ALTER TABLE enrolment ADD COLUMN key_said TEXT;\n"
+    /* revoke_open: what a request to revoke waits for: pending (an approval at the CA), refused. */
+    "ALTER TABLE enrolment ADD COLUMN revoke_open TEXT;\n"
     "CREATE INDEX enrolment_unused ON enrolment(id) WHERE state IN ('FAILED', 'ENDED')\n"
     "  AND sent_first IS NULL AND order_id IS NULL AND settle_since IS NULL\n"
     "  AND key_ref IS NOT NULL AND key_gone_at IS NULL AND key_due IS NULL;\n"
@@ -184,13 +187,13 @@ const char *const pfx_migrations[] = {
     "CREATE INDEX enrolment_key ON enrolment(key_id) WHERE key_id IS NOT NULL;\n"
     "CREATE INDEX enrolment_key_due ON enrolment(key_due) WHERE key_due IS NOT NULL;\n"
     "CREATE INDEX job_discard ON job(enrolment) WHERE kind = 'hsm.key_destroy';\n"
-    "CREATE INDEX enrolment_keyless ON enrolment(id)\n"
+    "CREATE INDEX enrolment_keyless ON enrolment(id, generation)\n"
     "  WHERE state = 'ACTIVE' AND (key_ref IS NULL OR key_going_at IS NOT NULL);\n"
     /* enrolment.key_epoch: of the wrapping key and MAC key that key_ref and ticket were made with.
      * rewrap_round: the last one that sent them to pfx-hsm to be made anew. */
     "ALTER TABLE enrolment ADD COLUMN key_epoch INTEGER NOT NULL DEFAULT 0;\n"
     "ALTER TABLE enrolment ADD COLUMN rewrap_round INTEGER NOT NULL DEFAULT 0;\n"
-    "CREATE INDEX enrolment_epoch ON enrolment(key_epoch, id) WHERE key_ref IS NOT NULL\n"
+    "CREATE INDEX enrolment_epoch ON enrolment(key_epoch, rewrap_round) WHERE key_ref IS NOT NULL\n"
     "  AND key_gone_at IS NULL;\n",
 };
 const size_t pfx_n_migrations = sizeof(pfx_migrations) / sizeof(pfx_migrations[0]);

@@ -3,11 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/compromise.h"
 #include "agent/item.h"
 #include "agent/verbs.h"
 #include "api/conf/process.h"
 
-#define PAGE 100 /* exposures of one step */
+#define STEP_MS 5 /* of one step: with a hundred thousand, others have their turn in between */
 
 /* What becomes of one: by a successor, by itself, or by nobody. */
 struct fate {
@@ -21,31 +22,30 @@ struct tally {
     int64_t exposed, replaced, ordering, waiting, nobody, revoked, asked, refused;
 };
 
-/* asker->select: enrolment, after: the exposure that was looked at last; state: not NULL: tell every
- * one; done: the generation that is asked about, 0: those that are compromised. */
-static pfx_result next_exposure(struct pfx_asker *asker, int64_t *ret_enrolment,
+/* asker->select: enrolment: generation, after: enrolment of the exposure that was looked at last; state:
+ * not NULL: tell every one; done: the generation that is asked about, 0: those that are compromised.
+ * *ret_told: of two compromised generations, with the first. */
+static pfx_result next_exposure(struct pfx_asker *asker, int64_t *ret_enrolment, bool *ret_told,
                                 struct pfx_error *err)
 {
-    struct pfx_db *db = asker->agent->store->db;
+    struct pfx_store *store = asker->agent->store;
     struct pfx_selection *s = &asker->select;
-    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
-    bool row;
-    /* One of two compromised generations is told of once, with the first. */
-    PFX_TRY(pfx_db_select(
-        db, err, &stmt,
-        "SELECT x.generation, x.enrolment FROM exposure x WHERE (x.generation, x.enrolment) >"
-        " (?1, ?2) AND (CASE WHEN ?3 THEN x.generation = ?3 ELSE x.generation IN"
-        "  (SELECT generation FROM generation WHERE compromised IS NOT NULL) AND NOT EXISTS"
-        "  (SELECT 1 FROM exposure y JOIN generation g ON g.generation = y.generation"
-        "   WHERE y.enrolment = x.enrolment AND y.generation < x.generation"
-        "   AND g.compromised IS NOT NULL) END) ORDER BY 1, 2 LIMIT 1",
-        PFX_PARAMS(P_INT(s->enrolment), P_INT(s->after), P_INT(s->done))));
-    PFX_TRY(pfx_db_next(db, stmt, &row, err));
-    *ret_enrolment = row ? sqlite3_column_int64(stmt, 1) : 0;
-    if (row) {
-        s->enrolment = sqlite3_column_int64(stmt, 0);
-        s->after = *ret_enrolment;
+    int64_t told = 0;
+    if (s->done) {
+        PFX_TRY(pfx_db_int(store->db, err, 0, &s->after,
+                           "SELECT min(enrolment) FROM exposure WHERE generation = ?"
+                           " AND enrolment > ?",
+                           PFX_PARAMS(P_INT(s->enrolment), P_INT(s->after))));
+    } else {
+        PFX_TRY(pfx_compromise_next(store, &s->enrolment, &s->after, err));
+        PFX_TRY(pfx_db_int(store->db, err, 0, &told,
+                           "SELECT EXISTS(SELECT 1 FROM exposure x JOIN generation g"
+                           " ON g.generation = x.generation WHERE x.enrolment = ?"
+                           " AND x.generation < ? AND g.compromised IS NOT NULL)",
+                           PFX_PARAMS(P_INT(s->after), P_INT(s->enrolment))));
     }
+    *ret_enrolment = s->after;
+    *ret_told = told != 0;
     return PFX_OK;
 }
 
@@ -57,7 +57,10 @@ static const char *revocation_of(const struct pfx_enrolment *e, bool in_box, int
         return "over";
     if (!e->order_id)
         return "none";
-    return in_box ? "asked" : e->revoke_asked ? "refused" : "waiting";
+    /* A lost answer is refused, too, until the CA's own word says otherwise. */
+    if (!in_box && e->revoke_open && strcmp(e->revoke_open, "refused") == 0)
+        return "refused";
+    return e->revoke_asked ? "asked" : "waiting";
 }
 
 static pfx_result find_fate(struct pfx_asker *asker, const struct pfx_enrolment *e, int64_t now_ms,
@@ -94,8 +97,10 @@ static pfx_result find_fate(struct pfx_asker *asker, const struct pfx_enrolment 
 }
 
 /* What a person does about it; NULL: nothing. */
-static const char *next_step(const struct fate *f, bool told)
+static const char *next_step(const struct pfx_enrolment *e, const struct fate *f, bool told)
 {
+    if (strcmp(f->revocation, "asked") == 0 && e->revoke_open)
+        return "approve the revocation in the CA's account";
     if (strcmp(f->revocation, "refused") == 0)
         return "read what the CA said (pfx-agent enrolment show), then: pfx-agent enrolment revoke";
     if (strcmp(f->state, "nobody") == 0 && strcmp(f->revocation, "done") != 0 && told)
@@ -134,26 +139,34 @@ static void count(struct tally *t, const struct fate *f)
     t->refused += strcmp(f->revocation, "refused") == 0;
 }
 
+static pfx_result look(struct pfx_asker *asker, struct tally *t, int64_t id, int64_t now_ms,
+                       struct pfx_error *err)
+{
+    struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+    struct fate f;
+    /* Without its certificate and chain. */
+    PFX_TRY(pfx_enrolment_after(asker->agent->store, id - 1, NULL, NULL, &e, err));
+    if (!e.thumbprint) /* it never came to a certificate */
+        return PFX_OK;
+    PFX_TRY(find_fate(asker, &e, now_ms, &f, err));
+    count(t, &f);
+    const char *next = next_step(&e, &f, e.exposed_at != 0 || asker->select.done == 0);
+    if (next || asker->select.state)
+        send_one(asker, &e, &f, next);
+    return PFX_OK;
+}
+
 static pfx_result page(struct pfx_asker *asker, struct tally *t, int64_t now_ms, bool *ret_end,
                        struct pfx_error *err)
 {
-    for (int i = 0; i < PAGE; i++) {
-        struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
-        struct fate f;
-        int64_t id;
-        PFX_TRY(next_exposure(asker, &id, err));
-        *ret_end = id == 0;
-        if (id == 0)
-            return PFX_OK;
-        PFX_TRY(pfx_enrolment_load(asker->agent->store, id, &e, err));
-        if (!e.thumbprint) /* it never came to a certificate */
-            continue;
-        PFX_TRY(find_fate(asker, &e, now_ms, &f, err));
-        count(t, &f);
-        const char *next = next_step(&f, e.exposed_at != 0 || asker->select.done == 0);
-        if (next || asker->select.state)
-            send_one(asker, &e, &f, next);
-    }
+    int64_t id, until = pfx_uptime_ms() + STEP_MS;
+    do {
+        bool told;
+        PFX_TRY(next_exposure(asker, &id, &told, err));
+        if (id && !told)
+            PFX_TRY(look(asker, t, id, now_ms, err));
+    } while (id && pfx_uptime_ms() < until);
+    *ret_end = id == 0;
     return PFX_OK;
 }
 
@@ -206,8 +219,7 @@ void pfx_verb_exposed(struct pfx_agent *agent, struct pfx_asker *asker, const st
     (void)agent, (void)now_ms;
     asker->select = (struct pfx_selection){
         .done = generation,
-        .enrolment = generation > 0 ? generation - 1 : 0,
-        .after = INT64_MAX,
+        .enrolment = generation,
         .state = pfx_msg_bool(args, "all") ? pfx_strdup("all") : NULL};
     asker->step = step;
 }

@@ -11,6 +11,7 @@ from agent_rebuild import KEYS, RebuildCase  # noqa: E402
 from agent_rig import GROUP, RULE, Fail, now_ms  # noqa: E402
 
 ENCRYPTION = dict(RULE, purpose="encryption")
+DUAL = dict(RULE, purpose="dual")
 QUICK = {"sweep_every": "200ms"}
 
 
@@ -80,6 +81,68 @@ class Compromise(RebuildCase):
         self.assertEqual(self.records(rig)["generation"][1]["records"], 0)
         rig.run_once()
         self.assertEqual(len(rig.world.bought), 4)
+
+    def test_dual_keeps_old_mail(self):
+        """Intune calls it a signing certificate; old mail was encrypted to it all the same."""
+        rig = self.broken(1, rule=DUAL)
+        old = set(rig.world.records)
+        self.assertEqual({r["purpose"] for r in rig.world.records.values()}, {"smimeSigning"})
+        self.learn(rig)
+        rig.run_once()
+        rig.wait_for(lambda: self.exposed(rig)[1]["revoked"] == 1)
+        time.sleep(0.3)
+        self.assertEqual(rig.states(), ["ACTIVE"] * 2)
+        self.assertLess(old, set(rig.world.records))
+        self.assertEqual(self.rebuild(rig)["done"], 1)
+        rig.run_once()
+        self.assertEqual(len(rig.world.bought), 2)
+
+    def test_sealed_behind_the_walk(self):
+        """pfx-hsm's answer comes when everybody who was exposed had been found."""
+        rig = self.rig(schedule=QUICK)
+        self.fill(rig, 1)
+        rig.world.turn_to(3, g2="compromised")
+        self.learn(rig)
+
+        def late(body):
+            rig.world.active = 2
+            answer = rig.world.hsm_build_seal(body)
+            rig.world.active = 3
+            return answer
+        rig.world.fault("hsm.build_seal", late)
+        rig.ask("key.rebuild", wait=10)
+        rig.wait_for(lambda: rig.sql("SELECT exposed_at IS NOT NULL FROM enrolment") == [(1,)])
+        rig.run_once()
+        rig.wait_for(lambda: self.revoked(rig) == [5000])
+        self.assertEqual(len(rig.world.bought), 2)
+
+    def test_one_tick_fails(self):
+        """A row that can't be read keeps nobody from the rest of the work."""
+        rig = self.broken(2)
+        rig.edit("UPDATE enrolment SET state = 'BROKEN' WHERE id = 1")
+        rig.world.after_delivery = ["signing"]
+        rig.ask("key.rebuild", dry_run=True)
+        rig.wait_for(lambda: "a state that doesn't exist" in rig.log())
+        rig.wait_for(lambda: rig.sql("SELECT id FROM enrolment WHERE key_gone_at IS NOT NULL")
+                     == [(2,)])
+
+    def test_revocation_takes_time(self):
+        """Accepted or waiting for an approval isn't refused."""
+        for approval in (False, True):
+            rig = self.broken(1)
+            rig.world.approval = approval
+            if not approval:  # accepted, and the CA's list doesn't have it yet
+                rig.world.fault("up.order_revoke", lambda b: {"order_id": b["order_id"],
+                                                              "pending": False})
+            self.learn(rig)
+            rig.run_once()
+            rig.wait_for(lambda: rig.sql("SELECT revoke_said FROM enrolment WHERE id = 1")[0][0])
+            rows, total, code = self.exposed(rig)
+            self.assertEqual((rows[1]["revocation"], total["refused"], code), ("asked", 0, 0))
+            self.assertEqual("approve" in rows[1].get("next", ""), approval)
+            rig.world.set_status(5000, "revoked")
+            rig.wait_for(lambda: self.exposed(rig)[1]["revoked"] == 1)
+            self.assertNotIn("next", self.exposed(rig)[0][1])
 
     def test_signing_is_not_rebuilt(self):
         rig = self.broken(1)

@@ -99,6 +99,163 @@ class Rebuild(RebuildCase):
         self.assertEqual(self.rebuild(rig)["target"], 3)
         self.check_all(rig, 3, 6, once=False)
 
+    def stuck(self, rig, *numbers):
+        """Imports of these enrolments fail for the moment, until the event is set."""
+        go = threading.Event()
+        ids = {rig.sql("SELECT record_id FROM enrolment WHERE id = ?", n)[0][0] for n in numbers}
+        plain = rig.world.up_import
+
+        def one(body):
+            if body["record_id"] in ids and not go.is_set():
+                raise Fail("transient")
+            return plain(body)
+        rig.world.up_import = one
+        return go
+
+    def through(self, rig):
+        rig.wait_for(lambda: rig.sql("SELECT value FROM meta WHERE key = 'rebuild_started'") == [(0,)])
+
+    def generations(self, rig):
+        return [g for g, in rig.sql("SELECT generation FROM enrolment ORDER BY id")]
+
+    def test_late_ones_of_a_way_back(self):
+        """On its way to generation 2 while the others are turned back already: it is turned back, too."""
+        rig = self.delivered(3)
+        go = self.stuck(rig, 1)
+        self.assertEqual(rig.ask("key.rebuild")[1], 0)
+        rig.wait_for(lambda: self.generations(rig) == [1, 2, 2])
+        rig.world.turn_to(1)
+        self.records(rig)  # pfx-agentd hears of it
+        rig.wait_for(lambda: self.generations(rig) == [1, 1, 1])
+        self.assertEqual(rig.sql("SELECT state, generation FROM rebuild"), [("SEALED", 2)])
+        go.set()
+        self.through(rig)
+        self.check_all(rig, 1, 3, once=False)
+        self.assertEqual(rig.sql("SELECT value FROM meta WHERE key = 'rebuild_passed'"), [(0,)])
+
+    def test_new_user_with_the_old_generation(self):
+        """Packed before generation 2 was active, in Intune when the round was past it."""
+        rig = self.rig()
+        rig.world.turn_to(1)
+        self.group(rig, "anna", "bert")
+        self.assertEqual(rig.run_once()[1], 0)
+        rig.world.groups[GROUP].append(rig.world.user("carl"))
+        rig.ask("pause", uploads=True)
+        rig.run_once()
+        rig.wait_for(lambda: rig.states() == ["ACTIVE", "ACTIVE", "SEALED"])
+        first, last = self.stuck(rig, 1), self.stuck(rig, 3)
+        rig.ask("resume", uploads=True)
+        rig.world.turn_to(2)
+        self.assertEqual(rig.ask("key.rebuild")[1], 0)
+        rig.wait_for(lambda: rig.sql("SELECT value FROM meta WHERE key = 'rebuild_generation'")
+                     == [(2,)])
+        self.assertEqual(self.generations(rig), [1, 2, 1])
+        last.set()
+        rig.wait_for(lambda: rig.states() == ["ACTIVE"] * 3)
+        time.sleep(0.3)
+        first.set()
+        self.through(rig)
+        self.check_all(rig, 2, 3, once=False)
+
+    def test_pfx_hsm_turned_back_alone(self):
+        """Nobody told pfx-agentd: it finds out by what comes, and asks."""
+        rig = self.delivered(2)
+        rig.world.fault("hsm.build_seal", lambda b: rig.world.turn_to(1))
+        self.assertEqual(rig.ask("key.rebuild")[1], 0)
+        rig.wait_for(lambda: rig.sql("SELECT generation FROM generation WHERE state = 'active'")
+                     == [(1,)])
+        self.through(rig)
+        self.check_all(rig, 1, 2, once=False)
+
+    def test_held_ones_may_need_the_key(self):
+        """Held with a PFX for a generation, or after Intune may have taken one: counted."""
+        rig = self.rig()
+        rig.world.turn_to(1)
+        self.group(rig, "anna", "bert")
+        rig.world.fault("up.import", None, Fail("refused", "no such thing"))
+        rig.run_once()
+        self.assertEqual(sorted(rig.states()), ["ACTIVE", "HELD"])
+        number = next(e["enrolment"] for e in rig.enrolments() if e["state"] == "ACTIVE")
+        rig.world.turn_to(2)
+        go = self.stuck(rig, number)
+        self.assertEqual(rig.ask("key.rebuild")[1], 0)
+        rig.wait_for(lambda: rig.sql("SELECT generation FROM rebuild WHERE state = 'SEALED'") == [(2,)])
+        rig.world.turn_to(1)
+        self.records(rig)  # pfx-agentd hears of it
+        time.sleep(0.01)
+        rig.run_once(dry_run=True)
+        rig.world.turn_to(2)
+        self.assertEqual(self.records(rig)["generation"][1]["flight"], 1)
+        rig.world.turn_to(1)
+        # It goes through, and nobody can say so.
+        rig.world.fault("up.readback", *[Fail("refused", "not now")] * 3)
+        go.set()
+        rig.wait_for(lambda: rig.sql("SELECT state FROM rebuild") == [("HELD",)])
+        two = self.records(rig)["generation"][2]
+        self.assertEqual((two["state"], two["records"], two["flight"]), ("suspended", 0, 1))
+        # Intune's list says so; and what it names is turned back.
+        time.sleep(0.01)
+        rig.run_once(dry_run=True)
+        two = self.records(rig)["generation"][2]
+        self.assertEqual((two["known"], two["records"], two["flight"]), (True, 1, 0))
+        self.assertEqual(self.rebuild(rig)["done"], 1)
+        two = self.records(rig)["generation"][2]
+        self.assertEqual((two["records"], two["flight"]), (0, 0))
+        self.assertEqual(rig.show(number)["generation"], 1)
+
+    def test_store_older_than_intune(self):
+        """Restored: the records were rebuilt since, and the store says that nothing is left to do."""
+        rig = self.delivered(2)
+        self.rebuild(rig)
+        rig.edit("UPDATE enrolment SET generation = 1, key_name = 'pfx-test', rebuilt_at = NULL")
+        rig.edit("DELETE FROM exposure WHERE generation = 2")
+        rig.world.turn_to(1)
+        time.sleep(0.01)
+        rig.run_once(dry_run=True)
+        self.assertEqual(self.records(rig)["generation"][2]["records"], 2)
+        self.assertEqual(self.records(rig)["generation"][2]["exposed"], 2)
+        self.assertEqual(self.rebuild(rig)["done"], 2)
+        self.check_all(rig, 1, 2, once=False)
+        self.assertEqual(self.records(rig)["generation"][2]["records"], 0)
+
+    def test_page_older_than_a_rebuild(self):
+        """Intune's list was read before a record was updated, and arrives after it was read back."""
+        rig = self.delivered(2)
+        old = rig.world.up_records({})
+        go = threading.Event()
+
+        def page(body):
+            if not go.is_set():
+                raise Fail("transient")
+            return old
+        rig.world.up_records = page
+        run = threading.Thread(target=lambda: rig.run_once(dry_run=True))
+        run.start()
+        rig.wait_for(lambda: rig.world.counts.get("up.records", 0) > 1)
+        time.sleep(0.01)
+        self.rebuild(rig)
+        go.set()
+        run.join()
+        one, two = (self.records(rig)["generation"][n] for n in (1, 2))
+        self.assertEqual((one["records"], two["records"]), (0, 2))
+        self.check_all(rig, 2, 2)
+
+    def test_ids_in_another_case(self):
+        """As Intune writes them: the same records, each once."""
+        rig = self.delivered(2)
+        plain = rig.world.up_records
+
+        def listed(body):
+            answer = plain(body)
+            return dict(answer, records=[dict(r, id=r["id"][:32] + r["id"][32:].upper())
+                                         for r in answer["records"]])
+        rig.world.up_records = listed
+        time.sleep(0.01)
+        rig.run_once(dry_run=True)
+        self.assertEqual(self.rebuild(rig)["done"], 2)
+        self.check_all(rig, 2, 2)
+        self.assertEqual(self.records(rig)["generation"][1]["records"], 0)
+
     def test_refused_keeps_the_old_record(self):
         rig = self.delivered(3)
         rig.world.lost_keys.add(2)
