@@ -79,6 +79,9 @@ static void forget_request(struct pfx_asker *asker)
     free(asker->select.state);
     free(asker->select.record);
     free(asker->select.last);
+    if (asker->work)
+        asker->work_free(asker->work);
+    asker->work = NULL;
     pfx_msg_free(asker->answer);
     asker->answer = NULL;
     pfx_asker_forget_job(asker);
@@ -351,6 +354,16 @@ struct pfx_asker *pfx_counter_waiting(struct pfx_counter *counter, int64_t job)
         if (counter->askers[i].conn && counter->askers[i].job == job)
             return &counter->askers[i];
     return NULL;
+}
+
+bool pfx_counter_works(const struct pfx_counter *counter, const struct pfx_asker *but,
+                       void (*step)(struct pfx_asker *asker, int64_t now_ms))
+{
+    for (size_t i = 0; i < PFX_COUNTER_ASKERS; i++)
+        if (counter->askers[i].conn && &counter->askers[i] != but &&
+            counter->askers[i].step == step)
+            return true;
+    return false;
 }
 
 size_t pfx_counter_prepare(struct pfx_counter *counter, struct pollfd *fds, bool *ret_busy)

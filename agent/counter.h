@@ -51,6 +51,8 @@ struct pfx_asker {
     void (*step)(struct pfx_asker *asker, int64_t now_ms); /* called while there is room */
     int64_t rest_uptime; /* the step isn't called before then; 0: at once */
     struct pfx_selection select;
+    void *work;              /* what a step goes on with; NULL: nothing */
+    void (*work_free)(void *work);
     int64_t job;             /* waits for this one's answer; 0: for none */
     int64_t job_uptime;      /* since then */
     struct pfx_msg *answer;  /* to be told on; NULL: none */
@@ -85,6 +87,9 @@ PFX_MUST_USE pfx_result pfx_counter_answer(struct pfx_agent *agent, const struct
 PFX_MUST_USE pfx_result pfx_counter_forget(struct pfx_agent *agent, struct pfx_error *err);
 /* The asker who waits for this job; NULL: none. */
 struct pfx_asker *pfx_counter_waiting(struct pfx_counter *counter, int64_t job);
+/* Does another one go on with this step? */
+bool pfx_counter_works(const struct pfx_counter *counter, const struct pfx_asker *but,
+                       void (*step)(struct pfx_asker *asker, int64_t now_ms));
 /* Looks after one who waits: ends the request when the answer doesn't come. */
 void pfx_asker_watch(struct pfx_asker *asker);
 /* The request is over: nobody waits for its job any more, so it doesn't go out. */

@@ -183,7 +183,8 @@ pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t no
                       " count(*) FILTER (WHERE sent_at IS NULL AND not_before > ?2),"
                       " min(not_before) FILTER (WHERE sent_at IS NULL AND not_before > ?2) FROM job"
                       " WHERE CASE WHEN ?1 IS NULL"
-                      "  THEN kind NOT IN ('up.order_changes', 'up.order_validation', 'hsm.key_destroy')"
+                      "  THEN kind NOT IN ('up.order_changes', 'up.order_validation',"
+                      "   'hsm.key_destroy', 'hsm.rewrap')"
                       "   AND NOT " REBUILD
                       "  ELSE arm = ?1 END"
                       " AND kind <> 'hsm.log' AND (sent_at IS NOT NULL OR (" NOT_PAUSED "))",

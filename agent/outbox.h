@@ -78,7 +78,8 @@ struct pfx_outbox_counts {
 };
 /* arm NULL: both, but for what pending orders are asked for by the clock, again and again: it would
  * keep a run from its end, which knows by itself whether it needs a poll. Paused kinds count as
- * neither, notes for the operation log and rebuilds not at all: no run waits for those. */
+ * neither; notes for the operation log, and what is rebuilt, rewrapped or destroyed of keys, not at all:
+ * no run waits for those. */
 PFX_MUST_USE pfx_result pfx_outbox_count(struct pfx_store *store, const char *arm, int64_t now_ms,
                                          bool no_orders, bool no_uploads,
                                          struct pfx_outbox_counts *ret_counts,

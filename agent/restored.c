@@ -35,7 +35,9 @@ pfx_result pfx_restored_begin(struct pfx_agent *agent, int64_t now_ms, struct pf
 {
     int64_t made;
     char *left PFX_AUTOFREE = pfx_asprintf("%s/" PFX_STORE_COPY, agent->store->dir);
+    char *half PFX_AUTOFREE = pfx_asprintf("%s.new", left); /* with parcels still in it */
     (void)unlink(left);
+    (void)unlink(half);
     PFX_TRY(pfx_meta_get(agent->store, "copy_made", &made, err));
     if (made)
         PFX_TRY(begin(agent, made, now_ms, err));

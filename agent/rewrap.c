@@ -9,6 +9,9 @@
 
 #define SCOPE "rewrap/"
 #define WINDOW 16 /* on their way at once: new keys and PFX find room between them */
+#define TICKET 32 /* bytes */
+/* The condition of the index enrolment_epoch, word for word. */
+#define KEPT " INDEXED BY enrolment_epoch WHERE key_ref IS NOT NULL AND key_gone_at IS NULL"
 
 pfx_result pfx_rewrap_report(struct pfx_agent *agent, const struct pfx_msg *report,
                              struct pfx_error *err)
@@ -46,7 +49,8 @@ static pfx_result put(struct pfx_agent *agent, int64_t id, int64_t round, int64_
     PFX_TRY(pfx_db_exec(agent->store->db, err, NULL,
                         "UPDATE enrolment SET rewrap_round = ? WHERE id = ?",
                         PFX_PARAMS(P_INT(round), P_INT(id))));
-    if (user.damaged || !pfx_strings_parse(e.addresses, &addresses) || addresses.n == 0)
+    if (user.damaged || e.ticket.len != TICKET || !pfx_strings_parse(e.addresses, &addresses) ||
+        addresses.n == 0)
         return pfx_note(agent->store, now_ms, id, e.user, err,
                         "its key isn't wrapped anew: its row or its user's row in the store is "
                         "damaged; restore it from a backup");
@@ -64,43 +68,72 @@ static pfx_result put(struct pfx_agent *agent, int64_t id, int64_t round, int64_
     return pfx_outbox_add_body(agent->store, scope, "hsm.rewrap", body, now_ms, now_ms, err);
 }
 
-static pfx_result advance(struct pfx_agent *agent, const struct pfx_rewrap_facts *f, int64_t round,
-                          int64_t now_ms, struct pfx_error *err)
+/* The next one of an earlier epoch that this round hasn't sent; 0: none. *epoch: of the last one. */
+static pfx_result next(struct pfx_agent *agent, int64_t until, int64_t round, int64_t *epoch,
+                       int64_t *ret_id, struct pfx_error *err)
 {
-    int64_t working = f->working, id = 0;
+    struct pfx_db *db = agent->store->db;
+    while (true) {
+        PFX_TRY(pfx_db_int(db, err, 0, ret_id,
+                           "SELECT id FROM enrolment" KEPT " AND key_epoch = ? AND rewrap_round < ?"
+                           " ORDER BY rewrap_round, id LIMIT 1",
+                           PFX_PARAMS(P_INT(*epoch), P_INT(round))));
+        if (*ret_id)
+            return PFX_OK;
+        PFX_TRY(pfx_db_int(db, err, until, epoch,
+                           "SELECT min(key_epoch) FROM enrolment" KEPT
+                           " AND key_epoch > ? AND key_epoch < ?",
+                           PFX_PARAMS(P_INT(*epoch), P_INT(until))));
+        if (*epoch == until)
+            return PFX_OK;
+    }
+}
+
+static pfx_result count_working(struct pfx_agent *agent, int64_t *ret_working,
+                                struct pfx_error *err)
+{
+    return pfx_db_int(agent->store->db, err, 0, ret_working,
+                      "SELECT count(*) FROM job WHERE scope >= 'rewrap/' AND scope < 'rewrap0'",
+                      PFX_NO_PARAMS);
+}
+
+static pfx_result finish(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
+{
+    struct pfx_rewrap_facts f;
+    PFX_TRY(pfx_rewrap_facts(agent, &f, err));
+    PFX_TRY(pfx_meta_set(agent->store, "rewrap_started", 0, err));
+    return pfx_note(agent->store, now_ms, 0, NULL, err,
+                    "rewrapping is through: %lld user keys, %lld left", (long long)f.done,
+                    (long long)f.left);
+}
+
+static pfx_result advance(struct pfx_agent *agent, int64_t working, int64_t now_ms,
+                          struct pfx_error *err)
+{
+    int64_t until, round, epoch = -1, id;
+    PFX_TRY(pfx_meta_get(agent->store, "rewrap_round", &round, err));
+    PFX_TRY(pfx_meta_get(agent->store, "key_epoch", &until, err));
     for (; working < WINDOW; working++) {
-        PFX_TRY(pfx_db_int(agent->store->db, err, 0, &id,
-                           "SELECT min(id) FROM enrolment INDEXED BY enrolment_epoch"
-                           " WHERE key_ref IS NOT NULL AND key_gone_at IS NULL AND key_epoch < ? "
-                           "AND rewrap_round < ?"
-                           " AND id > ?",
-                           PFX_PARAMS(P_INT(f->epoch), P_INT(round), P_INT(id))));
+        PFX_TRY(next(agent, until, round, &epoch, &id, err));
         if (id == 0)
             break;
         PFX_TRY(put(agent, id, round, now_ms, err));
     }
-    if (working > 0)
-        return PFX_OK;
-    PFX_TRY(pfx_meta_set(agent->store, "rewrap_started", 0, err));
-    return pfx_note(agent->store, now_ms, 0, NULL, err,
-                    "rewrapping is through: %lld user keys, %lld left", (long long)f->done,
-                    (long long)f->left);
+    return working > 0 ? PFX_OK : finish(agent, now_ms, err);
 }
 
 pfx_result pfx_rewrap_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
 {
-    struct pfx_rewrap_facts f;
-    int64_t started, round;
+    int64_t started, working;
     PFX_TRY(pfx_meta_get(agent->store, "rewrap_started", &started, err));
     if (started == 0)
         return PFX_OK;
-    PFX_TRY(pfx_meta_get(agent->store, "rewrap_round", &round, err));
-    PFX_TRY(pfx_rewrap_facts(agent, &f, err));
-    if (f.working >= WINDOW)
+    PFX_TRY(count_working(agent, &working, err));
+    if (working >= WINDOW)
         return PFX_OK;
     struct pfx_tx tx PFX_AUTOTX = {0};
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
-    PFX_TRY(advance(agent, &f, round, now_ms, err));
+    PFX_TRY(advance(agent, working, now_ms, err));
     return pfx_tx_commit(&tx, err);
 }
 
@@ -151,8 +184,7 @@ pfx_result pfx_rewrap_facts(struct pfx_agent *agent, struct pfx_rewrap_facts *re
     PFX_TRY(pfx_meta_get(agent->store, "key_epoch", &f->epoch, err));
     PFX_TRY(pfx_meta_get(agent->store, "rewrap_round", &round, err));
     PFX_TRY(pfx_db_int(db, err, 0, &f->left,
-                       "SELECT count(*) FROM enrolment INDEXED BY enrolment_epoch"
-                       " WHERE key_ref IS NOT NULL AND key_gone_at IS NULL AND key_epoch < ?",
+                       "SELECT count(*) FROM enrolment" KEPT " AND key_epoch < ?",
                        PFX_PARAMS(P_INT(f->epoch))));
     /* A key whose making began before the change may still be on its way here. */
     int64_t coming;
@@ -160,14 +192,11 @@ pfx_result pfx_rewrap_facts(struct pfx_agent *agent, struct pfx_rewrap_facts *re
                        "SELECT count(*) FROM job WHERE kind = 'hsm.key_csr' AND sent_at <= ?",
                        PFX_PARAMS(P_INT(f->epoch))));
     f->left += coming;
-    PFX_TRY(pfx_db_int(db, err, 0, &f->working,
-                       "SELECT count(*) FROM job WHERE scope >= 'rewrap/' AND scope < 'rewrap0'",
-                       PFX_NO_PARAMS));
+    PFX_TRY(count_working(agent, &f->working, err));
     int64_t seen;
     PFX_TRY(pfx_db_int(db, err, 0, &seen,
-                       "SELECT count(*) FROM enrolment INDEXED BY enrolment_epoch"
-                       " WHERE key_ref IS NOT NULL AND key_gone_at IS NULL AND key_epoch < ? AND "
-                       "rewrap_round >= ?",
+                       "SELECT count(*) FROM enrolment" KEPT
+                       " AND key_epoch < ? AND rewrap_round >= ?",
                        PFX_PARAMS(P_INT(f->epoch), P_INT(round > 0 ? round : 1))));
     f->held = seen > f->working ? seen - f->working : 0;
     return PFX_OK;

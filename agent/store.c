@@ -70,59 +70,6 @@ static pfx_result set_pragmas(struct pfx_db *db, struct pfx_error *err)
                          err);
 }
 
-/* Sealed parcels never lie in a backup. What is deleted is overwritten, so no second VACUUM is needed:
- * it would want a temporary file. */
-static pfx_result without_parcels(struct pfx_db *copy, int64_t made_ms, struct pfx_error *err)
-{
-    int64_t parcels;
-    PFX_TRY(pfx_db_int(
-        copy, err, 0, &parcels,
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'parcel'",
-        PFX_NO_PARAMS));
-    PFX_TRY(pfx_db_script(copy,
-                          "PRAGMA temp_store = MEMORY; PRAGMA journal_mode = DELETE;"
-                          "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL;"
-                          "PRAGMA secure_delete = ON;",
-                          err));
-    if (parcels)
-        PFX_TRY(pfx_db_script(copy, "DELETE FROM parcel", err));
-    return pfx_db_exec(copy, err, NULL,
-                       "INSERT INTO meta(key, value) VALUES('copy_made', ?)"
-                       " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
-                       PFX_PARAMS(P_INT(made_ms)));
-}
-
-static pfx_result sync_file(const char *path, struct pfx_error *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    int e = fd < 0 || fsync(fd) != 0 ? errno : 0;
-    if (fd >= 0)
-        close(fd);
-    return e ? pfx_fail_errno(err, e, "sync backup", path, "check the state folder") : PFX_OK;
-}
-
-/* The copy gets its own name only once it is whole. */
-pfx_result pfx_store_copy(struct pfx_db *db, const char *path, int64_t made_ms,
-                          struct pfx_error *err)
-{
-    char *fresh PFX_AUTOFREE = pfx_asprintf("%s.new", path);
-    if (unlink(fresh) != 0 && errno != ENOENT)
-        return pfx_fail_errno(err, errno, "remove old backup", fresh, "remove it");
-    PFX_TRY(pfx_db_exec(db, err, NULL, "VACUUM INTO ?", PFX_PARAMS(P_TEXT(fresh))));
-    struct pfx_db *copy = NULL;
-    pfx_result r = pfx_db_open(fresh, &copy, err);
-    if (pfx_ok(r))
-        r = without_parcels(copy, made_ms, err);
-    pfx_db_close(copy);
-    if (pfx_ok(r))
-        r = sync_file(fresh, err);
-    if (pfx_ok(r) && rename(fresh, path) != 0)
-        r = pfx_fail_errno(err, errno, "rename backup", path, "check the state folder");
-    if (pfx_failed(r))
-        unlink(fresh);
-    return r;
-}
-
 static pfx_result backup(struct pfx_db *db, int64_t version, struct pfx_error *err)
 {
     char *path PFX_AUTOFREE = pfx_asprintf("%s.v%lld", pfx_db_path(db), (long long)version);

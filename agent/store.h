@@ -28,6 +28,19 @@ PFX_MUST_USE pfx_result pfx_store_migrate(struct pfx_db *db, const char *const *
 #define PFX_STORE_COPY "copy.db" /* in the state folder, for a backup */
 PFX_MUST_USE pfx_result pfx_store_copy(struct pfx_db *db, const char *path, int64_t made_ms,
                                        struct pfx_error *err);
+/* The same in steps of about most_ms, not within a transaction; the store may be written between them. A
+ * copy that is given up leaves nothing behind. */
+struct pfx_store_copying;
+PFX_MUST_USE pfx_result pfx_store_copy_begin(struct pfx_db *db, const char *path, int64_t made_ms,
+                                             struct pfx_store_copying **ret_copying,
+                                             struct pfx_error *err);
+PFX_MUST_USE pfx_result pfx_store_copy_some(struct pfx_store_copying *copying, int64_t most_ms,
+                                            bool *ret_done, struct pfx_error *err);
+void pfx_store_copy_free(struct pfx_store_copying *copying);
+static inline void pfx_store_copy_freep(struct pfx_store_copying **copying)
+{
+    pfx_store_copy_free(*copying);
+}
 /* Empties the write-ahead log, so that what was erased is gone from it too. Best effort. */
 void pfx_store_checkpoint(struct pfx_store *store);
 

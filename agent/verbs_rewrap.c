@@ -1,7 +1,6 @@
 /* key rewrap: begin, and tell how far it is; or only count what still needs an earlier key. */
 #include <string.h>
 
-#include "agent/generation.h"
 #include "agent/rewrap.h"
 #include "agent/timing.h"
 #include "agent/verbs.h"
@@ -80,10 +79,9 @@ static void start(struct pfx_asker *asker, int64_t now_ms)
 static void await_report(struct pfx_asker *asker, int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
-    int64_t out;
-    pfx_result r = pfx_db_int(asker->agent->store->db, &err, 0, &out,
-                              "SELECT count(*) FROM job WHERE kind = 'hsm.report'", PFX_NO_PARAMS);
-    if (pfx_ok(r) && out == 0) {
+    bool there;
+    pfx_result r = pfx_verbs_report_there(asker, now_ms, &there, &err);
+    if (pfx_ok(r) && there) {
         start(asker, now_ms);
         return;
     }
@@ -101,19 +99,14 @@ void pfx_verb_rewrap(struct pfx_agent *agent, struct pfx_asker *asker, const str
                      int64_t now_ms)
 {
     struct pfx_error err = PFX_ERROR_NONE;
-    struct pfx_tx tx PFX_AUTOTX = {0};
     int64_t uptime = pfx_uptime_ms();
     bool count = pfx_msg_bool(args, "count");
+    (void)agent;
     asker->noted = count; /* it changes nothing */
     asker->select = (struct pfx_selection){.after = uptime + pfx_msg_int(args, "wait") * PFX_SECOND,
                                            .done = uptime + REPORT_PATIENCE,
                                            .state = count ? pfx_strdup("count") : NULL};
-    pfx_result r = pfx_tx_begin(&tx, agent->store->db, &err);
-    if (pfx_ok(r))
-        r = pfx_generation_ask(agent, now_ms, &err);
-    if (pfx_ok(r))
-        r = pfx_tx_commit(&tx, &err);
-    if (pfx_failed(r))
+    if (pfx_failed(pfx_verbs_ask_report(asker, now_ms, &err)))
         pfx_asker_fail(asker, &err);
     else
         asker->step = await_report;

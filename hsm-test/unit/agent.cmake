@@ -5,7 +5,7 @@ pfx_unit(agent_user pfx_agent)
 pfx_unit(agent_store pfx_agent)
 pfx_unit(agent_note pfx_agent)
 foreach(part IN ITEMS flow answers edges kill hostile after operator revoked restored notes
-        notes_queue rebuild rewrap compromise discard)
+        notes_queue rebuild rewrap compromise discard crowd)
     add_test(NAME agent_${part} COMMAND /usr/bin/python3 -B
              ${CMAKE_CURRENT_SOURCE_DIR}/unit/agent_${part}.py)
     set_tests_properties(agent_${part} PROPERTIES TIMEOUT 600 LABELS program ENVIRONMENT

@@ -3,6 +3,7 @@ while users go on enrolling and pfx-agentd is killed; what is refused stays as i
 
 import sys
 import threading
+import time
 
 sys.dont_write_bytecode = True
 from agent_case import FlowCase, alone, main  # noqa: E402,F401
@@ -86,6 +87,30 @@ class Rewrap(FlowCase):
         self.assertEqual(rig.sql("SELECT count(*) FROM enrolment WHERE key_ref LIKE '%@0'"), [(1,)])
         self.assertEqual(self.rewrap(rig)["left"], 0)  # put right, it is taken up again
         self.check(rig, 5, 3)
+
+    def test_run_does_not_wait(self):
+        """A run ends with its own work: thousands of keys may still be rewrapped."""
+        rig = self.delivered(40)
+        plain = rig.world.hsm_rewrap
+
+        def slow(body):
+            time.sleep(0.1)
+            return plain(body)
+        rig.world.hsm_rewrap = slow
+        rig.world.epoch = 5
+        self.assertEqual(rig.ask("key.rewrap")[1], 0)
+        self.assertEqual(rig.run_once()[1], 0)
+        self.assertGreater(rig.sql("SELECT count(*) FROM job WHERE kind = 'hsm.rewrap'")[0][0], 0)
+        rig.wait_for(lambda: rig.sql("SELECT value FROM meta WHERE key = 'rewrap_started'") == [(0,)])
+        self.check(rig, 5, 40)
+
+    def test_row_without_a_ticket(self):
+        rig = self.delivered(3)
+        rig.edit("UPDATE enrolment SET ticket = NULL WHERE id = 2")
+        rig.world.epoch = 5
+        last = self.rewrap(rig, code=1)
+        self.assertEqual((last["done"], last["left"], last["held"]), (2, 1, 1))
+        self.assertIn("damaged", " ".join(rig.show(2)["history"]))
 
     def test_key_on_its_way(self):
         """A key whose making began before the change is counted until its answer is here."""
