@@ -51,6 +51,19 @@ static bool has_address(const struct pfx_msg *job, const char *email)
     return false;
 }
 
+/* Has it one of the job's addresses, or does it show none? */
+static bool may_be_theirs(const struct pfx_msg *job, struct pfx_doc *doc, const cJSON *order)
+{
+    const cJSON *certificate = pfx_doc_obj(doc, order, "certificate", PFX_DOC_MAY);
+    const cJSON *emails = pfx_doc_array(doc, certificate, "emails", PFX_DOC_MAY);
+    if (!emails || !emails->child)
+        return true;
+    for (const cJSON *email = emails->child; email; email = email->next)
+        if (!cJSON_IsString(email) || has_address(job, email->valuestring))
+            return true;
+    return false;
+}
+
 /* Doubt keeps an order in: reading one too many costs a request, missing the right one a
  * certificate. */
 static bool is_candidate(struct settle *s, const struct pfx_msg *job, struct pfx_doc *doc,
@@ -68,14 +81,7 @@ static bool is_candidate(struct settle *s, const struct pfx_msg *job, struct pfx
     *ret_old = dated && when < pfx_msg_int(job, "since") - slack;
     if (*ret_old || (name && strcmp(name, pfx_msg_str(job, "product")) != 0))
         return false;
-    const cJSON *certificate = pfx_doc_obj(doc, item, "certificate", PFX_DOC_MAY);
-    const cJSON *emails = pfx_doc_array(doc, certificate, "emails", PFX_DOC_MAY);
-    if (!emails || !emails->child)
-        return true;
-    for (const cJSON *email = emails->child; email; email = email->next)
-        if (!cJSON_IsString(email) || has_address(job, email->valuestring))
-            return true;
-    return false;
+    return may_be_theirs(job, doc, item);
 }
 
 static void add_candidate(struct settle *s, int64_t id)
@@ -205,10 +211,14 @@ static enum match compare(const struct pfx_msg *job, struct pfx_doc *doc, const 
     return commented || without ? OTHERS : UNKNOWN;
 }
 
-/* An agent's orders have its mark in their comments. */
-static void note_other(struct settle *s, const cJSON *root, int64_t id, const char *status)
+/* An agent's orders have its mark in their comments. The list may have shown no addresses, and have
+ * ignored its filter; the order itself shows them. */
+static void note_other(struct settle *s, const struct pfx_msg *job, const cJSON *root, int64_t id,
+                       const char *status)
 {
     struct pfx_doc aside = {0};
+    if (!may_be_theirs(job, &aside, root))
+        return;
     const cJSON *requests = pfx_doc_array(&aside, root, "requests", PFX_DOC_MAY);
     for (const cJSON *item = requests ? requests->child : NULL; item; item = item->next) {
         const char *comments = pfx_doc_str(&aside, item, "comments", PFX_DOC_MAY);
@@ -250,7 +260,7 @@ static void on_candidate(struct pfx_task *task, const struct pfx_answer *answer)
         return;
     }
     if (match == OTHERS && !doc.bad)
-        note_other(s, root, id, status);
+        note_other(s, pfx_task_body(task), root, id, status);
     if (match == UNKNOWN) {
         pfx_doc_wrong(&doc, "the order", "shows neither a readable request nor comments");
         (void)pfx_digicert_count(&s->doubt, &doc);

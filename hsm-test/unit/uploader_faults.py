@@ -74,6 +74,11 @@ class Lost(Rig):
         lost = self.found(self.order_job())
         self.assertEqual([number], [o["order_id"] for o in lost["others"]])
         self.assertIn(lost["others"][0]["status"], ("pending", "issued"))
+        # A list that shows no addresses, and ignored which ones were asked for: the order has them.
+        self.knob(service="digicert", path_regex="/order/certificate\\?", action="status", code=200,
+                  body={"orders": [{"id": number}], "page": {"total": 1}})
+        self.assertEqual({"found": False},
+                         self.found(dict(self.order_job(), addresses=["nobody@example.com"])))
         self.knob(service="digicert", path_regex="/order/certificate/[0-9]+$", times=-1,
                   action="wrong_type", member="/requests/0/comments", value="by hand")
         self.assertEqual({"found": False}, self.found(self.order_job()))
