@@ -238,14 +238,14 @@ static pfx_result send_blocker(struct pfx_asker *asker, const struct pfx_enrolme
  * they are few. ?1: above this enrolment; ?2: the active generation, which nothing holds back. */
 enum { KEYLESS, EXPOSED, HELD, SUSPECTS };
 static const char *const suspects[SUSPECTS] = {
-    [KEYLESS] = "SELECT min(id) FROM enrolment INDEXED BY enrolment_keyless WHERE state = 'ACTIVE'"
-                " AND (key_ref IS NULL OR key_going_at IS NOT NULL) AND id > ?1"
-                " AND generation <> ?2",
-    [EXPOSED] = "SELECT min(id) FROM enrolment INDEXED BY enrolment_exposed"
-                " WHERE exposed_at IS NOT NULL AND id > ?1 AND generation <> ?2"
-                " AND purpose = 'signing'",
-    [HELD] = "SELECT min(enrolment) FROM rebuild WHERE state = 'HELD' AND enrolment > ?1"
-             " AND ?2 = ?2",
+    [KEYLESS] = ("SELECT min(id) FROM enrolment INDEXED BY enrolment_keyless WHERE state = 'ACTIVE'"
+                 " AND (key_ref IS NULL OR key_going_at IS NOT NULL) AND id > ?1"
+                 " AND generation <> ?2"),
+    [EXPOSED] = ("SELECT min(id) FROM enrolment INDEXED BY enrolment_exposed"
+                 " WHERE exposed_at IS NOT NULL AND id > ?1 AND generation <> ?2"
+                 " AND purpose = 'signing'"),
+    [HELD] = ("SELECT min(enrolment) FROM rebuild WHERE state = 'HELD' AND enrolment > ?1"
+              " AND ?2 = ?2"),
 };
 
 /* One that may name another generation than the active one: does it stay so? Each is told of once. */
