@@ -321,6 +321,21 @@ char *pfx_roster_text(const struct pfx_roster_line *line)
     return ok ? pfx_strndup(pfx_buf_str(&text), text.len) : NULL;
 }
 
+char *pfx_given_signer(const struct pfx_given *given, char buf[PFX_SIGNER_SIZE])
+{
+    PFX_CLEANUP(pfx_roster_done) struct pfx_roster roster = {NULL, 0};
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    char print[PFX_SSH_FINGERPRINT_SIZE];
+    buf[0] = '\0';
+    if (!given->line || pfx_failed(pfx_roster_parse(text_of(given->line), &roster, &ignored)) ||
+        roster.n != 1)
+        return buf;
+    struct pfx_bytes key = {roster.lines[0].key, roster.lines[0].key_len};
+    snprintf(buf, PFX_SIGNER_SIZE, "%s %s", pfx_ssh_type_name(roster.lines[0].type),
+             pfx_ssh_fingerprint(key, print));
+    return buf;
+}
+
 static pfx_result no(struct pfx_error *err, const char *who, const char *code, const char *text)
 {
     return pfx_fail(err, PFX_CLASS_REFUSED, "check approval", who, code, "%s", text);

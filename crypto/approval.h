@@ -90,6 +90,11 @@ PFX_MUST_USE pfx_result pfx_approval_parse(struct pfx_bytes json, struct pfx_app
 /* "bob ssh-ed25519 AAAA...", with the options that bind the key; free it. */
 char *pfx_roster_text(const struct pfx_roster_line *line);
 
+#define PFX_SIGNER_SIZE 96
+/* Type and fingerprint of the key that signed, as ssh-keygen -l has them: "ssh-ed25519 SHA256:..." ;
+ * "" in mode uid, where nobody signed, or where the roster's line can't be read. Returns buf. */
+char *pfx_given_signer(const struct pfx_given *given, char buf[PFX_SIGNER_SIZE]);
+
 /* May this one count beside the first n of the record? Its signature is over the statement, its
  * roster line allows it at the time it was given, it came before the expiry, and it is neither the
  * asker nor somebody who has approved. REFUSED; codes: those of pfx_sshsig_verify and

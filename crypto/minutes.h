@@ -34,12 +34,14 @@ enum pfx_minutes_kind { /* of a section */
     PFX_MK_KEY,
     PFX_MK_CERTIFICATE, /* of a client key */
     PFX_MK_PIN,         /* a generation of the encryption key, as it is pinned */
+    PFX_MK_STANDING,    /* a generation of another key, as it stands after the ceremony */
+    PFX_MK_APPROVAL,    /* its name is the person's */
     PFX_MK_ATTESTATION, /* what the HSM says of a key: its name is the key's, or the token role's */
     PFX_MK_NOTE,        /* its name is the sentence */
     PFX_MK_COUNT
 };
 enum pfx_minutes_field {
-    PFX_MF_KIND,       /* head: init, key.rotate */
+    PFX_MF_KIND,       /* head: init, or the verb */
     PFX_MF_TIME,
     PFX_MF_HOST,
     PFX_MF_LOG,        /* origin */
@@ -54,9 +56,12 @@ enum pfx_minutes_field {
     PFX_MF_MODULE_SHA256,
     PFX_MF_ROLE,       /* key */
     PFX_MF_ALGORITHM,
-    PFX_MF_HOW,        /* made, found, pinned (its token wasn't opened), adopted */
+    PFX_MF_HOW,        /* made, found, pinned (its token wasn't opened), adopted, destroyed, gone
+                          (nothing was found that could be destroyed) */
     PFX_MF_ID,         /* CKA_ID, hex */
+    PFX_MF_LABEL,      /* CKA_LABEL, as read back */
     PFX_MF_OPERATION,  /* ULID: the operation's entries in the log */
+    PFX_MF_INTENT,     /* number of the first of them; none where there was no log yet */
     PFX_MF_SPKI,       /* SHA-256 of the SubjectPublicKeyInfo */
     PFX_MF_IS,         /* attributes that read back as true, without "CKA_" */
     PFX_MF_IS_NOT,     /* ... as false */
@@ -70,6 +75,12 @@ enum pfx_minutes_field {
     PFX_MF_PROVIDER,
     PFX_MF_SOURCE,     /* attestation: where it was taken from */
     PFX_MF_SIZE,
+    PFX_MF_SINCE,      /* standing: in this state */
+    PFX_MF_COMMAND,    /* approval: what was approved, when, and in which mode */
+    PFX_MF_MODE,
+    PFX_MF_ASKER,
+    PFX_MF_NONCE,
+    PFX_MF_SIGNER,     /* type and fingerprint of the key that signed it */
     PFX_MF_COUNT
 };
 struct pfx_minutes_section {

@@ -141,6 +141,9 @@ static void key(struct pfx_buf *out, const struct pfx_minutes_section *s)
     field(out, s, PFX_MF_ID);
     (void)pfx_buf_add_str(out, "<br>operation ");
     field(out, s, PFX_MF_OPERATION);
+    if (pfx_minutes_get(s, PFX_MF_INTENT)[0])
+        (void)pfx_buf_add_str(out, ", entry ");
+    field(out, s, PFX_MF_INTENT);
     (void)pfx_buf_add_str(out, "</code><br>");
     if (pfx_minutes_get(s, PFX_MF_SPKI)[0])
         hash(out, pfx_minutes_get(s, PFX_MF_SPKI));
@@ -148,6 +151,10 @@ static void key(struct pfx_buf *out, const struct pfx_minutes_section *s)
     listed(out, s, PFX_MF_IS, "is");
     listed(out, s, PFX_MF_IS_NOT, "is not");
     listed(out, s, PFX_MF_UNKNOWN, "not known to the token:");
+    if (pfx_minutes_get(s, PFX_MF_LABEL)[0])
+        (void)pfx_buf_add_str(out, "<b>label</b> ");
+    field(out, s, PFX_MF_LABEL);
+    (void)pfx_buf_add_str(out, " ");
     listed(out, s, PFX_MF_MECHANISMS, "mechanisms");
     (void)pfx_buf_add_str(out, "\n");
 }
@@ -181,6 +188,45 @@ static void pin(struct pfx_buf *out, const struct pfx_minutes_section *s)
     (void)pfx_buf_add_str(out, ", providerName ");
     field(out, s, PFX_MF_PROVIDER);
     (void)pfx_buf_add_str(out, "\n");
+}
+
+static void standing(struct pfx_buf *out, const struct pfx_minutes_section *s)
+{
+    (void)pfx_buf_add_str(out, "<tr><th>");
+    word(out, s->name);
+    (void)pfx_buf_add_str(out, "<td>");
+    field(out, s, PFX_MF_STATE);
+    if (pfx_minutes_get(s, PFX_MF_SINCE)[0])
+        (void)pfx_buf_add_str(out, " since ");
+    field(out, s, PFX_MF_SINCE);
+    (void)pfx_buf_add_str(out, "\n");
+}
+
+static void approval(struct pfx_buf *out, const struct pfx_minutes_section *s)
+{
+    (void)pfx_buf_add_str(out, "<tr><th>");
+    word(out, s->name);
+    (void)pfx_buf_add_str(out, "<td>");
+    field(out, s, PFX_MF_COMMAND);
+    (void)pfx_buf_add_str(out, ", ");
+    field(out, s, PFX_MF_TIME);
+    (void)pfx_buf_add_str(out, "<br>asked by ");
+    field(out, s, PFX_MF_ASKER);
+    (void)pfx_buf_add_str(out, ", uid ");
+    field(out, s, PFX_MF_UID);
+    (void)pfx_buf_add_str(out, "; mode ");
+    field(out, s, PFX_MF_MODE);
+    (void)pfx_buf_add_str(out, "<td>");
+    if (pfx_minutes_get(s, PFX_MF_SIGNER)[0])
+        (void)pfx_buf_add_str(out, "signed by ");
+    (void)pfx_buf_add_str(out, "<code>");
+    field(out, s, PFX_MF_SIGNER);
+    (void)pfx_buf_add_str(out, "</code><br><span class=\"s\"><code>nonce ");
+    field(out, s, PFX_MF_NONCE);
+    if (pfx_minutes_get(s, PFX_MF_OPERATION)[0])
+        (void)pfx_buf_add_str(out, "<br>operation ");
+    field(out, s, PFX_MF_OPERATION);
+    (void)pfx_buf_add_str(out, "</code></span>\n");
 }
 
 static void attestation(struct pfx_buf *out, const struct pfx_minutes_section *s)
@@ -245,6 +291,8 @@ static const struct part {
     {PFX_MK_KEY, "Keys: CKA_ID, operation, SHA-256 of the public key; attributes as read back", key},
     {PFX_MK_CERTIFICATE, "Client certificates: SHA-256", certificate},
     {PFX_MK_PIN, "Encryption key, as passwords are sealed to it: SHA-256 of the public key", pin},
+    {PFX_MK_STANDING, "Generations, after the ceremony", standing},
+    {PFX_MK_APPROVAL, "Approved by", approval},
     {PFX_MK_ATTESTATION, "Attestation by the HSM: SHA-256", attestation},
     {PFX_MK_NOTE, "Notes", note},
 };

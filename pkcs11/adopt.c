@@ -102,6 +102,22 @@ pfx_result pfx_adopted_look(struct pfx_session *session, struct pfx_bytes id,
     return PFX_OK;
 }
 
+pfx_result pfx_adopted_attributes(struct pfx_session *session, struct pfx_bytes id,
+                                  void (*line)(void *ctx, const char *text), void *ctx, char *label,
+                                  size_t size, bool *ret_found, struct pfx_error *err)
+{
+    static const struct pfx_key_id none = {{0}};
+    CK_OBJECT_HANDLE private = CK_INVALID_HANDLE;
+    PFX_TRY(find_one(session, CKO_PRIVATE_KEY, id, &private, err));
+    *ret_found = private != CK_INVALID_HANDLE;
+    if (!*ret_found)
+        return PFX_OK;
+    PFX_AUTOKEY struct pfx_key *key = pfx_key_new(session, PFX_USE_ENCRYPTION, &none, true);
+    key->handle = private;
+    PFX_TRY(pfx_key_attributes(session, key, line, ctx, err));
+    return pfx_key_label(session, key, label, size, err);
+}
+
 static pfx_result destroy(struct pfx_session *session, struct pfx_bytes id, struct pfx_bytes spki,
                           bool *ret_found, struct pfx_error *err)
 {

@@ -23,6 +23,12 @@ void pfx_adopted_done(struct pfx_adopted *adopted); /* usable as cleanup */
  * the pair doesn't fit. REFUSED: no RSA key of 2048 to 4096 bits. */
 PFX_MUST_USE pfx_result pfx_adopted_look(struct pfx_session *session, struct pfx_bytes id,
                                          struct pfx_adopted *ret_adopted, struct pfx_error *err);
+/* What pfx_key_attributes and pfx_key_label say of the private half. *ret_found: there is one; set
+ * also when reading fails then. */
+PFX_MUST_USE pfx_result pfx_adopted_attributes(struct pfx_session *session, struct pfx_bytes id,
+                                               void (*line)(void *ctx, const char *text), void *ctx,
+                                               char *label, size_t size, bool *ret_found,
+                                               struct pfx_error *err);
 /* Destroys both halves, if the private one has this public half, and shows that they aren't found
  * any more. *ret_found: it was there. */
 PFX_MUST_USE pfx_result pfx_adopted_destroy(struct pfx_session *session, struct pfx_bytes id,

@@ -22,6 +22,7 @@ struct pfx_ceremony_found {
     uint64_t since;      /* key: the first entry that names it; UINT64_MAX: none */
     int64_t since_ms;
     const char *what;    /* DIFFERS: static */
+    char state[16];      /* a generation: that the entries up to here left it in */
 };
 struct pfx_ceremony {
     struct pfx_buf text;
@@ -46,6 +47,9 @@ struct pfx_ceremony {
     struct pfx_ceremony_found *found; /* for each section */
 };
 void pfx_ceremony_done(struct pfx_ceremony *c); /* usable as cleanup; zeroed is fine */
+/* For ceremony_log.c: an entry of pfx-hsm before the record, in order; and what is left then. */
+void pfx_ceremony_take(struct pfx_ceremony *c, uint64_t seq, const struct pfx_entry *entry);
+void pfx_ceremony_judge(struct pfx_ceremony *c);
 /* The page alone, under the auditor's keys. INTEGRITY: it doesn't hold. */
 PFX_MUST_USE pfx_result pfx_ceremony_page(struct pfx_ceremony *c, const char *path,
                                           const struct pfx_audit_options *options,

@@ -1,6 +1,6 @@
 /*
  * One way through the entries up to the page's checkpoint: they must make the root that it signs,
- * and each key's operation must say what the record says.
+ * and say what the record says (ceremony_match.c).
  */
 #include <string.h>
 
@@ -10,101 +10,13 @@
 /* Bundles missing in a row after which no more are looked for. */
 #define ABSENT_MOST (UINT64_C(1) << 20)
 
-/* As the record would have it: what a page can't show was replaced there. */
-static bool shown_same(const struct pfx_entry *entry, enum pfx_field field, const char *value)
-{
-    struct pfx_buf plain PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
-    struct pfx_minutes tmp PFX_CLEANUP(pfx_minutes_done) = {0};
-    if (!pfx_entry_plain(entry, field, &plain))
-        return false;
-    (void)pfx_minutes_add(&tmp, PFX_MK_HEAD, "");
-    struct pfx_minutes_section *s = pfx_minutes_add(&tmp, PFX_MK_ROLE, "-");
-    pfx_minutes_set(s, PFX_MF_TOKEN, plain.len > 0 ? pfx_buf_str(&plain) : "-");
-    return strcmp(pfx_minutes_get(s, PFX_MF_TOKEN), value) == 0;
-}
-
-static bool same_if_there(const struct pfx_entry *entry, enum pfx_field field, const char *value)
-{
-    return !pfx_entry_has(entry, field) || pfx_entry_is(entry, field, value);
-}
-
-static const char *key_differs(const struct pfx_ceremony *c, const struct pfx_minutes_section *s,
-                               const struct pfx_entry *entry)
-{
-    const char *spki = pfx_minutes_get(s, PFX_MF_SPKI);
-    if (!shown_same(entry, PFX_F_TARGET_NAME, s->name))
-        return "its name";
-    if (strcmp(pfx_minutes_get(s, PFX_MF_HOW), "pinned") == 0) /* its public half went out */
-        return pfx_entry_is(entry, PFX_F_OUT_SHA256, spki) ? NULL : "its public key";
-    if (!pfx_entry_is(entry, PFX_F_KEY_ID, pfx_minutes_get(s, PFX_MF_ID)))
-        return "its CKA_ID";
-    if (*spki ? !pfx_entry_is(entry, PFX_F_KEY_SPKI, spki) : pfx_entry_has(entry, PFX_F_KEY_SPKI))
-        return "its public key";
-    if (!same_if_there(entry, PFX_F_KEY_ALG, pfx_minutes_get(s, PFX_MF_ALGORITHM)))
-        return "its algorithm";
-    const struct pfx_minutes_section *role = pfx_minutes_find(
-        &c->page.record, PFX_MK_ROLE, pfx_minutes_get(s, PFX_MF_ROLE));
-    if (role && (!shown_same(entry, PFX_F_TOKEN_LABEL, pfx_minutes_get(role, PFX_MF_TOKEN)) ||
-                 !shown_same(entry, PFX_F_TOKEN_SERIAL, pfx_minutes_get(role, PFX_MF_SERIAL))))
-        return "its token";
-    return NULL;
-}
-
-static void settle(struct pfx_ceremony_found *found, uint64_t seq, const char *differs)
-{
-    found->match = differs ? PFX_PAGE_DIFFERS : PFX_PAGE_AGREES;
-    found->what = differs;
-    found->seq = seq;
-}
-
-static bool is_ceremony(const struct pfx_entry *entry)
-{
-    return pfx_entry_is(entry, PFX_F_EVENT, "ceremony.key") ||
-           pfx_entry_is(entry, PFX_F_EVENT, "key.rotate");
-}
-
-/* The operation that the record names for it, done well. */
-static void take_section(struct pfx_ceremony *c, size_t i, uint64_t seq,
-                         const struct pfx_entry *entry)
-{
-    const struct pfx_minutes_section *s = &c->page.record.list[i];
-    struct pfx_ceremony_found *found = &c->found[i];
-    const char *op = pfx_minutes_get(s, PFX_MF_OPERATION);
-    if (s->kind == PFX_MK_PIN) {
-        char generation[24];
-        (void)snprintf(generation, sizeof generation, "%lld",
-                       (long long)pfx_entry_int(entry, PFX_F_PIN_GENERATION));
-        if (pfx_entry_has(entry, PFX_F_PIN_SPKI) &&
-            strcmp(generation, pfx_minutes_get(s, PFX_MF_GENERATION)) == 0)
-            settle(found, seq,
-                   pfx_entry_is(entry, PFX_F_PIN_SPKI, pfx_minutes_get(s, PFX_MF_SPKI))
-                       ? NULL
-                       : "its public key");
-        return;
-    }
-    if (s->kind == PFX_MK_KEY && is_ceremony(entry) && found->since == UINT64_MAX &&
-        pfx_entry_is(entry, PFX_F_KEY_ID, pfx_minutes_get(s, PFX_MF_ID)) &&
-        same_if_there(entry, PFX_F_KEY_SPKI, pfx_minutes_get(s, PFX_MF_SPKI))) {
-        found->since = seq;
-        found->since_ms = pfx_entry_time(entry, PFX_F_TIME);
-    }
-    if (!*op || !pfx_entry_is(entry, PFX_F_OP, op))
-        return;
-    bool exported = strcmp(pfx_minutes_get(s, PFX_MF_HOW), "pinned") == 0;
-    bool of_key = exported ? pfx_entry_is(entry, PFX_F_EVENT, "key.export") : is_ceremony(entry);
-    if (s->kind == PFX_MK_CERTIFICATE)
-        settle(found, seq,
-               !pfx_entry_is(entry, PFX_F_EVENT, "ceremony.certificate") ? "its operation"
-               : !pfx_entry_is(entry, PFX_F_CERT_SHA256, pfx_minutes_get(s, PFX_MF_SHA256))
-                   ? "the certificate"
-                   : NULL);
-    else
-        settle(found, seq, of_key ? key_differs(c, s, entry) : "its operation");
-}
-
-/* Who permitted an operation stands in its intent. */
+/* Who permitted an operation stands in its intent; a log's successor, in its first entry. */
 static void take_intent(struct pfx_ceremony *c, const struct pfx_entry *entry)
 {
+    const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
+    c->weak = c->weak || (pfx_entry_int(entry, PFX_F_WEAK) == 1 &&
+                          pfx_entry_is(entry, PFX_F_EVENT, "log.reopen") &&
+                          strcmp(pfx_minutes_get(head, PFX_MF_KIND), "log.reopen") == 0);
     for (size_t i = 0; i < c->page.record.n; i++) {
         const char *op = pfx_minutes_get(&c->page.record.list[i], PFX_MF_OPERATION);
         c->weak = c->weak || (*op && pfx_entry_int(entry, PFX_F_WEAK) == 1 &&
@@ -124,13 +36,9 @@ static void take_entry(struct pfx_ceremony *c, uint64_t seq, struct pfx_bytes js
         c->has_policy = pfx_entry_hash(&entry, PFX_F_POLICY_SHA256, c->policy);
         c->has_exe = pfx_entry_hash(&entry, PFX_F_SOFTWARE_EXE, c->exe);
     }
-    if (pfx_entry_int(&entry, PFX_F_PHASE) == PFX_PHASE_INTENT)
+    if (pfx_entry_int(&entry, PFX_F_PHASE) != PFX_PHASE_RESULT)
         take_intent(c, &entry);
-    if (pfx_entry_int(&entry, PFX_F_PHASE) == PFX_PHASE_INTENT ||
-        pfx_entry_int(&entry, PFX_F_OUTCOME) != PFX_OUTCOME_OK)
-        return;
-    for (size_t i = 0; i < c->page.record.n; i++)
-        take_section(c, i, seq, &entry);
+    pfx_ceremony_take(c, seq, &entry);
 }
 
 /* --- the way through -------------------------------------------------------------------------- */
@@ -201,16 +109,6 @@ static pfx_result compare_root(struct pass *pass, struct pfx_error *err)
                     "export are of two logs, or the export was changed");
 }
 
-static void judge_absent(struct pfx_ceremony *c)
-{
-    for (size_t i = 0; i < c->page.record.n; i++) {
-        enum pfx_minutes_kind kind = c->page.record.list[i].kind;
-        bool logged = kind == PFX_MK_KEY || kind == PFX_MK_CERTIFICATE || kind == PFX_MK_PIN;
-        if (logged && c->found[i].match == PFX_PAGE_NONE)
-            c->found[i].match = c->presented > 0 ? PFX_PAGE_UNSEEN : PFX_PAGE_ABSENT;
-    }
-}
-
 static void judge_head(struct pfx_ceremony *c)
 {
     const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
@@ -251,7 +149,7 @@ pfx_result pfx_ceremony_export(struct pfx_ceremony *c, const char *path, struct 
     pfx_hasher_free(pass->hasher);
     PFX_TRY(result);
     c->compared = true;
-    judge_absent(c);
+    pfx_ceremony_judge(c);
     judge_head(c);
     return PFX_OK;
 }

@@ -6,8 +6,8 @@
 #include "crypto/encode.h"
 
 static const char *const limits[] = {
-    ("that attributes, modules, notes and names on the page are so: pfx-hsm wrote them down when "
-     "it looked, and the log holds their hash only"),
+    ("that attributes, labels, modules, notes and names on the page are so: pfx-hsm wrote them down "
+     "when it looked, and the log holds their hash only"),
     ("that nobody else holds the keys, or a copy: an HSM's own backups and clones stand in no log"),
     ("that the people whose names stand there were there: their hands sign the paper"),
 };
@@ -15,6 +15,9 @@ static const char attested[] =
     "what the HSM's attestation says: the files are named by their SHA-256, and the vendor's tool "
     "and root certificate check them";
 static const char weak[] = "a key of it was approved without anybody's signature";
+static const char people[] =
+    "that the keys which approved it belong to the people they name: compare the roster's lines in "
+    "the log with your own copy";
 static const char no_log[] =
     "that the log's entries say of each key what the page says: give an export with --log DIR";
 static const char rest_of_log[] =
@@ -28,7 +31,7 @@ static uint64_t count(const struct pfx_ceremony *c, enum pfx_ceremony_match matc
     return n;
 }
 
-/* Keys, certificates and pins: what stands in the log in entries of their own. */
+/* Keys, certificates, generations and approvals: what stands in the log in entries of their own. */
 static uint64_t logged(const struct pfx_ceremony *c)
 {
     return count(c, PFX_PAGE_AGREES) + count(c, PFX_PAGE_DIFFERS) + count(c, PFX_PAGE_ABSENT) +
@@ -61,7 +64,7 @@ static const char *match_name(enum pfx_ceremony_match match)
 
 /* --- for people ------------------------------------------------------------------------------- */
 
-static void print_head(const struct pfx_ceremony *c)
+static void print_head(const struct pfx_ceremony *c, bool printed)
 {
     const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
     struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(16 * 1024);
@@ -78,6 +81,8 @@ static void print_head(const struct pfx_ceremony *c)
     (void)printf("logged      %s by the host's clock\n",
                  pfx_time_format(c->entry_ms, true, time));
     (void)printf("SHA-256     %s\n", c->page.sha256);
+    if (printed)
+        (void)printf("printed     the HTML file is what this text makes, byte for byte\n");
     for (size_t i = 0; i < c->keys.n; i++)
         if (c->signers >> i & 1)
             (void)printf("signed by   log key %s (%s)\n",
@@ -119,7 +124,8 @@ static void print_log(const struct pfx_ceremony *c)
                      (unsigned long long)c->presented);
     if (c->differs)
         (void)printf("DIFFERS: %s\n", c->differs);
-    (void)printf("%s: %llu of %llu keys, certificates and pins are in the log as on the page\n",
+    (void)printf("%s: %llu of %llu keys, certificates, generations and approvals are in the log as "
+                 "on the page\n",
                  verdict(c) == PFX_AUDIT_OK ? "PROVEN" : "NOT PROVEN", (unsigned long long)well,
                  (unsigned long long)n);
     if (c->weak)
@@ -128,9 +134,9 @@ static void print_log(const struct pfx_ceremony *c)
         print_section(c, i);
 }
 
-static void print_table(const struct pfx_ceremony *c)
+static void print_table(const struct pfx_ceremony *c, bool printed)
 {
-    print_head(c);
+    print_head(c, printed);
     if (c->compared)
         print_log(c);
     (void)printf("Not proven:\n");
@@ -140,6 +146,8 @@ static void print_table(const struct pfx_ceremony *c)
     pfx_text_paragraph(c->compared ? rest_of_log : no_log, "- ");
     if (pfx_minutes_find(&c->page.record, PFX_MK_ATTESTATION, NULL))
         pfx_text_paragraph(attested, "- ");
+    if (pfx_minutes_find(&c->page.record, PFX_MK_APPROVAL, NULL))
+        pfx_text_paragraph(people, "- ");
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
         pfx_text_paragraph(limits[i], "- ");
 }
@@ -167,7 +175,7 @@ static void json_sections(const struct pfx_ceremony *c, struct pfx_json *json)
     pfx_json_close(json, ']');
 }
 
-static void print_json(const struct pfx_ceremony *c)
+static void print_json(const struct pfx_ceremony *c, bool printed)
 {
     const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
     struct pfx_json json = pfx_json_make("pfx-audit/ceremony/1");
@@ -178,6 +186,7 @@ static void print_json(const struct pfx_ceremony *c)
     pfx_json_str(&json, "record", pfx_minutes_get(head, PFX_MF_KIND));
     pfx_json_str(&json, "time", pfx_minutes_get(head, PFX_MF_TIME));
     pfx_json_str(&json, "sha256", c->page.sha256);
+    pfx_json_bool(&json, "printed", printed);
     pfx_json_signers(&json, &c->keys, c->signers);
     pfx_json_bool(&json, "compared", c->compared);
     pfx_json_str(&json, "differs", c->differs);
@@ -197,6 +206,26 @@ static pfx_result write_page(const struct pfx_ceremony *c, const char *path, str
     return pfx_audit_put(path, pfx_buf_bytes(&html), err);
 }
 
+/* A page for a printer that came with the text says what the text says, or it is another one. */
+static pfx_result check_printed(const struct pfx_ceremony *c, const char *path,
+                                struct pfx_error *err)
+{
+    struct pfx_buf html PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_MINUTES_HTML_MAX);
+    struct pfx_buf given PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_MINUTES_HTML_MAX);
+    size_t line = 1, i = 0;
+    PFX_TRY(pfx_audit_file(path, PFX_MINUTES_HTML_MAX, &given, err));
+    if (!pfx_minutes_html(&c->page, &html))
+        return pfx_fail(err, PFX_CLASS_USAGE, "compare", path, "", "the page is too long");
+    for (; i < html.len && i < given.len && html.data[i] == given.data[i]; i++)
+        line += html.data[i] == '\n';
+    if (i == html.len && i == given.len)
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_INTEGRITY, "compare", path, "",
+                    "it isn't what the text makes: they differ in line %zu. --out FILE makes it "
+                    "anew",
+                    line);
+}
+
 int pfx_audit_ceremony(const struct pfx_audit_options *options)
 {
     struct pfx_error err = PFX_ERROR_NONE;
@@ -210,13 +239,16 @@ int pfx_audit_ceremony(const struct pfx_audit_options *options)
         r = pfx_ceremony_page(&c, options->operands[0], options, &err);
     if (pfx_ok(r) && options->log)
         r = pfx_ceremony_export(&c, options->log, &err);
+    bool printed = options->n_operands > 1;
+    if (pfx_ok(r) && printed)
+        r = check_printed(&c, options->operands[1], &err);
     if (pfx_ok(r) && options->out)
         r = write_page(&c, options->out, &err);
     if (pfx_failed(r))
         return pfx_audit_fail(&err);
     if (options->format == PFX_AUDIT_JSON)
-        print_json(&c);
+        print_json(&c, printed);
     else
-        print_table(&c);
+        print_table(&c, printed);
     return verdict(&c);
 }

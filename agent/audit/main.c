@@ -44,12 +44,13 @@ const struct pfx_audit_command pfx_audit_commands[] = {
      "Needs --key, and the entry by --entry or --log. Without the entry only the receipt's form "
      "and its checkpoint's signature are checked, and the exit code is 1: no entry is proven.",
      false, pfx_audit_check},
-    {"ceremony", "PAGE", 1, 1, "say what the page of a key ceremony proves, and what it doesn't",
+    {"ceremony", "PAGE [HTML]", 1, 2, "say what the page of a key ceremony proves, and what it doesn't",
      "PAGE is the text file. Needs --key. The record's hash, the log's entry with it and the log "
      "key's signature are on the page; with --log an export's entries must make the same tree, and "
      "say of each key what the page says. Exit code 6 when a line was changed or the log says "
      "otherwise, 1 when entries aren't presented. With --out the page for a printer is made from the "
-     "text that was checked: paper that people signed must look so.",
+     "text that was checked: paper that people signed must look so. HTML is such a page that came "
+     "with the text: exit code 6 when it isn't what the text makes.",
      false, pfx_audit_ceremony},
     {"help", "[COMMAND|entries]", 0, 1, "what the commands do, or what stands in a log", NULL,
      false, pfx_audit_help},

@@ -236,6 +236,8 @@ int cli_do_key_destroy(struct cli *cli)
     if (code == CLI_EXIT_OK)
         code = cli_confirm(cli, "The key is destroyed in this token. That can't be taken back.");
     if (code == CLI_EXIT_OK)
+        code = cli_record_args(cli, args);
+    if (code == CLI_EXIT_OK)
         code = pin_put(cli, args);
     return code == CLI_EXIT_OK ? with_needs(cli, "key.destroy", "key-destroy", number, args) : code;
 }

@@ -212,20 +212,31 @@ int cli_do_log_status(struct cli *cli)
 
 /* --- the log's key, and its successor --- */
 
+struct key_view {
+    struct cli *cli;
+    int code;
+};
+
 static void key_item(void *ctx, const struct pfx_msg *item)
 {
-    struct cli *cli = ctx;
+    struct key_view *view = ctx;
+    struct cli *cli = view->cli;
+    const char *kept;
+    bool record = cli_record_item(cli, item, &kept, &view->code);
     if (cli->given[CLI_JSON]) {
         cli_json_item(strcmp(cli->verb->verb, "reopen") == 0 ? "log-reopen" : "log-rotate-key",
                       item);
         return;
     }
     const char *kind = pfx_msg_str(item, "kind");
+    const char *text = record                      ? kept
+                       : pfx_msg_has(item, "text") ? pfx_msg_str(item, "text")
+                                                   : NULL;
     struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(8192);
-    if (strcmp(kind, "note") == 0 && pfx_msg_has(item, "text"))
-        cli_say("note: %s", pfx_msg_str(item, "text"));
-    else if (pfx_msg_has(item, "text")) {
-        cli_clean(pfx_msg_str(item, "text"), &clean);
+    if (strcmp(kind, "note") == 0 && text)
+        cli_say("note: %s", text);
+    else if (text) {
+        cli_clean(text, &clean);
         (void)printf("%s%s%s %s\n", cli_tone(stdout, CLI_GOOD), cli_utf8() ? "✓" : "*",
                      cli_tone_end(stdout, CLI_GOOD), pfx_buf_str(&clean));
     }
@@ -244,11 +255,16 @@ static void key_item(void *ctx, const struct pfx_msg *item)
 
 static int ask_key(struct cli *cli, const char *verb, const char *next)
 {
-    struct cli_ask ask = {CLI_HSM, verb, NULL, KEY_SILENCE_S, key_item, NULL, cli};
-    int code = cli_ask_report(cli, &ask);
+    struct key_view view = {cli, CLI_EXIT_OK};
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, verb);
+    int code = cli_record_args(cli, args);
+    if (code != CLI_EXIT_OK)
+        return code;
+    struct cli_ask ask = {CLI_HSM, verb, args, KEY_SILENCE_S, key_item, NULL, &view};
+    code = cli_ask_report(cli, &ask);
     if (code == CLI_EXIT_OK && !cli->given[CLI_JSON])
         cli_say("%s", next);
-    return code;
+    return code == CLI_EXIT_OK ? view.code : code;
 }
 
 int cli_do_log_rotate_key(struct cli *cli)

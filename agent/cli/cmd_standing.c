@@ -68,15 +68,22 @@ static void put_file(struct standing_view *view, const struct pfx_msg *item)
 static void change_item(void *ctx, const struct pfx_msg *item)
 {
     struct standing_view *view = ctx;
-    const char *name = pfx_msg_str(item, "name"), *text = pfx_msg_str(item, "text");
-    if (view->out)
+    const char *name = pfx_msg_str(item, "name"), *text = pfx_msg_str(item, "text"), *kept;
+    bool record = cli_record_item(view->cli, item, &kept, &view->code);
+    if (view->out && !record)
         put_file(view, item);
     if (view->cli->given[CLI_JSON]) {
         cli_json_item(view->json, item);
         return;
     }
     struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(8192);
+    text = record ? kept : text;
     cli_clean(text ? text : "", &clean);
+    if (record) {
+        if (kept)
+            (void)printf("%s\n", pfx_buf_str(&clean));
+        return;
+    }
     if (!name) {
         cli_say("%s", pfx_buf_str(&clean));
         return;
@@ -154,12 +161,15 @@ static int change(struct cli *cli, const char *verb, const char *json, const cha
         return cli_fail(&err);
     }
     pfx_msg_set_str(args, "name", cli->operands[0]);
+    int code = cli_record_args(cli, args);
+    if (code != CLI_EXIT_OK)
+        return code;
     if (counted && counted->known) {
         pfx_msg_set_int(args, "rows", counted->left);
         pfx_msg_set_int(args, "epoch", counted->epoch);
     }
     struct cli_ask ask = {CLI_HSM, verb, args, SILENCE_S, change_item, NULL, &view};
-    int code = cli_ask_report(cli, &ask);
+    code = cli_ask_report(cli, &ask);
     return code == CLI_EXIT_OK ? view.code : code;
 }
 

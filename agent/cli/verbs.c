@@ -63,11 +63,11 @@ char cli_option_letter(enum cli_option_id id)
 }
 
 #define SELECT (CLI_BIT(CLI_USER) | CLI_BIT(CLI_STATE) | CLI_BIT(CLI_ALL))
+#define RECORDED (CLI_BIT(CLI_RECORD) | CLI_BIT(CLI_WITNESS)) /* a ceremony with a page */
 
 const struct cli_verb cli_verbs[] = {
     {NULL, "init", "", 0, 0,
-     CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_RECORD) | CLI_BIT(CLI_WITNESS), "admins",
-     false,
+     CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | RECORDED, "admins", false,
      "probe the tokens, then make all keys",
      "Asks for the PIN of the encryption token on the terminal, makes what is missing, and prints "
      "every key with its fingerprint. The encryption key's public part and the client key's "
@@ -164,11 +164,12 @@ const struct cli_verb cli_verbs[] = {
      cli_do_key_rebuild},
     {"standing", "list", "", 0, 0, 0, "admins", false,
      "generations of the standing keys, and what each waits for", NULL, cli_do_standing_list},
-    {"standing", "rotate", "KEY", 1, 1, CLI_BIT(CLI_OUT), "admins", false,
+    {"standing", "rotate", "KEY", 1, 1, CLI_BIT(CLI_OUT) | RECORDED, "admins", false,
      "make the next generation of a standing key",
      "Keys: client-NAME, one for each app registration; wrapping; mac. Nothing uses the new generation before "
      "`standing activate`. A client key's certificate is written into the folder of --out (default: "
-     "the current one): give it to the app registration beside the one that is there.",
+     "the current one): give it to the app registration beside the one that is there. It leaves a "
+     "record like init's.",
      cli_do_standing_rotate},
     {"standing", "activate", "KEY-N", 1, 1, 0, "admins", false,
      "put a generation of a standing key in force",
@@ -181,10 +182,10 @@ const struct cli_verb cli_verbs[] = {
      "and new enrolments go on meanwhile. It goes on by itself, also after a restart; with --wait it "
      "is watched for so long. Exit code 1 when some are left at the end.",
      cli_do_standing_rewrap},
-    {"standing", "destroy", "KEY-N", 1, 1, CLI_BIT(CLI_YES), "admins", false,
+    {"standing", "destroy", "KEY-N", 1, 1, CLI_BIT(CLI_YES) | RECORDED, "admins", false,
      "destroy a generation of a standing key that isn't in force",
      "Refused while something needs it. Destroyed means that it isn't found in this token any more; "
-     "copies in backups of the token aren't known to the agent.",
+     "copies in backups of the token aren't known to the agent. It leaves a record like init's.",
      cli_do_standing_destroy},
     {"key", "status", "", 0, 0, 0, "admins", false,
      "the encryption key's generations: state, records, and what holds each back",
@@ -192,9 +193,8 @@ const struct cli_verb cli_verbs[] = {
      "rotation is due within 30 days (encryption_key.rotate_every of hsm-policy.yaml). Records that "
      "name a key of other software stand below as foreign.",
      cli_do_key_status},
-    {"key", "rotate", "", 0, 0, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_ADOPT) |
-     CLI_BIT(CLI_RECORD) | CLI_BIT(CLI_WITNESS),
-     "admins", false, "make the next generation of the encryption key, and stage it",
+    {"key", "rotate", "", 0, 0,
+     CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_ADOPT) | RECORDED, "admins", false, "make the next generation of the encryption key, and stage it",
      "Its public part goes into the folder of --out. Nothing uses it before key activate. With "
      "--adopt a key that the connector's provider made is taken over, which two people approve. "
      "Given again after it was cut off, it goes on where it ended. It leaves a record like init's.",
@@ -208,10 +208,11 @@ const struct cli_verb cli_verbs[] = {
     {"key", "retire", "GENERATION", 1, 1, CLI_BIT(CLI_YES), "admins", false,
      "give a suspended generation up", "Refused while a record names it, or nobody knows.",
      cli_do_key_retire},
-    {"key", "destroy", "GENERATION", 1, 1, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_YES), "admins", false,
+    {"key", "destroy", "GENERATION", 1, 1, CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_YES) | RECORDED,
+     "admins", false,
      "destroy a retired, compromised or staged generation in its token",
      "Two people approve it. Refused while a record names it. Destroyed means: not found any more in "
-     "this token; backups and clones of the HSM aren't seen from here.",
+     "this token; backups and clones of the HSM aren't seen from here. It leaves a record like init's.",
      cli_do_key_destroy},
     {"key", "compromise", "GENERATION", 1, 1, CLI_BIT(CLI_REASON) | CLI_BIT(CLI_YES), "admins", false,
      "say that others may have a generation's private key",
@@ -255,16 +256,17 @@ const struct cli_verb cli_verbs[] = {
      "Asks pfx-hsm; when it doesn't answer, or --log-dir names a folder, says what the folder says "
      "by itself. Exit code 1 when something is bad.",
      cli_do_log_status},
-    {"log", "rotate-key", "", 0, 0, CLI_BIT(CLI_YES), "admins", false,
+    {"log", "rotate-key", "", 0, 0, CLI_BIT(CLI_YES) | RECORDED, "admins", false,
      "make a new log key",
-     "An entry under the old key names the new one, and the next checkpoint has both signatures.",
+     "An entry under the old key names the new one, and the next checkpoint has both signatures. It "
+     "leaves a record like init's.",
      cli_do_log_rotate_key},
-    {"log", "reopen", "", 0, 0, CLI_BIT(CLI_YES), "admins", false,
+    {"log", "reopen", "", 0, 0, CLI_BIT(CLI_YES) | RECORDED, "admins", false,
      "begin a successor of a log that was lost or cut",
      "The log that is here is set aside. The successor has an origin of its own, and its first "
      "entry says what the token's anchor covered, what was here, and who approved it (pfx-agent "
      "approve); or, where hsm-policy.yaml has no approvals, that root on the admin socket alone "
-     "permitted it: a weak approval, which stays in the log.",
+     "permitted it: a weak approval, which stays in the log. It leaves a record like init's.",
      cli_do_log_reopen},
     {"backup", "create", "FILE", 1, 1, 0, "root", false,
      "write everything outside of the tokens into one archive",

@@ -1,9 +1,11 @@
 /* Verbs on pfx-hsm's sockets: admin (from the CLI) and uploader. */
 #include "api/wire/tables.h"
 
+#define WITNESSES STRS("witnesses", 12, 1, 128, OPT, "names that stand on the record, to be signed by hand")
+#define RECORD_PAGE STR("page", 1, 448 * KIB, OPT, "record: the page that the file holds")
 LOCAL_SCHEMA(init_args, "init", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT, "of the encryption token, for this ceremony only"),
-       STRS("witnesses", 12, 1, 128, OPT, "names that stand on the record, to be signed by hand"));
+       WITNESSES);
 LOCAL_SCHEMA(init_item, "init.item", 1 * MIB,
        STR("kind", 1, 16, 0, "step, key, certificate, note, record"),
        STR("role", 1, 16, OPT, "encryption, users, service or log"),
@@ -12,7 +14,7 @@ LOCAL_SCHEMA(init_item, "init.item", 1 * MIB,
        STR("sha256", 64, 64, OPT, "of the public key's SubjectPublicKeyInfo, or of the certificate"),
        STR("file", 1, 64, OPT, "name to write it to"),
        STR("pem", 1, 32768, OPT, "public key, certificate or key line: what the file holds"),
-       STR("page", 1, 448 * KIB, OPT, "record: the page that the file holds"));
+       RECORD_PAGE);
 
 LOCAL_SCHEMA(test_args, "hsm.test", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT, "to try the encryption token too"));
@@ -48,13 +50,14 @@ LOCAL_SCHEMA(key_needs, "needs", KIB, GENERATION,
 LOCAL_SCHEMA(key_rotate_args, "key.rotate", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET, "of the encryption token, for this command only"),
        STR("adopt", 2, 128, OPT, "CKA_ID, hex: of a key that the connector's provider made"),
-       STRS("witnesses", 12, 1, 128, OPT, "names that stand on the record, to be signed by hand"));
+       WITNESSES);
 LOCAL_SCHEMA(key_activate_args, "key.activate", KIB, GENERATION);
 LOCAL_SCHEMA(key_retire_args, "key.retire", 2 * KIB, GENERATION,
        OBJ("needs", &key_needs, OPT, "what pfx-agentd says"));
 LOCAL_SCHEMA(key_destroy_args, "key.destroy", 4 * KIB, GENERATION,
        OBJ("needs", &key_needs, OPT, "what pfx-agentd says"),
-       STR("encryption_pin", 1, 255, SECRET, "of the encryption token, for this command only"));
+       STR("encryption_pin", 1, 255, SECRET, "of the encryption token, for this command only"),
+       WITNESSES);
 LOCAL_SCHEMA(key_compromise_args, "key.compromise", KIB, GENERATION,
        STR("reason", 1, 32, 0, "a word: nobody's name"));
 LOCAL_SCHEMA(key_states_args, "key.states", 64 * KIB,
@@ -99,26 +102,31 @@ LOCAL_SCHEMA(hsm_status_item, "hsm.status.item", 4 * KIB, STR("name", 1, 64, 0, 
 LOCAL_SCHEMA(log_status_item, "log.status.item", 4 * KIB, STR("name", 1, 64, 0, "of what"),
        STR("value", 0, 639, 0, "for people"), INT("number", 0, PFX_MAX_INT, OPT, "for programs"),
        STR("level", 1, 8, 0, "ok, warn or bad"), STR("next", 1, 639, OPT, "next step"));
-LOCAL_SCHEMA(log_key_item, "log.key.item", 4 * KIB,
-       STR("kind", 1, 16, 0, "step, key or note"), STR("text", 1, 1000, OPT, "what was done"),
+LOCAL_SCHEMA(log_key_args, "log.key", 4 * KIB, WITNESSES);
+LOCAL_SCHEMA(log_key_item, "log.key.item", 1 * MIB,
+       STR("kind", 1, 16, 0, "step, key, note or record"),
+       STR("text", 1, 1000, OPT, "what was done"),
        STR("vkey", 1, 400, OPT, "key line for verifiers"),
-       STR("origin", 1, 128, OPT, "of the log"));
+       STR("origin", 1, 128, OPT, "of the log"),
+       STR("sha256", 64, 64, OPT, "record: of it"), STR("file", 1, 64, OPT, "name to write it to"),
+       RECORD_PAGE);
 
-LOCAL_SCHEMA(standing_args, "standing", KIB,
+LOCAL_SCHEMA(standing_args, "standing", 4 * KIB,
        STR("name", 1, 64, OPT, "of the key; but for rotate with its generation"),
        INT("rows", 0, PFX_MAX_INT, OPT, "destroy: user keys that still need it, as pfx-agentd says"),
-       INT("epoch", 0, PFX_MAX_INT, OPT, "destroy: of the keys in force when they were counted"));
-LOCAL_SCHEMA(standing_item, "standing.item", 128 * KIB,
-       STR("kind", 1, 16, 0, "key or note"),
+       INT("epoch", 0, PFX_MAX_INT, OPT, "destroy: of the keys in force when they were counted"),
+       WITNESSES);
+LOCAL_SCHEMA(standing_item, "standing.item", 1 * MIB,
+       STR("kind", 1, 16, 0, "key, note or record"),
        STR("role", 1, 16, OPT, "users or service"), STR("name", 1, 64, OPT, "of the key"),
        STR("algorithm", 1, 32, OPT, "of the key"),
        STR("state", 1, 16, OPT, "making, staged, active, previous or destroyed"),
        INT("since", 0, PFX_MAX_INT, OPT, "ms UTC: in this state"),
        STR("token", 1, 128, OPT, "label and serial"),
-       STR("sha256", 64, 64, OPT, "of the certificate"),
+       STR("sha256", 64, 64, OPT, "of the certificate, or the record"),
        STR("file", 1, 64, OPT, "name to write it to"),
        STR("pem", 1, 32768, OPT, "certificate: what the file holds"),
-       STR("text", 1, 639, OPT, "what was done, or what comes next"));
+       STR("text", 1, 1000, OPT, "what was done, or what comes next"), RECORD_PAGE);
 
 LOCAL_SCHEMA(backup_args, "backup.create", KIB,
        BLOB("manifest", 32, 32, 0, "SHA-256 of the archive's manifest"));
@@ -141,8 +149,8 @@ const struct pfx_wire_pair pfx_wire_admin[] = {
     {"hsm.test", &test_args, &test_item},
     {"hsm.status", &pfx_s_none, &hsm_status_item},
     {"log.status", &pfx_s_none, &log_status_item},
-    {"log.rotate_key", &pfx_s_none, &log_key_item},
-    {"log.reopen", &pfx_s_none, &log_key_item},
+    {"log.rotate_key", &log_key_args, &log_key_item},
+    {"log.reopen", &log_key_args, &log_key_item},
     {"standing.list", &pfx_s_none, &standing_item},
     {"standing.rotate", &standing_args, &standing_item},
     {"standing.activate", &standing_args, &standing_item},

@@ -185,7 +185,7 @@ class Online(WorldCase):
                          "--key", world.path("out", "log-1.vkey"), "--log",
                          world.path("record", "export"))
         self.assertExit(told, 0)
-        self.assertIn("keys, certificates and pins are in the log as on the page", told.out)
+        self.assertIn("keys, certificates, generations and approvals are in the log as on the page", told.out)
         self.assertExit(world.cli("init", "--record", world.path("nowhere")), 2, "--record")
         self.assertExit(world.cli("init", *["--witness=x"] * 13), 2, "12 witnesses")
 

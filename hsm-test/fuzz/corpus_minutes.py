@@ -25,6 +25,11 @@ key log-1
   role log; algorithm ec-p256; how made
   id 0a0c; operation {ULID}
   spki {HASH}
+key encryption-2
+  role encryption; algorithm rsa-3072; how destroyed
+  id 0a0d; operation {ULID}; intent 41
+  label pfx-agent encryption-2
+  spki {HASH}
 certificate client-main-1
   sha256 {HASH}
   operation {ULID}; until 2029-11-22T13:13:31.000Z
@@ -33,6 +38,16 @@ pin encryption-1
   key-name enc
   provider P
   spki {HASH}
+standing client-main-1
+  state previous; since 2026-11-23T13:00:00.120Z
+standing client-main-2
+  state active
+approval bob
+  command key.destroy; mode ssh; time 2026-11-23T13:00:00.120Z
+  asked-by ann; uid 1001
+  operation {ULID}
+  nonce {HASH}
+  key ssh-ed25519 SHA256:abc
 attestation mac-1
   source object "x" & 'y'
   sha256 {HASH}; size 12

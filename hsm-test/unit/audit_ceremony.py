@@ -136,7 +136,7 @@ end of record
 
     def test_agrees(self):
         out, _ = self.check()
-        self.assertIn("PROVEN: 6 of 6 keys, certificates and pins", out)
+        self.assertIn("PROVEN: 6 of 6 keys, certificates, generations and approvals", out)
         self.assertIn("attestation", out)
         # The log goes on: the page's checkpoint is an older one of it.
         for _ in range(300):

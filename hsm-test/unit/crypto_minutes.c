@@ -238,11 +238,85 @@ static void pages(void **state)
     assert_class(pfx_minutes_page_parse(BYTES(small), &other, &err), PFX_CLASS_REFUSED);
 }
 
+/* A value that the type allows; another one for each n. */
+static void value_of(enum pfx_minutes_type type, unsigned n, char out[80])
+{
+    switch (type) {
+    case PFX_MT_NAME:
+    case PFX_MT_TEXT:
+    case PFX_MT_WORD:
+        (void)snprintf(out, 80, "value-%u", n);
+        break;
+    case PFX_MT_HEX:
+    case PFX_MT_HASH:
+        (void)snprintf(out, 80, "%064x", 0xabc0000 + n);
+        break;
+    case PFX_MT_ULID:
+        (void)snprintf(out, 80, "01J%023u", n);
+        break;
+    case PFX_MT_TIME:
+        (void)snprintf(out, 80, "2026-11-23T13:%02u:%02u.000Z", n / 60, n % 60);
+        break;
+    case PFX_MT_INT:
+        (void)snprintf(out, 80, "9%04u", n);
+        break;
+    }
+}
+
+/* What a reader of the page sees: tags and the blanks in hashes are gone. */
+static char *seen(const struct pfx_minutes *minutes)
+{
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf html = pfx_buf_make(PFX_MINUTES_HTML_MAX);
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(PFX_MINUTES_HTML_MAX);
+    struct pfx_minutes_page page = {.record = *minutes, .entry = BYTES("{}"), .receipt = BYTES("r")};
+    bool tag = false;
+    assert_true(pfx_minutes_html(&page, &html));
+    for (size_t i = 0; i < html.len; i++) {
+        tag = tag || html.data[i] == '<';
+        if (!tag && html.data[i] != ' ')
+            assert_true(pfx_buf_add(&text, &html.data[i], 1));
+        tag = tag && html.data[i] != '>';
+    }
+    return pfx_strdup(pfx_buf_str(&text));
+}
+
+/* Each field of each kind of section stands on the printed page, as it stands in the text. */
+static void all_printed(void **state)
+{
+    PFX_CLEANUP(pfx_minutes_done) struct pfx_minutes minutes = {0};
+    char value[80];
+    unsigned n = 0;
+    (void)state;
+    for (enum pfx_minutes_kind kind = PFX_MK_HEAD; kind < PFX_MK_COUNT; kind++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "name%u", (unsigned)kind);
+        struct pfx_minutes_section *s = pfx_minutes_add(&minutes, kind, name);
+        for (const struct pfx_minutes_row *row = pfx_minutes_rows; row->name; row++) {
+            if (row->kind != kind)
+                continue;
+            value_of(row->type, n++, value);
+            pfx_minutes_set(s, row->field, value);
+        }
+    }
+    same_again(&minutes);
+    char *page PFX_AUTOFREE = seen(&minutes);
+    assert_true(n > 40);
+    for (size_t i = 0; i < minutes.n; i++) {
+        const struct pfx_minutes_section *s = &minutes.list[i];
+        if (!strstr(page, s->name))
+            fail_msg("%s isn't printed", s->name);
+        for (size_t f = 0; f < PFX_MF_COUNT; f++)
+            if (s->values[f] && !strstr(page, s->values[f]))
+                fail_msg("%s of %s isn't printed", s->values[f], s->name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written),       cmocka_unit_test(cleaned), cmocka_unit_test(limits),
         cmocka_unit_test(read_strictly), cmocka_unit_test(pages),
+        cmocka_unit_test(all_printed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

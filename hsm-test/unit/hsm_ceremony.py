@@ -232,7 +232,7 @@ class Ceremony(unittest.TestCase):
     def test_audit(self):
         export = self.export()
         out = self.audit(self.path(), "--key", self.keys, "--log", export)
-        self.assertIn("PROVEN: 12 of 12 keys, certificates and pins", out)
+        self.assertIn("PROVEN: 12 of 12 keys, certificates, generations and approvals", out)
         with open(self.path(), encoding="utf-8") as f:
             lines = f.read().splitlines(keepends=True)
         bad = os.path.join(self.r.dir, "bad.txt")
@@ -378,7 +378,7 @@ class Ceremony(unittest.TestCase):
         self.assertEqual(pins["encryption-1"]["state"], "active")
         self.assertEqual(len([i for i in items if i["kind"] == "record"]), 2)
         out = self.audit(self.path(page), "--key", self.keys, "--log", self.export())
-        self.assertIn("PROVEN: 3 of 3 keys, certificates and pins", out)
+        self.assertIn("PROVEN: 3 of 3 keys, certificates, generations and approvals", out)
 
     def test_attestation(self):
         """Kept as it was given, under its hash; what isn't found is said."""

@@ -36,9 +36,11 @@ foreach(test IN LISTS grids)
     set_property(TEST ${test} PROPERTY TIMEOUT) # ctest's own, which run.sh --long makes longer
 endforeach()
 # The record of a ceremony; the encryption token is behind the module that counts.
-pfx_hsm_test(hsm_ceremony softhsm ${CMAKE_CURRENT_LIST_DIR}/hsm_ceremony.py)
-set_tests_properties(hsm_ceremony PROPERTIES LABELS program)
-set_property(TEST hsm_ceremony APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>")
+foreach(test IN ITEMS hsm_ceremony hsm_pages)
+    pfx_hsm_test(${test} softhsm ${CMAKE_CURRENT_LIST_DIR}/${test}.py)
+    set_tests_properties(${test} PROPERTIES LABELS program)
+    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>")
+endforeach()
 # p11-kit's remoting, its server killed under load.
 pfx_unit(pkcs11_remoting pkcs11_env)
 set_tests_properties(pkcs11_remoting PROPERTIES TIMEOUT 300)

@@ -337,8 +337,7 @@ pfx_result pfx_do_init(struct pfx_worker *worker, struct pfx_task *task, struct 
         return pfx_fail(err, PFX_CLASS_USAGE, "init", "encryption", "",
                         "The encryption key has to be made: give the PIN of the encryption token.");
     struct pfx_record_maker *record PFX_AUTORECORD = NULL;
-    PFX_TRY(pfx_record_begin(hsm, task, "init", pfx_msg_strs(task->args, "witnesses"), &record,
-                             err));
+    PFX_TRY(pfx_record_begin(hsm, task, &record, err));
     pfx_msg_free(PFX_TAKE(task->args)); /* wiped: the ceremony takes a while */
     struct pfx_ceremony ceremony = {worker, task, hsm, pin != NULL, false, record};
     pfx_result result = run(&ceremony, pin, err);

@@ -220,6 +220,19 @@ static pfx_result finish(struct pfx_record_maker *maker, struct pfx_error *err)
     return PFX_OK;
 }
 
+void pfx_record_end(struct pfx_record_maker *maker)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    char line[800];
+    if (!maker)
+        return;
+    if (pfx_failed(finish(maker, &why)))
+        pfx_task_say(maker->task, "note",
+                     "its record couldn't be written, the next ceremony tries again: %s",
+                     pfx_error_line(&why, line, sizeof line));
+    pfx_hsmlog_settle(maker->hsm);
+}
+
 pfx_result pfx_record_finish(struct pfx_record_maker *maker, struct pfx_error *err)
 {
     return maker ? finish(maker, err) : PFX_OK;

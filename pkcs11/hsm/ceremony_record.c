@@ -12,6 +12,7 @@
 #include "api/conf/process.h"
 #include "crypto/encode.h"
 #include "pkcs11/hsm/hsmlog.h"
+#include "pkcs11/hsm/rotation.h"
 
 /* 0750 for the auditors' group, whatever the umask says. Under systemd there is no chown(), only
  * fchownat(). */
@@ -54,17 +55,16 @@ static void begin_head(struct pfx_record_maker *maker, const char *const *witnes
         (void)pfx_minutes_add(&maker->record, PFX_MK_WITNESS, witnesses[i]);
 }
 
-pfx_result pfx_record_begin(struct pfx_hsm *hsm, struct pfx_task *task, const char *kind,
-                            const char *const *witnesses, struct pfx_record_maker **ret_maker,
-                            struct pfx_error *err)
+pfx_result pfx_record_begin(struct pfx_hsm *hsm, struct pfx_task *task,
+                            struct pfx_record_maker **ret_maker, struct pfx_error *err)
 {
     struct pfx_record_maker *maker PFX_AUTORECORD = pfx_alloc(sizeof *maker);
     maker->hsm = hsm;
     maker->task = task;
     maker->at_ms = pfx_now_ms();
-    snprintf(maker->kind, sizeof maker->kind, "%s", kind);
+    snprintf(maker->kind, sizeof maker->kind, "%s", task->name);
     PFX_TRY(folder_make(maker, err));
-    begin_head(maker, witnesses);
+    begin_head(maker, pfx_msg_strs(task->args, "witnesses"));
     *ret_maker = PFX_TAKE(maker);
     return PFX_OK;
 }
@@ -98,9 +98,23 @@ void pfx_record_role(struct pfx_record_maker *maker, enum pfx_role role)
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
+/* What a secret key can't show, said once on a page that has one. */
+static const char no_fingerprint[] =
+    "Secret keys have no public half, so no fingerprint: CKA_ID and label name them, and prove "
+    "nothing. CKA_CHECK_VALUE is left out: 24 bits don't tell keys apart, and a MAC key's begin a "
+    "plain hash of it.";
+
 struct attributes {
     struct pfx_buf is, is_not, unknown, mechanisms;
+    char label[128];
 };
+
+static void attributes_init(struct attributes *found)
+{
+    found->is = found->is_not = found->unknown = found->mechanisms =
+        pfx_buf_make(PFX_MINUTES_VALUE);
+    found->label[0] = '\0';
+}
 
 static void attributes_done(struct attributes *found)
 {
@@ -132,14 +146,39 @@ static struct pfx_minutes_section *add_key(struct pfx_record_maker *maker,
                                           const struct pfx_standing_key *standing,
                                           const struct pfx_op *op, const char *how)
 {
+    if (!standing->pair && standing->use != PFX_USE_ANCHOR)
+        pfx_record_note(maker, no_fingerprint);
     struct pfx_minutes_section *s = pfx_minutes_add(&maker->record, PFX_MK_KEY, standing->name);
     pfx_minutes_set(s, PFX_MF_ROLE, pfx_role_name(standing->role));
     pfx_minutes_set(s, PFX_MF_ALGORITHM,
                    op->key.algorithm[0] ? op->key.algorithm : standing->algorithm);
     pfx_minutes_set(s, PFX_MF_HOW, how);
-    pfx_minutes_set_hex(s, PFX_MF_ID, standing->id.bytes, sizeof standing->id.bytes);
+    if (op->key.foreign_len > 0)
+        pfx_minutes_set_hex(s, PFX_MF_ID, op->key.foreign_id, op->key.foreign_len);
+    else
+        pfx_minutes_set_hex(s, PFX_MF_ID, standing->id.bytes, sizeof standing->id.bytes);
     pfx_minutes_set(s, PFX_MF_OPERATION, op->ulid);
+    if (!op->early)
+        pfx_minutes_set_int(s, PFX_MF_INTENT, (int64_t)op->intent);
     return s;
+}
+
+static void set_attributes(struct pfx_minutes_section *s, struct attributes *found)
+{
+    pfx_minutes_set(s, PFX_MF_LABEL, found->label);
+    pfx_minutes_set(s, PFX_MF_IS, pfx_buf_str(&found->is));
+    pfx_minutes_set(s, PFX_MF_IS_NOT, pfx_buf_str(&found->is_not));
+    pfx_minutes_set(s, PFX_MF_UNKNOWN, pfx_buf_str(&found->unknown));
+    pfx_minutes_set(s, PFX_MF_MECHANISMS, pfx_buf_str(&found->mechanisms));
+}
+
+/* As the token shows them now. */
+static pfx_result read_back(struct pfx_session *session, const struct pfx_key *key,
+                            struct attributes *found, struct pfx_error *err)
+{
+    struct pfx_key *k = (struct pfx_key *)(uintptr_t)key; /* only its cached handle may change */
+    PFX_TRY(pfx_key_attributes(session, key, take_line, found, err));
+    return pfx_key_label(session, k, found->label, sizeof found->label, err);
 }
 
 static void set_spki(struct pfx_minutes_section *s, struct pfx_bytes spki)
@@ -158,16 +197,12 @@ pfx_result pfx_record_key(struct pfx_record_maker *maker, struct pfx_session *se
 {
     if (!maker)
         return PFX_OK;
-    struct attributes found PFX_CLEANUP(attributes_done) = {
-        pfx_buf_make(PFX_MINUTES_VALUE), pfx_buf_make(PFX_MINUTES_VALUE),
-        pfx_buf_make(PFX_MINUTES_VALUE), pfx_buf_make(PFX_MINUTES_VALUE)};
-    PFX_TRY(pfx_key_attributes(session, key, take_line, &found, err));
+    struct attributes found PFX_CLEANUP(attributes_done);
+    attributes_init(&found);
+    PFX_TRY(read_back(session, key, &found, err));
     struct pfx_minutes_section *s = add_key(maker, standing, op, how);
     set_spki(s, pfx_key_spki(key));
-    pfx_minutes_set(s, PFX_MF_IS, pfx_buf_str(&found.is));
-    pfx_minutes_set(s, PFX_MF_IS_NOT, pfx_buf_str(&found.is_not));
-    pfx_minutes_set(s, PFX_MF_UNKNOWN, pfx_buf_str(&found.unknown));
-    pfx_minutes_set(s, PFX_MF_MECHANISMS, pfx_buf_str(&found.mechanisms));
+    set_attributes(s, &found);
     return pfx_record_attest(maker, session, key, standing, err);
 }
 
@@ -196,16 +231,95 @@ pfx_result pfx_record_adopted(struct pfx_record_maker *maker, struct pfx_session
 {
     if (!maker)
         return PFX_OK;
+    struct attributes found PFX_CLEANUP(attributes_done);
+    bool there;
+    attributes_init(&found);
+    PFX_TRY(pfx_adopted_attributes(session,
+                                   (struct pfx_bytes){op->key.foreign_id, op->key.foreign_len},
+                                   take_line, &found, found.label, sizeof found.label, &there, err));
     struct pfx_minutes_section *s = add_key(maker, standing, op, "adopted");
-    pfx_minutes_set_hex(s, PFX_MF_ID, op->key.foreign_id, op->key.foreign_len);
     set_spki(s, pfx_buf_bytes(&adopted->spki));
-    pfx_minutes_set(s, PFX_MF_IS, "SENSITIVE NEVER_EXTRACTABLE"); /* it was refused otherwise */
+    set_attributes(s, &found);
     for (size_t i = 0; i < adopted->n_deviations; i++) {
         char *text PFX_AUTOFREE = pfx_asprintf("%s: otherwise than a key of ours: %s",
                                                standing->name, adopted->deviations[i]);
         pfx_record_note(maker, text);
     }
     return pfx_record_attest(maker, session, NULL, standing, err);
+}
+
+/* What stood against reading a key doesn't keep it from being destroyed. */
+static void add_destroyed(struct pfx_record_maker *maker, const struct pfx_standing_key *standing,
+                          const struct pfx_op *op, struct pfx_bytes spki, bool there,
+                          struct attributes *found, const struct pfx_error *why)
+{
+    char token[128];
+    struct pfx_minutes_section *s = add_key(maker, standing, op, there ? "destroyed" : "gone");
+    set_spki(s, spki);
+    set_attributes(s, found);
+    char *text PFX_AUTOFREE = pfx_asprintf(
+        "%s: %s the token %s. Backups and clones of the HSM aren't seen from here.", standing->name,
+        there ? "the attributes above were read before it was destroyed; looked for behind that, and "
+                "not found any more in"
+              : "looked for, and not found in",
+        pfx_token_text(maker->hsm->roles[standing->role].token, token));
+    pfx_record_note(maker, text);
+    if (!why->text[0])
+        return;
+    char *unread PFX_AUTOFREE = pfx_asprintf("%s: its attributes couldn't be read before: %.300s",
+                                             standing->name, why->text);
+    pfx_record_note(maker, unread);
+}
+
+void pfx_record_destroyed(struct pfx_record_maker *maker, struct pfx_session *session,
+                          const struct pfx_key *key, const struct pfx_standing_key *standing,
+                          const struct pfx_op *op, struct pfx_bytes spki)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    if (!maker)
+        return;
+    struct attributes found PFX_CLEANUP(attributes_done);
+    attributes_init(&found);
+    if (key)
+        (void)!pfx_ok(read_back(session, key, &found, &why));
+    add_destroyed(maker, standing, op, key ? pfx_key_spki(key) : spki, key != NULL, &found, &why);
+}
+
+void pfx_record_adopted_destroyed(struct pfx_record_maker *maker, struct pfx_session *session,
+                                  const struct pfx_standing_key *standing, const struct pfx_op *op,
+                                  struct pfx_bytes spki)
+{
+    bool there = false;
+    struct pfx_error why = PFX_ERROR_NONE;
+    if (!maker)
+        return;
+    struct attributes read PFX_CLEANUP(attributes_done);
+    attributes_init(&read);
+    (void)!pfx_ok(pfx_adopted_attributes(
+        session, (struct pfx_bytes){op->key.foreign_id, op->key.foreign_len}, take_line, &read,
+        read.label, sizeof read.label, &there, &why));
+    add_destroyed(maker, standing, op, spki, there, &read, &why);
+}
+
+/* --- what is in force ------------------------------------------------------------------------- */
+
+void pfx_record_standing(struct pfx_record_maker *maker, size_t index)
+{
+    struct pfx_overlap list[PFX_OVERLAP_MOST];
+    struct pfx_standing_key key;
+    if (!maker)
+        return;
+    const struct pfx_hsm *hsm = maker->hsm;
+    pfx_standing_describe(hsm->policy, index, &key);
+    size_t n = pfx_rotation_of(hsm->rotation, key.stem, list);
+    for (size_t i = 0; i < n; i++) {
+        pfx_standing_generation(hsm->policy, index, list[i].number, &key);
+        struct pfx_minutes_section *s =
+            pfx_minutes_add(&maker->record, PFX_MK_STANDING, key.name);
+        pfx_minutes_set(s, PFX_MF_STATE, pfx_overlap_state_name(list[i].state));
+        if (list[i].since_ms > 0)
+            pfx_minutes_set_time(s, PFX_MF_SINCE, list[i].since_ms);
+    }
 }
 
 static void add_pin(struct pfx_record_maker *maker, const struct pfx_pinned *pin)

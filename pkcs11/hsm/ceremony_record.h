@@ -18,10 +18,9 @@
 #include "pkcs11/hsm/task.h"
 
 struct pfx_record_maker;
-/* Before anything is made: what stands against writing a page is found here. kind: "init",
- * "key.rotate"; witnesses: ends with NULL, or NULL. */
+/* Before anything is made: what stands against writing a page is found here. The record's kind is
+ * the verb's name; its witnesses are those of the verb's arguments. */
 PFX_MUST_USE pfx_result pfx_record_begin(struct pfx_hsm *hsm, struct pfx_task *task,
-                                         const char *kind, const char *const *witnesses,
                                          struct pfx_record_maker **ret_maker,
                                          struct pfx_error *err);
 void pfx_record_maker_free(struct pfx_record_maker *maker);
@@ -33,7 +32,7 @@ static inline void pfx_record_maker_freep(struct pfx_record_maker **pp)
 /* The role's token, which is open. */
 void pfx_record_role(struct pfx_record_maker *maker, enum pfx_role role);
 /* A key that was made or found, in the work of op: its attributes are read now, and the attestation
- * that the policy names for its role is taken and kept. how: "made", "found", "adopted". */
+ * that the policy names for its role is taken and kept. how: "made", "found". */
 PFX_MUST_USE pfx_result pfx_record_key(struct pfx_record_maker *maker, struct pfx_session *session,
                                        const struct pfx_key *key,
                                        const struct pfx_standing_key *standing,
@@ -52,13 +51,31 @@ PFX_MUST_USE pfx_result pfx_record_adopted(struct pfx_record_maker *maker,
                                            const struct pfx_op *op,
                                            const struct pfx_adopted *adopted,
                                            struct pfx_error *err);
+/* A key in the work of op that is about to destroy it: its attributes are read a last time, and
+ * when they can't be, that is noted. key: NULL where the token doesn't have it any more; spki: of its
+ * pin, or empty. */
+void pfx_record_destroyed(struct pfx_record_maker *maker, struct pfx_session *session,
+                          const struct pfx_key *key, const struct pfx_standing_key *standing,
+                          const struct pfx_op *op, struct pfx_bytes spki);
+/* The same of one that was adopted. */
+void pfx_record_adopted_destroyed(struct pfx_record_maker *maker, struct pfx_session *session,
+                                  const struct pfx_standing_key *standing, const struct pfx_op *op,
+                                  struct pfx_bytes spki);
+/* Each generation of a standing key, as it stands now. */
+void pfx_record_standing(struct pfx_record_maker *maker, size_t index);
+/* Who approved it. op: in whose intent that stands; NULL: in another entry. */
+void pfx_record_approved(struct pfx_record_maker *maker, const struct pfx_op *op,
+                         const struct pfx_approved *approved);
 /* Each generation that has a key, as it is pinned now. */
 void pfx_record_pins(struct pfx_record_maker *maker, const struct pfx_pins *pins);
 void pfx_record_note(struct pfx_record_maker *maker, const char *text);
 /* Logs, seals, writes and sends the page. The log's signer is attached. */
 PFX_MUST_USE pfx_result pfx_record_finish(struct pfx_record_maker *maker, struct pfx_error *err);
+/* The same where what was done stands, and the command given again would do something else: a failure
+ * is a note to the operator, and the next ceremony completes what is left of the page. */
+void pfx_record_end(struct pfx_record_maker *maker);
 
-/* --- for ceremony_record.c, ceremony_page.c and ceremony_attest.c --- */
+/* --- for the files ceremony_*.c --- */
 struct pfx_record_maker {
     struct pfx_hsm *hsm;
     struct pfx_task *task;

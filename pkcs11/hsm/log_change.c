@@ -18,6 +18,7 @@ struct change {
     struct pfx_worker *worker;
     struct pfx_task *task;
     struct pfx_hsm *hsm;
+    struct pfx_record_maker *record; /* borrowed */
 };
 
 static void say_keys(struct change *change, const char *origin)
@@ -44,8 +45,12 @@ static pfx_result make_work(struct pfx_worker *worker, struct pfx_op *op, void *
 {
     struct making *making = ctx;
     struct pfx_key *key PFX_AUTOKEY = NULL;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
     (void)ret_reply;
-    return pfx_ceremony_make(worker, op, &making->standing, &making->found, &key, err);
+    PFX_TRY(pfx_ceremony_make(worker, op, &making->standing, &making->found, &key, err));
+    PFX_TRY(pfx_session_acquire(worker->hsm->roles[PFX_ROLE_LOG].token, false, &session, err));
+    return pfx_record_key(making->change->record, session, key, &making->standing, op,
+                          making->found ? "found" : "made", err);
 }
 
 static pfx_result make(struct change *change, size_t index, unsigned generation, bool early,
@@ -93,6 +98,7 @@ static pfx_result rotate(struct change *change, struct pfx_error *err)
     struct pfx_hsmlog *log = hsm->log;
     PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_LOG), err));
     unsigned next = hsm->log_generation + 1;
+    pfx_record_role(change->record, PFX_ROLE_LOG);
     bool ed25519 = hsm->roles[PFX_ROLE_LOG].probe->eddsa;
     PFX_TRY(make(change, PFX_STANDING_LOG, next, false, err));
     if (ed25519)
@@ -120,6 +126,12 @@ static pfx_result rotate(struct change *change, struct pfx_error *err)
         "signatures",
         facts->origin);
     say_keys(change, facts->origin);
+    char *before PFX_AUTOFREE = pfx_asprintf(
+        "The keys of generation %u sign this log no more. They stay in the token: nothing destroys "
+        "them.",
+        next - 1);
+    pfx_record_note(change->record, before);
+    pfx_record_end(change->record);
     pfx_task_say(change->task, "note",
         "Give the new key lines to the auditors: a copy that is older than the "
         "change is verified with the old ones, and the change under both.");
@@ -129,7 +141,9 @@ static pfx_result rotate(struct change *change, struct pfx_error *err)
 pfx_result pfx_do_log_rotate(struct pfx_worker *worker, struct pfx_task *task,
                              struct pfx_error *err)
 {
-    struct change change = {worker, task, worker->hsm};
+    struct pfx_record_maker *record PFX_AUTORECORD = NULL;
+    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
+    struct change change = {worker, task, worker->hsm, record};
     return rotate(&change, err);
 }
 
@@ -313,6 +327,17 @@ static pfx_result approved(struct change *change, const struct predecessor *befo
                                  ret, err);
 }
 
+static void note_before(struct change *change, const struct predecessor *before)
+{
+    char old[PFX_ORIGIN_SIZE];
+    pfx_hsmlog_origin(change->hsm->policy, before->number, old);
+    char *text PFX_AUTOFREE = pfx_asprintf(
+        "The log %.200s ends here: %" PRIu64 " entries of it were in the folder, and the token's "
+        "anchor says %" PRIu64 ".",
+        old, before->size, before->anchor);
+    pfx_record_note(change->record, text);
+}
+
 static pfx_result reopen(struct change *change, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = change->hsm;
@@ -342,6 +367,8 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     PFX_CLEANUP(pfx_approved_done) struct pfx_approved approval = {.nonce = ""};
     pfx_hsmlog_origin(hsm->policy, before.number + 1, origin);
     PFX_TRY(approved(change, &before, origin, &approval, err));
+    pfx_record_role(change->record, PFX_ROLE_LOG);
+    note_before(change, &before);
     pfx_hsmlog_detach(hsm);
     pfx_hsmlog_hush(log);
     PFX_TRY(keys(change, ed25519, err));
@@ -359,6 +386,7 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
                                       .restored = before.size,
                                       .approved = &approval};
     PFX_TRY(pfx_hsmlog_begin(hsm, &first, ed25519, err));
+    pfx_record_approved(change->record, NULL, &approval);
     pfx_approvals_spent(&approval);
     change->worker->began = true;
     PFX_TRY(role_ready(change, err));
@@ -377,15 +405,20 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
 pfx_result pfx_do_log_reopen(struct pfx_worker *worker, struct pfx_task *task,
                              struct pfx_error *err)
 {
-    struct change change = {worker, task, worker->hsm};
+    struct pfx_record_maker *record PFX_AUTORECORD = NULL;
+    struct change change = {worker, task, worker->hsm, NULL};
     struct pfx_hsmlog *log = worker->hsm->log;
     PFX_TRY(needed(&change, err));
+    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
+    change.record = record;
     /* One that is open goes on with its notes until it is set aside. */
     if (pfx_hsmlog_state(log) != PFX_OPLOG_OPEN)
         pfx_hsmlog_hush(log);
     log->starting = true;
     pfx_result result = reopen(&change, err);
     log->starting = false;
+    if (pfx_ok(result))
+        pfx_record_end(record);
     /* Their probes were refused for the log's sake. */
     for (enum pfx_role role = PFX_ROLE_USERS; pfx_ok(result) && role < PFX_ROLE_COUNT; role++)
         if (worker->hsm->roles[role].phase == PFX_ROLE_LOGGED_IN)

@@ -225,18 +225,11 @@ static pfx_result make(struct pfx_change *change, struct pfx_error *err)
     return pfx_change_write(change, err);
 }
 
-/* The generation is staged by now: the command given again would make another one. What is left of
- * the page is completed by the next ceremony. */
-static void finish_record(struct pfx_change *change)
+static void end_record(struct pfx_change *change)
 {
-    struct pfx_error why = PFX_ERROR_NONE;
-    char line[900];
+    pfx_record_approved(change->record, &change->op, &change->approved);
     pfx_record_pins(change->record, &change->pins);
-    if (pfx_failed(pfx_record_finish(change->record, &why)))
-        pfx_task_say(change->task, "note",
-                       "its record couldn't be written, the next ceremony tries again: %s",
-                       pfx_error_line(&why, line, sizeof line));
-    pfx_hsmlog_settle(change->worker->hsm);
+    pfx_record_end(change->record);
 }
 
 pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
@@ -246,8 +239,7 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
     PFX_CLEANUP(pfx_change_done) struct pfx_change change = {.generation = 0};
     struct pfx_record_maker *record PFX_AUTORECORD = NULL;
     const char *hex = pfx_msg_str(task->args, "adopt");
-    PFX_TRY(pfx_record_begin(worker->hsm, task, "key.rotate",
-                             pfx_msg_strs(task->args, "witnesses"), &record, err));
+    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
     change.record = record;
     PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_ROTATE, err));
     if (!pfx_pins_usable(&change.pins))
@@ -266,24 +258,36 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
                    "generation %u is staged: keyName %s, providerName %s. Nothing uses it before "
                    "pfx-agent key activate %u",
                    pin->generation, pin->key_name, pin->provider_name, pin->generation);
-    finish_record(&change);
+    end_record(&change);
     return PFX_OK;
 }
 
 /* --- destroyed: looked for afterwards, and not found in this token --- */
 
 static pfx_result destroy_own(struct pfx_session *session, struct pfx_change *change,
-                              bool *ret_found, struct pfx_error *err)
+                              const struct pfx_op *op, bool *ret_found, struct pfx_error *err)
 {
     const struct pfx_pinned *pin = pfx_change_pin(change);
     struct pfx_key *key PFX_AUTOKEY = NULL;
     PFX_TRY(pfx_key_find(session, PFX_USE_ENCRYPTION, &change->standing.id, false,
                          pfx_buf_bytes(&pin->spki), &key, err));
+    pfx_record_destroyed(change->record, session, key, &change->standing, op,
+                         pfx_buf_bytes(&pin->spki));
     if (key)
         PFX_TRY(pfx_key_destroy(session, key, err));
     PFX_TRY(pfx_lone_publics_destroy(session, &change->standing.id, err));
     *ret_found = key != NULL;
     return PFX_OK;
+}
+
+static pfx_result destroy_adopted(struct pfx_session *session, struct pfx_change *change,
+                                  const struct pfx_op *op, bool *ret_found, struct pfx_error *err)
+{
+    const struct pfx_pinned *pin = pfx_change_pin(change);
+    struct pfx_bytes id = {pin->adopted, pin->n_adopted};
+    pfx_record_adopted_destroyed(change->record, session, &change->standing, op,
+                                 pfx_buf_bytes(&pin->spki));
+    return pfx_adopted_destroy(session, id, pfx_buf_bytes(&pin->spki), ret_found, err);
 }
 
 static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
@@ -297,10 +301,8 @@ static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, voi
     char name[128], text[400];
     pfx_op_token(op, token);
     PFX_TRY(pfx_session_acquire(token, true, &session, err));
-    PFX_TRY(pin->n_adopted > 0
-                ? pfx_adopted_destroy(session, (struct pfx_bytes){pin->adopted, pin->n_adopted},
-                                      pfx_buf_bytes(&pin->spki), &found, err)
-                : destroy_own(session, change, &found, err));
+    PFX_TRY(pin->n_adopted > 0 ? destroy_adopted(session, change, op, &found, err)
+                               : destroy_own(session, change, op, &found, err));
     op->out.found = found ? "key" : "nothing";
     snprintf(text, sizeof text,
              "%s and not found any more in the token %s. Backups and clones of the HSM aren't seen "
@@ -318,17 +320,24 @@ pfx_result pfx_do_generation_destroy(struct pfx_worker *worker, struct pfx_task 
                                      struct pfx_error *err)
 {
     PFX_CLEANUP(pfx_change_done) struct pfx_change change = {.generation = 0};
+    struct pfx_record_maker *record PFX_AUTORECORD = NULL;
+    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
+    change.record = record;
     PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_DESTROY, err));
     PFX_TRY(pfx_change_move(&change, PFX_MOVE_DESTROY, err));
     const struct pfx_pinned *pin = pfx_change_pin(&change);
     PFX_TRY(pfx_change_approved(&change, pfx_buf_bytes(&pin->spki), NULL, NULL, err));
-    if (pin->n_adopted > 0) {
-        memcpy(change.op.key.foreign_id, pin->adopted, pin->n_adopted);
-        change.op.key.foreign_len = pin->n_adopted;
-    } else {
-        pfx_op_key(&change.op, &change.standing.id, pfx_buf_bytes(&pin->spki), NULL);
-    }
+    enum pfx_key_type type;
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    bool known = pfx_ok(pfx_spki_type(pfx_buf_bytes(&pin->spki), &type, &ignored));
+    memcpy(change.op.key.foreign_id, pin->adopted, pin->n_adopted);
+    change.op.key.foreign_len = pin->n_adopted;
+    pfx_op_key(&change.op, pin->n_adopted > 0 ? NULL : &change.standing.id,
+               pfx_buf_bytes(&pin->spki), known ? pfx_key_type_name(type) : NULL);
     PFX_TRY(pfx_change_open(&change, false, err));
+    pfx_record_role(record, PFX_ROLE_ENCRYPTION);
     change.token_work = destroy_work;
-    return pfx_change_write(&change, err);
+    PFX_TRY(pfx_change_write(&change, err));
+    end_record(&change);
+    return PFX_OK;
 }

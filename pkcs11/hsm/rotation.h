@@ -10,7 +10,7 @@
 #define PFX_HSM_ROTATION_H
 
 #include "crypto/overlap.h"
-#include "pkcs11/hsm/hsm.h"
+#include "pkcs11/hsm/task.h"
 
 #define PFX_ROTATION_MOST 256 /* rows */
 #define PFX_STEM_SIZE 48
@@ -57,6 +57,10 @@ PFX_MUST_USE pfx_result pfx_mac_vouches(const struct pfx_hsm *hsm, struct pfx_se
                                         struct pfx_key *mac, struct pfx_bytes text,
                                         struct pfx_bytes stated, bool *ret_ours, bool *ret_earlier,
                                         struct pfx_error *err);
+/* A generation as an item of the standing verbs' answers. */
+struct pfx_msg *pfx_standing_item(const struct pfx_hsm *hsm, struct pfx_task *task,
+                                  const struct pfx_standing_key *key,
+                                  const struct pfx_overlap *at, const char *text);
 /* Grows whenever another wrapping key or MAC key is activated: what pfx-agentd keeps of a user key
  * and got under an earlier one is made anew by hsm.rewrap. 0: never. Lock for reading. */
 int64_t pfx_rotation_epoch(const struct pfx_rotation *rotation);

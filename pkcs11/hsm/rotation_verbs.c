@@ -1,5 +1,5 @@
 /*
- * standing.list, .rotate, .activate, .destroy: the next generation of a standing key is made beside
+ * standing.rotate, .activate, .destroy: the next generation of a standing key is made beside
  * the one in force, put in force, and the earlier one destroyed. Each ends with a write of the file
  * of rotation.h; what a cut-off leaves is taken up again by the same command.
  */
@@ -31,6 +31,7 @@ struct change {
     struct pfx_overlap_needs needs;
     char *file; /* a client key's certificate */
     struct pfx_approved approved;
+    struct pfx_record_maker *record; /* borrowed; NULL: nothing is made or destroyed */
 };
 
 static bool is_client(const struct change *change)
@@ -41,25 +42,6 @@ static bool is_client(const struct change *change)
 static size_t app_of(const struct change *change)
 {
     return change->index - PFX_STANDING_CLIENT;
-}
-
-static struct pfx_msg *key_item(const struct pfx_hsm *hsm, struct pfx_task *task,
-                                const struct pfx_standing_key *key, const struct pfx_overlap *at,
-                                const char *text)
-{
-    char token[128];
-    struct pfx_msg *item = pfx_task_item(task);
-    pfx_msg_set_str(item, "kind", "key");
-    pfx_msg_set_str(item, "role", pfx_role_name(key->role));
-    pfx_msg_set_str(item, "name", key->name);
-    pfx_msg_set_str(item, "algorithm", key->algorithm);
-    pfx_msg_set_str(item, "state", pfx_overlap_state_name(at->state));
-    if (at->since_ms > 0)
-        pfx_msg_set_int(item, "since", at->since_ms);
-    if (hsm->roles[key->role].token)
-        pfx_msg_set_str(item, "token", pfx_token_text(hsm->roles[key->role].token, token));
-    pfx_msg_set_str(item, "text", text);
-    return item;
 }
 
 /* "client-main", and "client-main-2" where a generation has to be named. */
@@ -110,6 +92,16 @@ static pfx_result token_open(const struct change *change, struct pfx_error *err)
     if (role->token && role->phase != PFX_ROLE_CLOSED)
         return PFX_OK;
     return pfx_hsm_needs(change->hsm, PFX_NEEDS(change->key.role), err);
+}
+
+/* The page that says what is made or destroyed here. */
+static pfx_result record_begin(struct change *change, struct pfx_record_maker **ret_record,
+                               struct pfx_error *err)
+{
+    PFX_TRY(pfx_record_begin(change->hsm, change->task, ret_record, err));
+    change->record = *ret_record;
+    pfx_record_role(change->record, change->key.role);
+    return PFX_OK;
 }
 
 /* The list as it is now into the file. */
@@ -176,6 +168,9 @@ static pfx_result run(struct change *change, enum pfx_event event, pfx_op_work w
         op.approved = &change->approved;
     PFX_TRY(pfx_op_run(change->worker, &op, work, change, &reply, err));
     pfx_task_emit(change->task, PFX_TAKE(reply));
+    pfx_record_approved(change->record, &op, &change->approved);
+    pfx_record_standing(change->record, change->index);
+    pfx_record_end(change->record);
     return PFX_OK;
 }
 
@@ -197,11 +192,21 @@ static pfx_result certificate(struct change *change, struct pfx_op *op, struct p
     pfx_op_out(op, pfx_buf_bytes(&pem));
     op->given.has_certificate = true;
     memcpy(op->given.certificate, made.x5t_s256, sizeof op->given.certificate);
+    pfx_record_certificate(change->record, op, made.not_after_ms);
     pfx_msg_set_str(item, "sha256", pfx_hex(made.x5t_s256, sizeof made.x5t_s256, hex));
     pfx_msg_set_str(item, "file", change->file);
     pfx_msg_set_str(item, "pem", made.pem);
     free(made.pem);
     return PFX_OK;
+}
+
+static pfx_result record_made(struct change *change, const struct pfx_op *op, struct pfx_key *key,
+                              bool found, struct pfx_error *err)
+{
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    PFX_TRY(pfx_session_acquire(change->hsm->roles[change->key.role].token, false, &session, err));
+    return pfx_record_key(change->record, session, key, &change->key, op, found ? "found" : "made",
+                          err);
 }
 
 static pfx_result rotate_work(struct pfx_worker *worker, struct pfx_op *op, void *ctx,
@@ -218,9 +223,10 @@ static pfx_result rotate_work(struct pfx_worker *worker, struct pfx_op *op, void
         PFX_TRY(store(change, op, err));
     }
     PFX_TRY(pfx_ceremony_make(worker, op, &change->key, &found, &key, err));
+    PFX_TRY(record_made(change, op, key, found, err));
     struct pfx_overlap staged = {change->key.generation, PFX_OVERLAP_STAGED, pfx_now_ms()};
     struct pfx_msg *item PFX_AUTOMSG =
-        key_item(change->hsm, change->task, &change->key, &staged,
+        pfx_standing_item(change->hsm, change->task, &change->key, &staged,
                  found ? "found as an earlier try left it, attributes checked: nothing uses it yet"
                        : "made, attributes read back: nothing uses it yet");
     if (is_client(change))
@@ -236,10 +242,12 @@ pfx_result pfx_do_standing_rotate(struct pfx_worker *worker, struct pfx_task *ta
 {
     struct change change = {
         .worker = worker, .task = task, .hsm = worker->hsm, .move = PFX_OVERLAP_ROTATE};
+    struct pfx_record_maker *record PFX_AUTORECORD = NULL;
     PFX_TRY(find(&change, "standing rotate", pfx_msg_str(task->args, "name"), false, err));
     PFX_TRY(token_open(&change, err));
     unsigned number = pfx_overlap_in(change.list, change.n, PFX_OVERLAP_MAKING);
     PFX_TRY(ask_rules(&change, "standing rotate", number, err));
+    PFX_TRY(record_begin(&change, &record, err));
     pfx_standing_generation(worker->hsm->policy, change.index,
                             number > 0 ? number : (unsigned)change.n + 1, &change.key);
     if (is_client(&change))
@@ -295,7 +303,7 @@ static pfx_result activate_work(struct pfx_worker *worker, struct pfx_op *op, vo
     }
     PFX_TRY(files_anew(change, err));
     hsm->roles[change->key.role].again = true; /* what was wrong with it may have been this key */
-    *ret_reply = key_item(hsm, change->task, &change->key, at_of(change),
+    *ret_reply = pfx_standing_item(hsm, change->task, &change->key, at_of(change),
                           "all that is new is made with it from now on; the one before stays, and "
                           "may be activated again, until it is destroyed");
     return PFX_OK;
@@ -350,6 +358,9 @@ static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, voi
     PFX_TRY(pfx_key_find(session, change->key.use, &change->key.id, false,
                          (struct pfx_bytes){NULL, 0}, &key, err));
     bool found = key != NULL;
+    op->out.found = found ? "key" : "nothing";
+    pfx_record_destroyed(change->record, session, key, &change->key, op,
+                         (struct pfx_bytes){NULL, 0});
     if (found) {
         pfx_op_key(op, &change->key.id, pfx_key_spki(key), change->key.algorithm);
         PFX_TRY(pfx_key_destroy(session, key, err));
@@ -361,7 +372,7 @@ static pfx_result destroy_work(struct pfx_worker *worker, struct pfx_op *op, voi
              "known here",
              found ? "destroyed, looked for and not found:" : "it was gone already:",
              pfx_token_text(token, text));
-    *ret_reply = key_item(worker->hsm, change->task, &change->key, at_of(change), line);
+    *ret_reply = pfx_standing_item(worker->hsm, change->task, &change->key, at_of(change), line);
     return PFX_OK;
 }
 
@@ -401,6 +412,7 @@ pfx_result pfx_do_standing_destroy(struct pfx_worker *worker, struct pfx_task *t
     PFX_CLEANUP(change_done)
     struct change change = {
         .worker = worker, .task = task, .hsm = worker->hsm, .move = PFX_OVERLAP_DESTROY};
+    struct pfx_record_maker *record PFX_AUTORECORD = NULL;
     PFX_TRY(find(&change, "standing destroy", pfx_msg_str(task->args, "name"), true, err));
     PFX_TRY(token_open(&change, err));
     change.needs.holds = !is_client(&change);
@@ -410,54 +422,7 @@ pfx_result pfx_do_standing_destroy(struct pfx_worker *worker, struct pfx_task *t
         pfx_msg_int(task->args, "epoch") == pfx_rotation_epoch(worker->hsm->rotation);
     change.needs.rows = pfx_msg_int(task->args, "rows");
     PFX_TRY(ask_rules(&change, "standing destroy", change.key.generation, err));
+    PFX_TRY(record_begin(&change, &record, err));
     PFX_TRY(approve(&change, err));
     return run(&change, PFX_EVENT_STANDING_DESTROY, destroy_work, err);
-}
-
-/* --- list --- */
-
-/* What the state asks of a person, or what it means. */
-static const char *advice(bool client, enum pfx_overlap_state state)
-{
-    switch (state) {
-    case PFX_OVERLAP_MAKING:
-        return "its making was cut off: give pfx-agent standing rotate again";
-    case PFX_OVERLAP_STAGED:
-        return client ? "give its certificate to the app registration beside the old one, then "
-                        "pfx-agent standing activate"
-                      : "nothing uses it: pfx-agent standing activate puts it in force";
-    case PFX_OVERLAP_ACTIVE:
-        return "all that is new is made with it";
-    case PFX_OVERLAP_PREVIOUS:
-        return client
-                   ? "no assertion is signed with it any more: take its certificate from the app "
-                     "registration, then pfx-agent standing destroy"
-                   : "what it made is still read: pfx-agent standing rewrap makes it anew, then "
-                     "pfx-agent standing destroy";
-    case PFX_OVERLAP_DESTROYED:
-    case PFX_OVERLAP_STATES:
-        break;
-    }
-    return "not found in this token";
-}
-
-pfx_result pfx_do_standing_list(struct pfx_worker *worker, struct pfx_task *task,
-                                struct pfx_error *err)
-{
-    struct pfx_hsm *hsm = worker->hsm;
-    PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS), err));
-    for (size_t i = 0; i < pfx_standing_count(hsm->policy); i++) {
-        struct pfx_overlap list[PFX_OVERLAP_MOST];
-        struct pfx_standing_key key;
-        if (!pfx_standing_rotates(i))
-            continue;
-        pfx_standing_describe(hsm->policy, i, &key);
-        size_t n = pfx_rotation_of(hsm->rotation, key.stem, list);
-        for (size_t k = 0; k < n; k++) {
-            pfx_standing_generation(hsm->policy, i, list[k].number, &key);
-            pfx_task_emit(task, key_item(hsm, task, &key, &list[k],
-                                         advice(i >= PFX_STANDING_CLIENT, list[k].state)));
-        }
-    }
-    return PFX_OK;
 }
