@@ -48,6 +48,9 @@ PFX_MUST_USE bool pfx_date_parse(const char *text, int64_t *ret_ms);
 /* "2026-11-22T08:00:00Z", or with ".120" where with_ms. buf has PFX_TIME_SIZE bytes. */
 #define PFX_TIME_SIZE 32
 char *pfx_time_format(int64_t ms, bool with_ms, char buf[PFX_TIME_SIZE]);
+/* So many calendar months later, in UTC: the same day and time of day; where that month is shorter,
+ * its last day. Past the year 9999: its last millisecond. */
+int64_t pfx_time_add_months(int64_t ms, unsigned months);
 
 /* A fresh version-4 GUID in lower case with dashes, from the OpenSSL RNG. */
 #define PFX_GUID_SIZE 37

@@ -9,7 +9,6 @@
 #include "crypto/encode.h"
 #include "crypto/result.h"
 
-#define DAY_MS (INT64_C(24) * 3600 * 1000)
 
 static const char *const state_names[] = {
     [PFX_STATE_MAKING] = "making",       [PFX_STATE_STAGED] = "staged",
@@ -253,14 +252,4 @@ enum pfx_key_move pfx_lifecycle_next(enum pfx_key_state state)
         [PFX_STATE_RETIRED] = PFX_MOVE_DESTROY,     [PFX_STATE_COMPROMISED] = PFX_MOVE_DESTROY,
         [PFX_STATE_DESTROYED] = PFX_MOVE_COUNT};
     return next[state];
-}
-
-bool pfx_lifecycle_due(const struct pfx_generation *active, int64_t every_ms, int64_t now_ms,
-                       int64_t *ret_days)
-{
-    if (!active || active->state != PFX_STATE_ACTIVE || active->activated_ms == 0 || every_ms <= 0)
-        return false;
-    int64_t left = active->activated_ms + every_ms - now_ms;
-    *ret_days = left >= 0 ? left / DAY_MS : -((-left + DAY_MS - 1) / DAY_MS);
-    return true;
 }

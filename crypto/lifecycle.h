@@ -76,9 +76,5 @@ void pfx_lifecycle_apply(struct pfx_generation *list, size_t n, unsigned number,
 
 /* What an operator would do next with a generation in this state; COUNT: nothing. */
 enum pfx_key_move pfx_lifecycle_next(enum pfx_key_state state);
-/* How many whole days until a rotation is due (negative: so many overdue) for a key in use since
- * then; false: no schedule, or it isn't in use. */
-bool pfx_lifecycle_due(const struct pfx_generation *active, int64_t every_ms, int64_t now_ms,
-                       int64_t *ret_days);
 
 #endif

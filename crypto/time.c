@@ -116,6 +116,37 @@ bool pfx_date_parse(const char *text, int64_t *ret_ms)
     return true;
 }
 
+struct civil {
+    int year, month;
+    unsigned day; /* from 0 */
+};
+
+static struct civil civil_from_days(int64_t days)
+{
+    struct civil c = {.year = (int)(1970 + days / 366), .month = 1}; /* at most some dozen early */
+    while (days >= days_from_civil(c.year + 1, 1, 1))
+        c.year++;
+    c.day = (unsigned)(days - days_from_civil(c.year, 1, 1));
+    while (c.day >= (unsigned)month_days(c.year, c.month))
+        c.day -= (unsigned)month_days(c.year, c.month++);
+    return c;
+}
+
+int64_t pfx_time_add_months(int64_t ms, unsigned months)
+{
+    if (ms < 0 || ms > LAST_MS || months > 9999 * 12)
+        return LAST_MS;
+    struct civil c = civil_from_days(ms / 1000 / DAY_SECONDS);
+    unsigned month = (unsigned)(c.month - 1) + months;
+    c.year += (int)(month / 12);
+    c.month = (int)(month % 12) + 1;
+    if (c.year > 9999)
+        return LAST_MS;
+    unsigned last = (unsigned)month_days(c.year, c.month) - 1;
+    int64_t days = days_from_civil(c.year, c.month, (c.day < last ? c.day : last) + 1);
+    return days * DAY_SECONDS * 1000 + ms % (INT64_C(1000) * DAY_SECONDS);
+}
+
 char *pfx_time_format(int64_t ms, bool with_ms, char buf[PFX_TIME_SIZE])
 {
     /* Outside of four-digit years the nearest end stands: the parser must be able to read it. */
@@ -125,14 +156,8 @@ char *pfx_time_format(int64_t ms, bool with_ms, char buf[PFX_TIME_SIZE])
         ms = LAST_MS;
     int64_t days = ms / 1000 / DAY_SECONDS;
     unsigned rest = (unsigned)(ms / 1000 % DAY_SECONDS);
-    int year = (int)(1970 + days / 366); /* never too late; at most a few dozen steps early */
-    while (days >= days_from_civil(year + 1, 1, 1))
-        year++;
-    unsigned day = (unsigned)(days - days_from_civil(year, 1, 1));
-    int month = 1;
-    while (day >= (unsigned)month_days(year, month))
-        day -= (unsigned)month_days(year, month++);
-    int n = snprintf(buf, PFX_TIME_SIZE, "%04d-%02d-%02uT%02u:%02u:%02u", year, month, day + 1,
+    struct civil c = civil_from_days(days);
+    int n = snprintf(buf, PFX_TIME_SIZE, "%04d-%02d-%02uT%02u:%02u:%02u", c.year, c.month, c.day + 1,
                      rest / 3600, rest / 60 % 60, rest % 60);
     size_t at = n > 0 ? (size_t)n : 0;
     if (with_ms)

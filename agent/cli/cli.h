@@ -53,6 +53,8 @@ enum cli_option_id {
     CLI_NO_NAMES,
     CLI_RECORD,
     CLI_WITNESS,
+    CLI_IF_DUE,
+    CLI_PIN_FILE,
     CLI_KEY,
     CLI_SIGNATURE,
     CLI_VKEY,

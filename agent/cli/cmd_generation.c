@@ -1,7 +1,10 @@
 /* key rotate, activate, retire, destroy, compromise and status: the life of the encryption key; and
  * connector probe and confirm. What pfx-agentd knows of records is asked there and passed on. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/cli/cli.h"
@@ -25,6 +28,7 @@ struct gen_view {
     struct known list[GENERATIONS_MOST];
     size_t n, n_states;
     bool active; /* one of them is */
+    bool due; /* rotate --if-due */
     struct pfx_buf why;
     int code;
 };
@@ -133,17 +137,43 @@ static int number_of(const struct cli *cli, unsigned *ret_number)
     return cli_fail(&err);
 }
 
+/* A file that others can read keeps no PIN. */
+static pfx_result pin_open(const char *path, int *ret_fd, struct pfx_error *err)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return pfx_fail_errno(err, errno, "open PIN file", path, "");
+    bool safe = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 07) == 0;
+    if (!safe) {
+        (void)close(fd);
+        return pfx_fail(err, PFX_CLASS_USAGE, "open PIN file", path, "",
+                        "It isn't a file, or everybody may read or write it: change the PIN of the "
+                        "encryption token, and keep the new one in a file with mode 0400.");
+    }
+    *ret_fd = fd;
+    return PFX_OK;
+}
+
 static int pin_put(const struct cli *cli, struct pfx_msg *args)
 {
     struct pfx_error err = PFX_ERROR_NONE;
     struct pfx_secret *pin PFX_AUTOSECRET = NULL;
-    int fd = -1;
+    int fd = -1, opened = -1;
     pfx_result r = cli_fd_value(cli, CLI_PIN_FD, &fd, &err);
+    if (pfx_ok(r) && cli->given[CLI_PIN_FILE] && fd >= 0)
+        r = pfx_fail(&err, PFX_CLASS_USAGE, "", "", "", "Give --pin-fd or --pin-file, not both.");
+    else if (pfx_ok(r) && cli->given[CLI_PIN_FILE])
+        r = pin_open(cli->values[CLI_PIN_FILE], &opened, &err);
+    if (opened >= 0)
+        fd = opened;
     if (pfx_ok(r))
         r = cli_secret_read(fd, "PIN of the encryption token: ", "the encryption token's PIN",
                             PIN_MAX, &pin, &err);
     if (pfx_ok(r))
         r = cli_secret_put(args, "encryption_pin", pin, &err);
+    if (opened >= 0)
+        (void)close(opened);
     return pfx_ok(r) ? CLI_EXIT_OK : cli_fail(&err);
 }
 
@@ -162,16 +192,46 @@ static int out_check(const struct cli *cli)
     return cli_folder_ok(cli->given[CLI_OUT] ? cli->values[CLI_OUT] : ".", "out");
 }
 
+static void due_item(void *ctx, const struct pfx_msg *item)
+{
+    struct gen_view *view = ctx;
+    view->due = view->due || strcmp(pfx_msg_str(item, "kind"), "due") == 0;
+    change_item(ctx, item);
+}
+
+/* Is it, says pfx-hsm? It decides once more when it has the PIN. */
+static int due_ask(struct cli *cli, bool *ret_due)
+{
+    struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.rotate");
+    struct gen_view view = {.cli = cli, .json = "key-rotate", .out = "."};
+    struct cli_ask ask = {CLI_HSM, "key.rotate", args, SILENCE_S, due_item, NULL, &view};
+    pfx_msg_set_bool(args, "if_due", true);
+    int code = cli_ask_report(cli, &ask);
+    *ret_due = view.due;
+    return code;
+}
+
 int cli_do_key_rotate(struct cli *cli)
 {
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.rotate");
+    bool due = true;
+    struct pfx_error err = PFX_ERROR_NONE;
     int code = out_check(cli);
+    if (cli->given[CLI_IF_DUE] && cli->given[CLI_ADOPT]) {
+        (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                               "A key is adopted by people, not by a schedule: leave --if-due out."));
+        return cli_fail(&err);
+    }
     if (code == CLI_EXIT_OK)
         code = cli_record_args(cli, args);
-    if (code == CLI_EXIT_OK)
+    if (code == CLI_EXIT_OK && cli->given[CLI_IF_DUE])
+        code = due_ask(cli, &due);
+    if (code == CLI_EXIT_OK && due)
         code = pin_put(cli, args);
-    if (code != CLI_EXIT_OK)
+    if (code != CLI_EXIT_OK || !due)
         return code;
+    if (cli->given[CLI_IF_DUE])
+        pfx_msg_set_bool(args, "if_due", true);
     if (cli->given[CLI_ADOPT])
         pfx_msg_set_str(args, "adopt", cli->values[CLI_ADOPT]);
     return change(cli, "key.rotate", "key-rotate", args);
@@ -282,17 +342,18 @@ static void because(struct gen_view *view, const struct pfx_msg *item)
         pfx_buf_addf(&view->why, "  generation %lld waits for an operator: ", number);
         say_command(view, next, number);
     }
-    bool soon = pfx_msg_has(item, "due_days") && pfx_msg_int(item, "due_days") <= 30;
-    bool over = pfx_msg_has(item, "overdue_days");
-    if (soon || over) {
-        pfx_buf_addf(&view->why,
-                     over ? "  generation %lld should have been rotated %lld days ago: pfx-agent key "
-                            "rotate\n"
-                          : "  generation %lld is due for a rotation in %lld days: pfx-agent key "
-                            "rotate\n",
-                     number, (long long)pfx_msg_int(item, over ? "overdue_days" : "due_days"));
+    if (pfx_msg_has(item, "staged"))
+        pfx_buf_addf(&view->why, "  generation %lld was staged at %s UTC by uid %lld%s\n", number,
+                     cli_time(pfx_msg_int(item, "staged"), when),
+                     (long long)pfx_msg_int(item, "staged_by"),
+                     pfx_msg_bool(item, "scheduled") ? ", as the schedule asked for" : "");
+    if (!pfx_msg_has(item, "schedule"))
+        return;
+    pfx_buf_reset(&clean);
+    cli_clean(pfx_msg_str(item, "schedule"), &clean);
+    pfx_buf_addf(&view->why, "  %s\n", pfx_buf_str(&clean));
+    if (pfx_msg_bool(item, "warn"))
         view->code = CLI_EXIT_NO;
-    }
 }
 
 static void status_item(void *ctx, const struct pfx_msg *item)

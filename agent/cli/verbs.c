@@ -41,6 +41,10 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_NO_NAMES] = {"no-names", NULL, "leave the name map out"},
     [CLI_RECORD] = {"record", "DIR", "write the ceremony's record into this folder, as text and HTML"},
     [CLI_WITNESS] = {"witness", "NAME", "a name with a line to sign on the record; several may be given"},
+    [CLI_IF_DUE] = {"if-due", NULL,
+                    "only when the schedule of hsm-policy.yaml asks for it; else say so and end"},
+    [CLI_PIN_FILE] = {"pin-file", "FILE",
+                      "read the encryption token's PIN from this file, such as a systemd credential"},
     [CLI_VKEY] = {"vkey", "FILE", "key lines of the log that the backup must be signed by"},
     [CLI_PUT_ASIDE] = {"put-aside", NULL, "rename what is in the way, and keep it"},
     [CLI_ADOPT] = {"adopt", "CKA_ID", "hex CKA_ID of a key that the connector's provider made"},
@@ -189,15 +193,19 @@ const struct cli_verb cli_verbs[] = {
      cli_do_standing_destroy},
     {"key", "status", "", 0, 0, 0, "admins", false,
      "the encryption key's generations: state, records, and what holds each back",
-     "For each: who must act, and when it moves by itself. Exit code 1 when none is active, or a "
-     "rotation is due within 30 days (encryption_key.rotate_every of hsm-policy.yaml). Records that "
-     "name a key of other software stand below as foreign.",
+     "For each: who must act, when it moves by itself, and who staged it. Exit code 1 when none is "
+     "active, or the end of encryption_key.rotate_every of hsm-policy.yaml is less than 30 days away, or "
+     "past. Records that name a key of other software stand below as foreign.",
      cli_do_key_status},
     {"key", "rotate", "", 0, 0,
-     CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_OUT) | CLI_BIT(CLI_ADOPT) | RECORDED, "admins", false, "make the next generation of the encryption key, and stage it",
+     CLI_BIT(CLI_PIN_FD) | CLI_BIT(CLI_PIN_FILE) | CLI_BIT(CLI_IF_DUE) | CLI_BIT(CLI_OUT) |
+     CLI_BIT(CLI_ADOPT) | RECORDED,
+     "admins", false, "make the next generation of the encryption key, and stage it",
      "Its public part goes into the folder of --out. Nothing uses it before key activate. With "
      "--adopt a key that the connector's provider made is taken over, which two people approve. "
-     "Given again after it was cut off, it goes on where it ended. It leaves a record like init's.",
+     "Given again after it was cut off, it goes on where it ended. It leaves a record like init's. "
+     "With --if-due it is for a timer: nothing is done, and no PIN read, unless the end of "
+     "encryption_key.rotate_every is less than 30 days away and no generation is staged.",
      cli_do_key_rotate},
     {"key", "activate", "GENERATION", 1, 1, 0, "admins", false,
      "have new PFX files sealed to a generation",

@@ -131,10 +131,11 @@ static const struct pfx_option rows[] = {
     {.path = "encryption_key.oaep", .type = PFX_O_ENUM, .offset = AT(seal_hash),
      .min = PFX_HASH_SHA256, .choices = "sha256|sha384|sha512", .def = "sha512",
      .help = "hash of RSA-OAEP for sealed passwords"},
-    {.path = "encryption_key.rotate_every", .type = PFX_O_DAYS, .offset = AT(rotate_every_days),
+    {.path = "encryption_key.rotate_every", .type = PFX_O_PERIOD, .offset = AT(rotate_every),
      .min = 0, .max = 3650, .def = "0d",
-     .help = "key status warns from 30 days before a generation has been in use for so long; 0d: "
-             "never"},
+     .help = "how long a generation is to be in use: days, or calendar months such as 12mo. From 30 "
+             "days before its end status and journal warn, and pfx-agent key rotate --if-due stages "
+             "the next one; 0d: never"},
 
     {.path = "connectors", .type = PFX_O_LIST, .offset = AT(connectors),
      .count_offset = AT(n_connectors), .size = sizeof(struct pfx_connector_conf), .min = 1,

@@ -6,6 +6,7 @@
 #include "crypto/mem.h"
 #include "crypto/pfx.h"
 #include "crypto/result.h"
+#include "crypto/schedule.h"
 #include "crypto/secret.h"
 
 enum pfx_role { PFX_ROLE_ENCRYPTION, PFX_ROLE_USERS, PFX_ROLE_SERVICE, PFX_ROLE_LOG, PFX_ROLE_COUNT };
@@ -73,7 +74,7 @@ struct pfx_hsm_policy {
     char *encryption_name;     /* encryption_key.name: Intune's keyName */
     char *provider_name;       /* encryption_key.provider: the connector's CNG provider */
     enum pfx_hash seal_hash;   /* encryption_key.oaep: sha512 (default), sha384, sha256 */
-    int64_t rotate_every_days; /* encryption_key.rotate_every: 0 (never) */
+    struct pfx_period rotate_every; /* encryption_key.rotate_every */
     struct pfx_connector_conf *connectors; /* connectors: hosts that have to confirm a new key */
     size_t n_connectors;
     unsigned per_hour_keys;       /* ceilings.keys_per_hour: 2000 */

@@ -24,6 +24,7 @@ enum pfx_opt_type {  /* the field: */
     PFX_O_BOOL,      /* bool */
     PFX_O_DURATION,  /* int64_t, ms; "never" is 0 where min is 0 */
     PFX_O_DAYS,      /* int64_t, days */
+    PFX_O_PERIOD,    /* struct pfx_period: days, at most max, or as many months */
     PFX_O_SIZE,      /* int64_t, bytes */
     PFX_O_RATE,      /* struct pfx_rate_conf */
     PFX_O_ENUM,      /* an enum: min plus the place in choices */

@@ -4,6 +4,7 @@
 
 #include "api/conf/table.h"
 #include "api/conf/uploader_conf.h"
+#include "crypto/schedule.h"
 
 #define DIGITS "0123456789"
 #define ALNUM "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS
@@ -288,6 +289,21 @@ static bool parse_validity(const char *text, int *years_days)
     return false;
 }
 
+/* "12mo", or days. */
+static bool parse_period(const struct pfx_option *row, const char *text, struct pfx_period *ret)
+{
+    static const struct unit month[] = {{"mo", 1}, {NULL, 0}};
+    int64_t n;
+    if (parse_amount(text, strlen(text), month, &n) && n >= 1 && n <= row->max * 12 / 365) {
+        *ret = (struct pfx_period){.months = (unsigned)n};
+        return true;
+    }
+    if (!parse_number(row, text, day_units, &n))
+        return false;
+    *ret = (struct pfx_period){.days = (unsigned)n};
+    return true;
+}
+
 static bool parse_bool(const char *text, bool plain, bool *field, const char **ret_why)
 {
     static const char others[] = "yes|no|on|off|y|n|Yes|No|On|Off|True|False|"
@@ -367,6 +383,8 @@ bool pfx_option_parse(const struct pfx_option *row, const char *text, bool plain
         return parse_duration(row, text, field, ret_why);
     case PFX_O_DAYS:
         return parse_number(row, text, day_units, field);
+    case PFX_O_PERIOD:
+        return parse_period(row, text, field);
     case PFX_O_SIZE:
         return parse_number(row, text, size_units, field);
     case PFX_O_RATE:
@@ -462,6 +480,10 @@ void pfx_option_expects(const struct pfx_option *row, struct pfx_buf *out)
         break;
     case PFX_O_DAYS:
         put_range(row, "days", day_units, out);
+        break;
+    case PFX_O_PERIOD:
+        put_range(row, "days", day_units, out);
+        pfx_buf_addf(out, ", or calendar months from 1mo to %lldmo", (long long)row->max * 12 / 365);
         break;
     case PFX_O_SIZE:
         put_range(row, "a size", size_units, out);

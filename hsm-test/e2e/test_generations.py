@@ -1,6 +1,7 @@
 """A rotation of the encryption key as an operator types it, with real processes: staged, shown to a
 connector, activated, rebuilt, and the old one retired and destroyed."""
 
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import harness
 import oracle
 import people
 from approvers import ApprovedCase
+from harness import wait_for
 from world_conf import KEY_NAME
 
 NEXT = KEY_NAME + "-2"
@@ -103,6 +105,63 @@ class Generations(ApprovedCase):
             self.assertExit(world.cli("key", "destroy", "1", "--yes", secret=pin), 0,
                             "not found any more in the token")
             self.assertEqual(self.status(world)[1]["state"], "destroyed")
+
+    def log_of(self, world):
+        return [json.loads(line) for line in
+                world.cli("log", "tail", "--json", "-n", "1000").out.splitlines()]
+
+    def test_schedule(self):
+        """Twenty days are fewer than the thirty in which it is warned and staged: due at once. The PIN
+        isn't looked for before that is known, and nothing is activated."""
+        world = self.make([people.user(1)], policy={"encryption_key": {"type": "rsa-2048"}})
+        with self.telling(world):
+            world.ready()
+            rotate = ("key", "rotate", "--if-due", "--out", world.path("out"))
+            nowhere = ("--pin-file", world.path("no-such-file"))
+            self.assertExit(world.cli(*rotate, *nowhere), 0, "There is no schedule")
+            self.assertExit(world.cli("key", "status"), 0)
+            self.policy(world, "20d")
+            self.assertExit(world.cli("key", "status"), 1, "no other one is staged")
+            self.assertIn("rotation", world.cli("status").out)
+            self.journal(world, "no other one is staged: pfx-agent key rotate stages it")
+            self.assertExit(world.cli(*rotate, *nowhere), 2, "no-such-file")
+            path = world.path("encryption.pin")
+            with open(path, "w", encoding="ascii") as stream:
+                stream.write(world.pin("encryption") + "\n")
+            os.chmod(path, 0o644)
+            self.assertExit(world.cli(*rotate, "--pin-file", path), 2, "everybody may read")
+            self.assertExit(world.cli(*rotate, "--adopt", "aa"), 2, "adopted by people")
+            os.chmod(path, 0o400)
+            self.assertExit(world.cli(*rotate, "--pin-file", path, seconds=120), 0, "is staged",
+                            "encryption-key-2.pem")
+            entry = [e for e in self.log_of(world) if e["event"] == "key.rotate"][-1]
+            self.assertEqual((entry["reason"], entry["pin"]["state"], entry["outcome"]),
+                             ("schedule", "staged", "ok"))
+            shown = world.cli("key", "status")
+            self.assertExit(shown, 1, "by uid %d, as the schedule asked for" % os.geteuid(),
+                            "key activate 2")
+            states = {r["generation"]: r for r in world.cli("key", "status", "--json").lines()
+                      if r["schema"] == "pfx-agent/key-status/1"}
+            self.assertEqual((states[1]["state"], states[2]["state"], states[2]["staged_by"]),
+                             ("active", "staged", os.geteuid()))
+            self.assertExit(world.cli(*rotate, *nowhere), 0, "generation 2 is staged")
+            self.journal(world, "generation 2 is staged: an operator activates it")
+            self.assertExit(world.cli("key", "activate", "2"), 0)
+            self.policy(world, "12mo")
+            self.assertExit(world.cli(*rotate, *nowhere), 0, "the next one to be staged from")
+            self.assertExit(world.cli("key", "status"), 0, "Generation 2 is to be replaced by")
+
+    def policy(self, world, every):
+        """Another schedule, which pfx-hsm reads at its start."""
+        world.changes["policy"]["encryption_key"]["rotate_every"] = every
+        world.write_conf()
+        world.stop("hsm")
+        world.start_hsm()
+        wait_for("pfx-hsm with its tokens", lambda: world.cli("key", "status").code in (0, 1), 30)
+
+    @staticmethod
+    def journal(world, words):
+        wait_for(words, lambda: words in world.log("hsm"), 10)
 
 
 if __name__ == "__main__":

@@ -102,9 +102,11 @@ def pins_whole(head, pin):
     """Every line that there may be, and each of them wrong."""
     mac, since = "5f" * 32, "since 1795000000000\n"
     rest = since + "activated 1795000000001\ncompromised 1795000000002\nadopted 00ff\n"
+    rest += "staged 1795000000000 1001\nscheduled by rotate_every\n"
     whole = (head + (pin % "compromised").replace(since, rest)
              + "connector CONN1 1795000000003 %s 0\nconnector CONN2 5 %s 1795000000004\n" % (mac, mac))
-    wrong = [("adopted 00ff", "adopted 00FF"), ("adopted 00ff", "adopted "),
+    wrong = [("staged 1795000000000", "staged 0"), ("0 1001", "0 x"), ("by rotate", "by hand"),
+             ("adopted 00ff", "adopted 00FF"), ("adopted 00ff", "adopted "),
              ("adopted 00ff", "adopted 0"), ("adopted 00ff", "adopted " + "00" * 65),
              ("activated 1", "activated 01"), ("activated 1795000000001", "activated 0"),
              ("compromised 1", "compromised -1"), ("since 1", "since x1"), ("CONN2", "CONN1"),

@@ -6,6 +6,7 @@ import ctypes
 import glob
 import json
 import os
+import pwd
 import re
 import signal
 import socket
@@ -26,7 +27,9 @@ import people  # noqa: E402
 import run as runner  # noqa: E402
 from control import Control  # noqa: E402
 
-LIMITS = {"pfx-agentd": 1.0, "pfx-hsm": 1.0, "pfx-uploader": 1.5, "pfx-agent-pass": 1.0}
+LIMITS = {"pfx-agentd": 1.0, "pfx-hsm": 1.0, "pfx-uploader": 1.5, "pfx-agent-pass": 1.0,
+          "pfx-agent-rotate": 1.0}
+ROTATION = os.path.join(os.path.dirname(installed.GUIDE), "rotation.md")
 TOKEN = "/run/pfx-test-token/socket"
 WORLD = None
 
@@ -334,6 +337,45 @@ class C_Flow(Case):
         self.assertEqual(show("pfx-agent-pass.service", "Result"), "success",
                          journal("pfx-agent-pass"))
         systemctl("disable", "--now", "pfx-agent-pass.timer")
+
+
+class CA_Rotates(Case):
+    """The timer that stages the next encryption key, off until the guide's lines are typed."""
+
+    def rotated(self):
+        """One run of its service, and what that said."""
+        since = cursor()
+        systemctl("start", "pfx-agent-rotate.service", check=False)
+        said = journal(since=since)
+        self.assertEqual(show("pfx-agent-rotate.service", "Result"), "success", said)
+        return said
+
+    def test_stages_and_nothing_more(self):
+        self.assertNotIn("pfx-agent-rotate.timer", systemctl("list-timers"))
+        with open(ROTATION, encoding="utf-8") as stream:
+            block = next(b for b in re.findall(r"^```sh\n(.*?)^```", stream.read(), re.S | re.M)
+                         if "pfx-agent-rotate" in b)
+        typist = installed.Typist({"encryption": self.world.pin("encryption")})
+        typist.type(block)
+        self.assertNotIn(self.world.pin("encryption"), typist.said)
+        self.assertIn("pfx-agent-rotate.timer", systemctl("list-timers"))
+        self.assertIn("There is no schedule", self.rotated())
+        since = cursor()
+        self.world.extra["policy"]["encryption_key"] = {"rotate_every": "10d"}
+        self.world.write_conf()
+        self.world.restart("pfx-hsm")
+        self.world.until_well()
+        harness.wait_for("a warning in the journal", lambda: "no other one is staged" in journal(
+            since=since), 20)
+        self.assertIn("is staged", self.rotated())
+        status = self.world.cli("key", "status")
+        uid = pwd.getpwnam("pfx-rotate").pw_uid
+        self.assertIn("by uid %d, as the schedule asked for" % uid, status.out)
+        self.assertEqual(len(glob.glob("/var/lib/pfx-rotate/*-key.rotate.txt")), 1)
+        self.assertTrue(os.path.exists("/var/lib/pfx-rotate/encryption-key-2.pem"))
+        self.assertIn("generation 2 is staged", self.rotated())
+        self.assertNotIn(self.world.pin("encryption"), journal())
+        systemctl("disable", "--now", "pfx-agent-rotate.timer")
 
 
 class D_ComesBack(Case):

@@ -223,6 +223,10 @@ static void uploader_mistakes(void **state)
         "users") "pin_file: users-pin}\n" ROLE("service") "pin_file: /run/pin}\n" ROLE("log")      \
         "pin_file: log.pin, parameters: \"configdir='/x'\"}\n"
 #define POLICY HEAD TOKENS /* lines 1 to 5, 6 to 10 */
+#define ROTATED                                                                                    \
+    TOKENS "entra:\n  tenant: 00000000-0000-4000-8000-000000000002\n"                             \
+           "  apps: [{client_id: 00000000-0000-4000-8000-00000000000F}]\n"                         \
+           "users: {ca_roots: /etc/roots.pem}\nencryption_key: {provider: x, rotate_every: "
 
 static void policy_defaults(void **state)
 {
@@ -251,6 +255,7 @@ static void policy_defaults(void **state)
     assert_int_equal(policy->max_cert_days, 825);
     assert_int_equal(policy->encryption_type, PFX_KEY_RSA_3072);
     assert_int_equal(policy->seal_hash, PFX_HASH_SHA512);
+    assert_int_equal(policy->rotate_every.months + policy->rotate_every.days, 0);
     assert_int_equal(policy->per_hour_keys, 2000);
     assert_int_equal(policy->per_hour_builds, 4000);
     assert_int_equal(policy->per_hour_assertions, 240);
@@ -286,9 +291,12 @@ static void policy_choices(void **state)
                           "users:\n  ca_roots: /r\n  keys: wrapped\n  lowest_tier: direct\n"
                           "  key_types:\n  - ec-p384\n  - rsa-2048\n"
                           "  profiles: [compat]\n"
-                          "encryption_key: {provider: x, type: rsa-2048, oaep: sha256}\n",
+                          "encryption_key: {provider: x, type: rsa-2048, oaep: sha256,"
+                          " rotate_every: 18mo}\n",
                           &policy),
               &err);
+    assert_int_equal(policy->rotate_every.months, 18);
+    assert_int_equal(policy->rotate_every.days, 0);
     assert_true(policy->rs256 && policy->wrapped_keys);
     assert_int_equal(policy->n_apps, 2);
     assert_int_equal(policy->lowest_tier, PFX_TIER_DIRECT);
@@ -372,6 +380,12 @@ static void policy_mistakes(void **state)
         {POLICY "host_id: "
                 "abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghij12345\n",
          11, "host_id", "1 to 64 bytes"},
+        {ROTATED "13m}\n", 10, "encryption_key.rotate_every",
+         "0d to 3650d, or calendar months from 1mo"},
+        {ROTATED "0mo}\n", 10, "encryption_key.rotate_every", "to 120mo"},
+        {ROTATED "121mo}\n", 10, "encryption_key.rotate_every", "to 120mo"},
+        {ROTATED "3651d}\n", 10, "encryption_key.rotate_every", "to 3650d"},
+        {ROTATED "-1mo}\n", 10, "encryption_key.rotate_every", "to 120mo"},
         {POLICY "log:\n  dir: log\n", 12, "log.dir", "absolute path"},
         {POLICY "log:\n  segment_entries: 300\n", 12, "log.segment_entries",
          "multiple of 256"},

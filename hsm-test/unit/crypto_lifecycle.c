@@ -323,32 +323,10 @@ static void names(void **state)
         assert_int_equal(pfx_lifecycle_next((enum pfx_key_state)s), next[s]);
 }
 
-static void schedule(void **state)
-{
-    (void)state;
-    int64_t days = 99;
-    struct pfx_generation one = {.number = 1, .state = PFX_STATE_ACTIVE, .since_ms = NOW,
-                                 .activated_ms = NOW};
-    assert_true(pfx_lifecycle_due(&one, 90 * DAY, NOW + 60 * DAY, &days));
-    assert_int_equal(days, 30);
-    assert_true(pfx_lifecycle_due(&one, 90 * DAY, NOW + 90 * DAY, &days));
-    assert_int_equal(days, 0);
-    assert_true(pfx_lifecycle_due(&one, 90 * DAY, NOW + 90 * DAY + 1, &days));
-    assert_int_equal(days, -1);
-    /* The way back doesn't make a key younger. */
-    one.since_ms = NOW + 80 * DAY;
-    assert_true(pfx_lifecycle_due(&one, 90 * DAY, NOW + 81 * DAY, &days));
-    assert_int_equal(days, 9);
-    assert_false(pfx_lifecycle_due(&one, 0, NOW, &days));
-    assert_false(pfx_lifecycle_due(NULL, DAY, NOW, &days));
-    one.state = PFX_STATE_SUSPENDED;
-    assert_false(pfx_lifecycle_due(&one, DAY, NOW, &days));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cell), cmocka_unit_test(conditions), cmocka_unit_test(beginning),
-        cmocka_unit_test(every_walk), cmocka_unit_test(names),      cmocka_unit_test(schedule)};
+        cmocka_unit_test(every_walk), cmocka_unit_test(names)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,6 +107,8 @@ static void pins_round_trip(void **state)
     pin->compromised_ms = 30;
     pin->n_adopted = 3;
     memcpy(pin->adopted, "\x00\xab\xff", 3);
+    pin->staged_ms = 9;
+    pin->staged_uid = 1001;
     assert_true(pfx_buf_add_str(&pin->spki, "spki"));
     struct pfx_pin_connector *row = pfx_pinned_connector(pin, "CONN1");
     row->probed_ms = 8;
@@ -114,14 +116,18 @@ static void pins_round_trip(void **state)
     assert_ptr_equal(pfx_pinned_connector(pin, "CONN1"), row);
     assert_false(pfx_pinned_confirmed(pin, "CONN1"));
     row->confirmed_ms = 9;
-    pfx_pins_add(&pins, 2, "next", "A Provider");
+    struct pfx_pinned *next = pfx_pins_add(&pins, 2, "next", "A Provider");
+    next->staged_ms = 40;
+    next->scheduled = true;
     assert_true(pfx_pins_write(&pins, &text));
     assert_string_equal(pfx_buf_str(&text),
                         HEAD "generation 1\nstate compromised\nsince 30\nactivated 10\n"
-                             "compromised 30\nadopted 00abff\nkey_name key name\n"
+                             "compromised 30\nadopted 00abff\nstaged 9 1001\n"
+                             "key_name key name\n"
                              "provider_name A Provider\nspki c3BraQ==\n"
                              "connector CONN1 8 " MAC " 9\n"
-                             "generation 2\nstate making\nsince 0\nkey_name next\n"
+                             "generation 2\nstate making\nsince 0\nstaged 40 0\n"
+                             "scheduled by rotate_every\nkey_name next\n"
                              "provider_name A Provider\nspki \n");
     assert_true(pfx_pins_parse(pfx_buf_str(&text), text.len, &back));
     assert_int_equal(back.n, 2);
@@ -129,6 +135,9 @@ static void pins_round_trip(void **state)
     assert_null(pfx_pins_active(&back));
     assert_int_equal(pfx_pins_find(&back, 1)->compromised_ms, 30);
     assert_int_equal(pfx_pins_find(&back, 1)->n_adopted, 3);
+    assert_int_equal(pfx_pins_find(&back, 1)->staged_uid, 1001);
+    assert_false(pfx_pins_find(&back, 1)->scheduled);
+    assert_true(pfx_pins_find(&back, 2)->scheduled);
     assert_true(pfx_pinned_confirmed(pfx_pins_find(&back, 1), "CONN1"));
     assert_false(pfx_pinned_confirmed(pfx_pins_find(&back, 1), "CONN2"));
     assert_string_equal(pfx_pins_find(&back, 2)->key_name, "next");
@@ -182,6 +191,14 @@ static void pins_refused(void **state)
         HEAD "generation 1\nstate active\nsince 5\nadopted AB\nkey_name k\nprovider_name p\n"
              "spki c3BraQ==\n",
         HEAD "generation 1\nstate active\nsince 5\ncompromised 5\nactivated 5\nkey_name k\n"
+             "provider_name p\nspki c3BraQ==\n",
+        HEAD "generation 1\nstate active\nsince 5\nstaged 0 1\nkey_name k\nprovider_name p\n"
+             "spki c3BraQ==\n",
+        HEAD "generation 1\nstate active\nsince 5\nstaged 5\nkey_name k\nprovider_name p\n"
+             "spki c3BraQ==\n",
+        HEAD "generation 1\nstate active\nsince 5\nscheduled by rotate_every\nkey_name k\n"
+             "provider_name p\nspki c3BraQ==\n",
+        HEAD "generation 1\nstate active\nsince 5\nstaged 5 0\nscheduled by hand\nkey_name k\n"
              "provider_name p\nspki c3BraQ==\n",
         HEAD "generation 1\nstate active\nsince 5\nactivated 0\nkey_name k\nprovider_name p\n"
              "spki c3BraQ==\n",

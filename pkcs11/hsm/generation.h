@@ -32,6 +32,7 @@ struct pfx_change {
     enum pfx_event event;
     struct pfx_pins pins;
     unsigned generation; /* that moves */
+    bool scheduled;      /* rotate_every asks for it, and a timer gave the command */
     struct pfx_standing_key standing;
     struct pfx_op op;
     /* What is done with the token before the pins are written; NULL: nothing. It may leave a reply

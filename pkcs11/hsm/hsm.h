@@ -71,6 +71,12 @@ struct pfx_hsm {
         bool alone;
     } claims[256]; /* user keys that some worker has at this moment: claim.h */
     size_t n_claims;
+    struct pfx_due { /* due.h: the pins' generations, and what was last told of them */
+        struct pfx_generation list[PFX_GENERATIONS_MOST];
+        size_t n;
+        int64_t told_day;
+        unsigned told_active, told_staged;
+    } due;
     struct pfx_error trouble; /* the last failure of a token in an operation, until one succeeds */
     int64_t trouble_ms;
     uint64_t done_ok, done_failed;

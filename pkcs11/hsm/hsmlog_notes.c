@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/due.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 
 #define HOUR_MS (INT64_C(3600) * 1000)
@@ -182,6 +183,7 @@ void pfx_hsmlog_pins(struct pfx_hsm *hsm, const struct pfx_pins *pins)
     if (pins->serial > atomic_load(&log->pins_serial))
         atomic_store(&log->pins_serial, pins->serial);
     pthread_mutex_unlock(&log->inner_lock);
+    pfx_due_take(hsm, pins);
 }
 
 int64_t pfx_hsmlog_pins_serial(const struct pfx_hsm *hsm)

@@ -14,6 +14,7 @@
 #include "api/conf/sandbox.h"
 #include "api/wire/arm.h"
 #include "pkcs11/hsm/confine.h"
+#include "pkcs11/hsm/due.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/server.h"
@@ -175,6 +176,7 @@ static void due(struct loop *loop)
 {
     int64_t now = pfx_uptime_ms();
     pfx_hsmlog_tick(loop->hsm);
+    pfx_due_tick(loop->hsm);
     if (!loop->opening && now >= loop->retry_at_ms && pfx_roles_due(loop->hsm))
         open_roles(loop);
     if (now >= loop->beat_at_ms) {

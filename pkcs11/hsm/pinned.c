@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "crypto/encode.h"
+#include "crypto/lines.h"
 
 #define HEADER "pfx-agent pins v2"
 #define MAX_SPKI 2048
@@ -127,6 +128,13 @@ static bool add_adopted(struct pfx_buf *out, const struct pfx_pinned *pin)
            pfx_buf_addf(out, "adopted %s\n", pfx_hex(pin->adopted, pin->n_adopted, hex));
 }
 
+static bool add_staged(struct pfx_buf *out, const struct pfx_pinned *pin)
+{
+    return pin->staged_ms == 0 ||
+           pfx_buf_addf(out, "staged %" PRId64 " %" PRId64 "\n%s", pin->staged_ms, pin->staged_uid,
+                        pin->scheduled ? "scheduled by rotate_every\n" : "");
+}
+
 static bool add_connectors(struct pfx_buf *out, const struct pfx_pinned *pin)
 {
     bool ok = true;
@@ -151,6 +159,7 @@ bool pfx_pins_write(const struct pfx_pins *pins, struct pfx_buf *out)
                           pfx_key_state_name(pin->state), pin->since_ms) &&
              add_time(out, "activated", pin->activated_ms) &&
              add_time(out, "compromised", pin->compromised_ms) && add_adopted(out, pin) &&
+             add_staged(out, pin) &&
              pfx_buf_addf(out, "key_name %s\nprovider_name %s\nspki ", pin->key_name,
                           pin->provider_name) &&
              pfx_base64_encode(pin->spki.data, pin->spki.len, out) && pfx_buf_add_str(out, "\n") &&
@@ -226,6 +235,19 @@ static struct pfx_bytes word(struct pfx_bytes *line)
     return value;
 }
 
+/* When a generation was staged, by whom, and whether the schedule asked for it. */
+static bool staged_line(struct text *text, struct pfx_pinned *pin)
+{
+    struct pfx_bytes value;
+    if (!line(text, "staged", &value))
+        return true;
+    struct pfx_bytes at = word(&value);
+    if (!number(at, 1, LAST_MS, &pin->staged_ms) || !number(value, 0, UINT32_MAX, &pin->staged_uid))
+        return false;
+    pin->scheduled = line(text, "scheduled", &value);
+    return !pin->scheduled || pfx_bytes_equal(value, "by rotate_every");
+}
+
 static bool connector_line(struct pfx_bytes value, struct pfx_pinned *pin)
 {
     struct pfx_bytes name = word(&value), probed = word(&value), mac = word(&value);
@@ -269,8 +291,9 @@ static bool parse_one(struct text *text, struct pfx_pins *pins)
         !line(text, "since", &since) || !number(since, 0, LAST_MS, &head.since_ms) ||
         !time_line(text, "activated", &head.activated_ms) ||
         !time_line(text, "compromised", &head.compromised_ms) || !adopted_line(text, &head) ||
-        !line(text, "key_name", &key_name) || !line(text, "provider_name", &provider) ||
-        key_name.len == 0 || provider.len == 0)
+        !staged_line(text, &head) || !line(text, "key_name", &key_name) ||
+        !line(text, "provider_name", &provider) || key_name.len == 0 ||
+        provider.len == 0)
         return false;
     char *name PFX_AUTOFREE = pfx_strndup((const char *)key_name.data, key_name.len);
     char *from PFX_AUTOFREE = pfx_strndup((const char *)provider.data, provider.len);
@@ -280,6 +303,9 @@ static bool parse_one(struct text *text, struct pfx_pins *pins)
     pin->activated_ms = head.activated_ms;
     pin->compromised_ms = head.compromised_ms;
     pin->n_adopted = head.n_adopted;
+    pin->staged_ms = head.staged_ms;
+    pin->staged_uid = head.staged_uid;
+    pin->scheduled = head.scheduled;
     memcpy(pin->adopted, head.adopted, sizeof pin->adopted);
     return parse_key(text, pin);
 }

@@ -9,6 +9,8 @@
  *   activated 1795000000000            in use since then; absent: it never was
  *   compromised 1795000000000          where that was said
  *   adopted 00112233                   CKA_ID of a key that the connector's provider made
+ *   staged 1795000000000 1001          when, and by which uid
+ *   scheduled by rotate_every          that command did what the schedule asked for
  *   key_name ...
  *   provider_name ...
  *   spki <base64>
@@ -38,6 +40,8 @@ struct pfx_pinned {
     int64_t since_ms, activated_ms, compromised_ms; /* as in lifecycle.h */
     uint8_t adopted[PFX_ADOPTED_ID_MOST]; /* CKA_ID */
     size_t n_adopted;                     /* 0: a key of ours, found by standing.h's CKA_ID */
+    int64_t staged_ms, staged_uid;        /* 0: it never was; generation 1 isn't */
+    bool scheduled;                       /* by key rotate --if-due */
     char *key_name, *provider_name;
     struct pfx_buf spki; /* DER; empty while making */
     struct pfx_pin_connector *connectors;

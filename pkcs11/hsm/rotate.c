@@ -9,6 +9,7 @@
 #include "api/conf/process.h"
 #include "crypto/encode.h"
 #include "pkcs11/adopt.h"
+#include "pkcs11/hsm/due.h"
 #include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/halves.h"
 #include "pkcs11/hsm/hsmlog.h"
@@ -173,8 +174,11 @@ static bool begin(struct pfx_change *change)
 static void stage(struct pfx_change *change)
 {
     struct pfx_pinned *pin = pfx_change_pin(change);
+    int64_t uid = change->task->actor.uid;
     pin->state = PFX_STATE_STAGED;
-    pin->since_ms = pfx_now_ms();
+    pin->since_ms = pin->staged_ms = pfx_now_ms();
+    pin->staged_uid = uid > 0 ? uid : 0;
+    pin->scheduled = change->scheduled;
 }
 
 /* What people approve names the key itself: so it is looked at before they are asked. */
@@ -225,8 +229,39 @@ static pfx_result make(struct pfx_change *change, struct pfx_error *err)
     return pfx_change_write(change, err);
 }
 
+/* With if_due: is it? Asked first without a PIN, then, when it is, once more with it; so nobody takes
+ * a PIN out of its file for nothing. */
+static pfx_result by_schedule(struct pfx_change *change, bool *ret_go_on, struct pfx_error *err)
+{
+    const struct pfx_msg *args = change->task->args;
+    struct pfx_schedule schedule;
+    char text[PFX_SCHEDULE_TEXT];
+    bool pin = pfx_msg_has(args, "encryption_pin");
+    change->scheduled = pfx_msg_bool(args, "if_due");
+    *ret_go_on = pin;
+    if (change->scheduled && pfx_msg_has(args, "adopt"))
+        return pfx_fail(err, PFX_CLASS_USAGE, "key.rotate", "if_due", "",
+                        "A key is adopted by people, not by a schedule.");
+    if (!change->scheduled)
+        return pin ? PFX_OK
+                   : pfx_fail(err, PFX_CLASS_USAGE, "key.rotate", "encryption_pin", "",
+                              "Give the PIN of the encryption token.");
+    pfx_due_of(change->worker->hsm->policy, &change->pins, &schedule);
+    bool due = schedule.state == PFX_SCHEDULE_DUE;
+    *ret_go_on = pin && due;
+    pfx_schedule_say(&schedule, text);
+    if (due && pin)
+        snprintf(change->op.said.reason, sizeof change->op.said.reason, "schedule");
+    else
+        pfx_task_say(change->task, due ? "due" : "not-due", "%s", text);
+    return PFX_OK;
+}
+
 static void end_record(struct pfx_change *change)
 {
+    if (change->scheduled)
+        pfx_record_note(change->record, "Staged because encryption_key.rotate_every of hsm-policy.yaml "
+                                        "asked for it (key rotate --if-due).");
     pfx_record_approved(change->record, &change->op, &change->approved);
     pfx_record_pins(change->record, &change->pins);
     pfx_record_end(change->record);
@@ -239,9 +274,13 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
     PFX_CLEANUP(pfx_change_done) struct pfx_change change = {.generation = 0};
     struct pfx_record_maker *record PFX_AUTORECORD = NULL;
     const char *hex = pfx_msg_str(task->args, "adopt");
+    bool go_on;
+    PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_ROTATE, err));
+    PFX_TRY(by_schedule(&change, &go_on, err));
+    if (!go_on)
+        return PFX_OK;
     PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
     change.record = record;
-    PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_ROTATE, err));
     if (!pfx_pins_usable(&change.pins))
         return pfx_none_active(&change.pins, err);
     PFX_TRY(pfx_change_ask(&change, PFX_MOVE_ROTATE, 0, &none, err));

@@ -5,9 +5,8 @@
 
 #include "api/conf/process.h"
 #include "crypto/encode.h"
+#include "pkcs11/hsm/due.h"
 #include "pkcs11/hsm/generation.h"
-
-#define DAY_MS (INT64_C(24) * 3600 * 1000)
 
 /* What pfx-agentd said of this generation, by way of the command line. */
 static void needs_read(const struct pfx_msg *said, struct pfx_key_needs *needs)
@@ -102,6 +101,26 @@ pfx_result pfx_do_key_compromise(struct pfx_worker *worker, struct pfx_task *tas
                      "nothing is sealed to it ever again, and whoever has it opens what was", err);
 }
 
+/* Who staged it, and what the schedule asks of the one in use. */
+static void say_schedule(const struct pfx_schedule *schedule, const struct pfx_pinned *pin,
+                         struct pfx_msg *item)
+{
+    char text[PFX_SCHEDULE_TEXT];
+    if (pin->staged_ms > 0) {
+        pfx_msg_set_int(item, "staged", pin->staged_ms);
+        pfx_msg_set_int(item, "staged_by", pin->staged_uid);
+        pfx_msg_set_bool(item, "scheduled", pin->scheduled);
+    }
+    if (pin->generation != schedule->active || schedule->end_ms == 0)
+        return;
+    pfx_msg_set_str(item, "schedule", pfx_schedule_say(schedule, text));
+    pfx_msg_set_bool(item, "warn", schedule->warn);
+    pfx_msg_set_int(item, "due", schedule->end_ms);
+    pfx_msg_set_int(item, "due_from", schedule->from_ms);
+    pfx_msg_set_int(item, schedule->days >= 0 ? "due_days" : "overdue_days",
+                    schedule->days >= 0 ? schedule->days : -schedule->days);
+}
+
 static void say_needs(const struct pfx_msg *args, const struct pfx_pinned *pin,
                       struct pfx_key_needs *needs, struct pfx_msg *item)
 {
@@ -162,12 +181,13 @@ pfx_result pfx_do_key_states(struct pfx_worker *worker, struct pfx_task *task,
     struct pfx_generation list[PFX_GENERATIONS_MOST];
     PFX_TRY(pfx_pins_of(worker, &pins, err));
     size_t n = pfx_pins_generations(&pins, list);
+    struct pfx_schedule schedule;
+    pfx_due_of(policy, &pins, &schedule);
     for (size_t i = 0; i < n; i++) {
         const struct pfx_pinned *pin = &pins.list[i];
         struct pfx_msg *item = pfx_task_item(task);
         const char *missing[PFX_PIN_CONNECTORS_MOST];
         struct pfx_key_needs needs = {.missing = missing};
-        int64_t days;
         say_facts(policy, pin, item);
         needs.n_missing = pfx_connectors_missing(policy, pin, missing);
         for (size_t c = 0; c < needs.n_missing; c++)
@@ -177,8 +197,7 @@ pfx_result pfx_do_key_states(struct pfx_worker *worker, struct pfx_task *task,
                 pfx_msg_add_str(item, "confirmed", pin->connectors[c].name);
         say_needs(task->args, pin, &needs, item);
         say_next(list, n, pin, &needs, item);
-        if (pfx_lifecycle_due(&list[i], policy->rotate_every_days * DAY_MS, pfx_now_ms(), &days))
-            pfx_msg_set_int(item, days >= 0 ? "due_days" : "overdue_days", days >= 0 ? days : -days);
+        say_schedule(&schedule, pin, item);
         pfx_task_emit(task, item);
     }
     return PFX_OK;

@@ -11,6 +11,7 @@
 #include "api/conf/sandbox.h"
 #include "crypto/encode.h"
 #include "pkcs11/hsm/approvals.h"
+#include "pkcs11/hsm/due.h"
 #include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/generation.h"
 #include "pkcs11/hsm/hsmlog.h"
@@ -328,6 +329,24 @@ static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
             : NULL);
 }
 
+static void say_schedule(struct pfx_worker *worker, struct pfx_task *task)
+{
+    PFX_CLEANUP(pfx_pins_done) struct pfx_pins pins = PFX_PINS_NONE;
+    struct pfx_error ignored = PFX_ERROR_NONE; /* the encryption key's own line says it */
+    struct pfx_schedule schedule;
+    char text[PFX_SCHEDULE_TEXT], next[64] = "";
+    if (pfx_failed(pfx_pins_of(worker, &pins, &ignored)))
+        return;
+    pfx_due_of(worker->hsm->policy, &pins, &schedule);
+    if (schedule.state == PFX_SCHEDULE_OFF || schedule.state == PFX_SCHEDULE_NONE)
+        return;
+    if (schedule.warn && schedule.staged > 0)
+        snprintf(next, sizeof next, "pfx-agent key activate %u", schedule.staged);
+    else if (schedule.warn)
+        snprintf(next, sizeof next, "pfx-agent key rotate");
+    say(task, "rotation", pfx_schedule_say(&schedule, text), schedule.warn ? "warn" : "ok", next);
+}
+
 /* Which ones are needed is written in uploader.yaml, which isn't read here: only a CA's key or secret
  * is missed. */
 static void say_secrets(const struct pfx_hsm *hsm, struct pfx_task *task)
@@ -385,6 +404,7 @@ pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struc
     for (enum pfx_role role = 0; role < PFX_ROLE_COUNT; role++)
         say_role(hsm, role, task);
     say_encryption_key(worker, task);
+    say_schedule(worker, task);
     say_log(hsm, task);
     say(task, "user keys", policy->wrapped_keys ? "wrapped" : "token", "ok", NULL);
     say_secrets(hsm, task);
