@@ -64,6 +64,16 @@ struct pfx_report_log *pfx_report_log_at(struct pfx_report *report, uint32_t log
     return report->logs[log];
 }
 
+/* Does a character begin here that shows as nothing, or turns the direction of what follows round? */
+static bool hides(const unsigned char *at)
+{
+    return (at[0] == 0xc2 && at[1] == 0xad) || (at[0] == 0xd8 && at[1] == 0x9c) ||
+           (at[0] == 0xe2 && at[1] == 0x80 && /* U+200B to 200F, 2028 to 202E */
+            ((at[2] >= 0x8b && at[2] <= 0x8f) || (at[2] >= 0xa8 && at[2] <= 0xae))) ||
+           (at[0] == 0xe2 && at[1] == 0x81 && at[2] >= 0xa0 && at[2] <= 0xaf) ||
+           (at[0] == 0xef && at[1] == 0xbb && at[2] == 0xbf);
+}
+
 /* Words of a log come from whoever wrote it: a terminal must not obey them. */
 PFX_PRINTF(1, 0) static char *clean_text(const char *fmt, va_list ap)
 {
@@ -80,6 +90,9 @@ PFX_PRINTF(1, 0) static char *clean_text(const char *fmt, va_list ap)
     for (char *c = text; c[0]; c++)
         if (utf8 && (unsigned char)c[0] == 0xc2 && (unsigned char)c[1] < 0xa0)
             c[0] = c[1] = '?';
+    for (char *c = text; utf8 && *c; c++)
+        if (hides((const unsigned char *)c))
+            memset(c, '?', (unsigned char)*c < 0xe0 ? 2 : 3);
     return pfx_strdup(text);
 }
 

@@ -15,6 +15,8 @@
 #include "crypto/encode.h"
 
 #define SILENCE_S 60
+#define FACT_WIDTH 12
+#define ARG_WIDTH 17 /* "public_key_sha256" */
 
 extern char **environ;
 
@@ -47,12 +49,12 @@ static char *given_text(const struct pfx_msg *item)
     return pfx_strdup(pfx_buf_str(&names));
 }
 
-static void line(const char *name, const char *value)
+static void line(int width, const char *name, const char *value)
 {
     struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4 * PFX_APPROVAL_ARGS_MAX);
     cli_clean(value, &clean);
-    (void)printf("  %s%-12s%s %s\n", cli_tone(stdout, CLI_DIM), name, cli_tone_end(stdout, CLI_DIM),
-                 pfx_buf_str(&clean));
+    (void)printf("  %s%-*s%s%s%s\n", cli_tone(stdout, CLI_DIM), width, name,
+                 cli_tone_end(stdout, CLI_DIM), clean.len ? " " : "", pfx_buf_str(&clean));
 }
 
 static void list_item(void *ctx, const struct pfx_msg *item)
@@ -146,7 +148,7 @@ static bool show_member(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
         struct pfx_error ignored = PFX_ERROR_NONE;
         size_t n = 0;
         (void)printf("    ");
-        line(pfx_buf_str(&name), "");
+        line(ARG_WIDTH, pfx_buf_str(&name), "");
         (void)!pfx_ok(pfx_canon_elements(value->raw, show_element, &n, &ignored));
         if (n == 0)
             (void)printf("        (none)\n");
@@ -154,7 +156,7 @@ static bool show_member(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
     }
     text_into(value, &text);
     (void)printf("    ");
-    line(pfx_buf_str(&name), pfx_buf_str(&text));
+    line(ARG_WIDTH, pfx_buf_str(&name), pfx_buf_str(&text));
     return true;
 }
 
@@ -167,12 +169,12 @@ static void show(const struct question *question)
                    (long long)question->needed);
     (void)printf("%s%s%s\n", cli_tone(stdout, CLI_BOLD), s->command, cli_tone_end(stdout, CLI_BOLD));
     (void)!pfx_ok(pfx_canon_scan(text_of(question->args), show_member, NULL, &ignored));
-    line("asked by", question->asker);
-    line("log", s->origin);
-    line("until", pfx_time_format(s->expiry_ms, false, when));
-    line("approved", counts);
-    line("hash", s->args_hash);
-    line("signed is", question->text);
+    line(FACT_WIDTH, "asked by", question->asker);
+    line(FACT_WIDTH, "log", s->origin);
+    line(FACT_WIDTH, "until", pfx_time_format(s->expiry_ms, false, when));
+    line(FACT_WIDTH, "approved", counts);
+    line(FACT_WIDTH, "hash", s->args_hash);
+    line(FACT_WIDTH, "signed is", question->text);
     (void)fflush(stdout);
 }
 

@@ -26,7 +26,7 @@ struct gen_view {
     struct cli_table *table;
     struct pfx_msg *args; /* status: what is passed on */
     struct known list[GENERATIONS_MOST];
-    size_t n, n_states;
+    size_t n, n_states, n_reasons;
     bool active; /* one of them is */
     bool due; /* rotate --if-due */
     struct pfx_buf why;
@@ -113,11 +113,15 @@ static void change_item(void *ctx, const struct pfx_msg *item)
     struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
     if (text)
         cli_clean(text, &clean);
-    if (text && (strcmp(kind, "note") == 0 || strcmp(kind, "reason") == 0))
-        cli_say("%s: %s", strcmp(kind, "note") == 0 ? "note" : "held back", pfx_buf_str(&clean));
-    else if (text)
-        (void)printf("%s\n", pfx_buf_str(&clean));
-    if (strcmp(kind, "key") == 0 && pfx_msg_has(item, "sha256"))
+    bool reason = strcmp(kind, "reason") == 0, key = strcmp(kind, "key") == 0;
+    if (text && strcmp(kind, "note") == 0)
+        cli_say("note: %s", pfx_buf_str(&clean));
+    else if (text && reason && view->n_reasons++ > 0) /* the first one ends it, as its error */
+        cli_say("held back: %s", pfx_buf_str(&clean));
+    else if (text && !reason)
+        (void)printf("%s%s%s\n", key ? pfx_msg_str(item, "name") : "", key ? ": " : "",
+                     pfx_buf_str(&clean));
+    if (key && pfx_msg_has(item, "sha256"))
         (void)printf("SHA-256 of its public key: %s\n", pfx_msg_str(item, "sha256"));
 }
 
@@ -211,6 +215,17 @@ static int due_ask(struct cli *cli, bool *ret_due)
     return code;
 }
 
+static int adopt_check(const struct cli *cli)
+{
+    const char *hex = cli->given[CLI_ADOPT] ? cli->values[CLI_ADOPT] : "00";
+    struct pfx_error err = PFX_ERROR_NONE;
+    if (strlen(hex) % 2 == 0 && strspn(hex, "0123456789abcdefABCDEF") == strlen(hex))
+        return CLI_EXIT_OK;
+    (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
+                           "--adopt takes a CKA_ID as hex digits, two for each byte"));
+    return cli_fail(&err);
+}
+
 int cli_do_key_rotate(struct cli *cli)
 {
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.rotate");
@@ -222,6 +237,8 @@ int cli_do_key_rotate(struct cli *cli)
                                "A key is adopted by people, not by a schedule: leave --if-due out."));
         return cli_fail(&err);
     }
+    if (code == CLI_EXIT_OK)
+        code = adopt_check(cli);
     if (code == CLI_EXIT_OK)
         code = cli_record_args(cli, args);
     if (code == CLI_EXIT_OK && cli->given[CLI_IF_DUE])
@@ -384,7 +401,7 @@ int cli_do_key_status(struct cli *cli)
 {
     static const char *const titles[] = {"GENERATION", "STATE",   "SINCE (UTC)", "KEY NAME",
                                          "PROVIDER",   "RECORDS", "SHA-256",     NULL};
-    struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 6);
+    struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 3 | 1u << 4 | 1u << 6);
     static const char *const others[] = {"FOREIGN KEY", "PROVIDER", "RECORDS", "LAST ENDS (UTC)",
                                          NULL};
     struct cli_table *foreign CLI_AUTOTABLE = cli_table_new(others, 1u << 0 | 1u << 1);

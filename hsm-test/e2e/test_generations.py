@@ -81,7 +81,12 @@ class Generations(ApprovedCase):
             self.assertExit(made, 0, "is staged", "encryption-key-2.pem")
             shown = world.cli("key", "status")
             self.assertExit(shown, 0, "staged", "connector1 hasn't confirmed", NEXT)
-            self.assertExit(world.cli("key", "activate", "2"), 4, "hasn't confirmed")
+            refused = world.cli("key", "activate", "2")
+            self.assertExit(refused, 4, "hasn't confirmed")
+            self.assertEqual(refused.err.count("hasn't confirmed"), 1)  # said once
+            odd = world.cli("key", "rotate", "--adopt", "0g", "--out", world.path("out"), secret=pin)
+            self.assertExit(odd, 2, "hex digits")
+            self.assertNotIn("logged in", odd.out)
             self.confirm(world, judge)
             self.assertExit(self.guided(world, "key", "activate", "2"), 0, "the way back")
             self.assertExit(world.cli("key", "retire", "1", "--yes"), 4)

@@ -122,6 +122,13 @@ class Approvals(ApprovalCase):
     def test_asker(self):
         self.bad("Who asked", signers=(("ann", ANN), ("bob", BOB)))
 
+    def test_names_turn_nothing_round(self):
+        """A finding's words are shown on a terminal: a name in them has no say there."""
+        odd = "an\u202en\u200b\u2066\ufeff"
+        intent = self.done(record(asker=odd, signers=((odd, ANN), ("bob", BOB))))
+        answer = self.verify(self.log)
+        self.found(answer, intent, "an???n?????????: Who asked")
+
     def test_one(self):
         self.bad("too few", signers=(("bob", BOB),))
 

@@ -171,7 +171,7 @@ class Approvals(LogCase):
         self.given(question, self.keys["bob"])
         self.refused(self.give(question, self.keys["bob"].sign(text)), "same person")
         self.refused(self.give(question, self.second.sign(text)), "same person")
-        self.assertEqual(self.ask("1 of 2", "Ask more of cid, dan "), question)
+        self.assertEqual(self.ask("1 of 2", "Ask 1 of cid, dan "), question)
 
     def test_reopen(self):
         """log.reopen, by all that can be wrong with an approval; while the log takes no entry."""

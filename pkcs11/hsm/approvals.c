@@ -257,10 +257,10 @@ static pfx_result waits(const struct pfx_approvals *approvals, const struct pfx_
     char until[PFX_TIME_SIZE];
     people_text(approvals, approval, &people);
     return pfx_fail(err, PFX_CLASS_REFUSED, approval->statement.command, question->id, "approval",
-                    "%zu of %u people have approved it. Ask %s%s to run: pfx-agent approve %s, "
-                    "until %s. Then give the same command again.",
-                    approval->n_given, approval->needed,
-                    approval->by_uid ? "other administrators of this host (mode uid)" : "more of ",
+                    "%zu of %u people have approved it. Ask %zu of %s%s to run: pfx-agent approve "
+                    "%s, until %s. Then give the same command again.",
+                    approval->n_given, approval->needed, approval->needed - approval->n_given,
+                    approval->by_uid ? "the other administrators of this host (mode uid)" : "",
                     pfx_buf_str(&people), question->id,
                     pfx_time_format(approval->statement.expiry_ms, false, until));
 }

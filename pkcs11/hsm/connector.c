@@ -27,7 +27,7 @@ static pfx_result choose(struct pfx_change *change, struct pfx_error *err)
     const struct pfx_pinned *pin = pfx_change_pin(change);
     if (!pin || pin->spki.len == 0)
         return pfx_fail(err, PFX_CLASS_REFUSED, pfx_event_name(change->event), "generation", "",
-                        number == 0 ? "No generation is staged: name one."
+                        number == 0 ? "No generation is staged: pfx-agent key rotate makes one."
                                     : "There is no such generation with a key: pfx-agent key "
                                       "status lists them.");
     if (pin->state == PFX_STATE_DESTROYED || pin->state == PFX_STATE_COMPROMISED)

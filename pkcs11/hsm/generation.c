@@ -88,9 +88,9 @@ pfx_result pfx_change_ask(struct pfx_change *change, enum pfx_key_move move, uns
     for (size_t i = 0; i < why.n; i++)
         pfx_task_say(change->task, "reason", "%s", why.text[i]);
     if (why.n > 1)
-        snprintf(more, sizeof more, " There are %zu more reasons.", why.n - 1);
-    return pfx_fail(err, PFX_CLASS_REFUSED, pfx_event_name(change->event), pfx_key_move_name(move),
-                    "state", "%s%s", why.text[0], more);
+        snprintf(more, sizeof more, " (and %zu more)", why.n - 1);
+    return pfx_fail(err, PFX_CLASS_REFUSED, pfx_event_name(change->event), "", "state", "%s%s",
+                    why.text[0], more);
 }
 
 static void add_str(struct pfx_canon *canon, const char *name, const char *text)

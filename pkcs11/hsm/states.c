@@ -67,7 +67,8 @@ static pfx_result move_only(struct pfx_worker *worker, struct pfx_task *task, en
     if (was != 0 && !pfx_pins_active(&change.pins))
         pfx_task_say(change.task, "note",
                        "No generation is active now: no PFX is built, and enrolments wait, until "
-                       "another one is activated.");
+                       "another one is activated. pfx-agent key rotate makes it, key status says "
+                       "what it waits for.");
     else if (was != 0 && move == PFX_MOVE_ACTIVATE)
         pfx_task_say(change.task, "step",
                        "generation %u is suspended: records may go on naming it, and key activate "
