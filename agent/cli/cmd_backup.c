@@ -373,6 +373,7 @@ int cli_do_backup_verify(struct cli *cli)
         backup_json(backup, "backup-verify", known);
     else
         backup_show(backup, known);
+    backup_host_later(cli, backup);
     if (!known)
         cli_say("every file is as it was made, but by whom isn't shown: give --vkey with the log's "
                 "key line, as the auditors have it or another copy of the log");

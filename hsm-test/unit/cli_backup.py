@@ -381,7 +381,9 @@ class Restore(Case):
         self.made.prove(b"another manifest")
         self.made.log.cover()
         shutil.rmtree(self.at)
-        self.restore(0, "isn't the last backup of this host: a later one was made 2026-", log=log)
+        words = "isn't the last backup of this host: a later one was made 2026-"
+        self.restore(0, words, log=log)
+        self.assertIn(words, self.ask("backup", "verify", self.file, log=log)[1])
         shutil.rmtree(self.at)
         text = self.restore(0, options=("--yes", "--json"))
         line, = [one for one in text.splitlines() if one.startswith("{")]

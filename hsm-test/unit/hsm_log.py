@@ -2,6 +2,7 @@
 
 import base64
 import glob
+import grp
 import os
 import re
 import shutil
@@ -340,7 +341,7 @@ class Losses(LogCase):
 
     def test_folder(self):
         """A folder that can't be written, one from a backup, one that is gone."""
-        r = Rig().start()
+        r = Rig(admins="nogroup").start()
         try:
             r.init()
             self.enrol(r, 1)
@@ -383,6 +384,24 @@ class Losses(LogCase):
         self.assertGreater(self.status(r)["anchor"]["number"], result["seq"])
         for wrong in ({}, {"manifest": base64.b64encode(digest[1:]).decode()}):
             self.assertNotEqual(r.admin("backup.create", **wrong)[1]["exit"], 0)
+        if os.geteuid() == 0:
+            self.by_an_admin(r, base64.b64encode(digest).decode())
+
+    def by_an_admin(self, r, manifest):
+        """Whoever may ask but isn't root could have any files restored by root."""
+        os.chmod(r.dir, 0o711)
+        group = grp.getgrnam("nogroup").gr_gid
+        os.setegid(group)
+        os.seteuid(65534)
+        try:
+            status = r.admin("hsm.status")[1]
+            end = r.admin("backup.create", manifest=manifest)[1]
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        self.assertEqual((status["exit"], end["exit"]), (0, 4), end)
+        self.assertIn("Only root", end["error"]["text"])
+        self.assertEqual(self.log(r).events(event="backup.create")[-1]["outcome"], "ok")
 
     def a_copy(self, r, folder):
         """What a backup brings back is never written to, though no anchor says that it is older."""

@@ -284,6 +284,8 @@ class Rig:
         if "log" in o:
             text.append("log:")
             text += [f"  {name}: {value}" for name, value in o["log"].items()]
+        if "admins" in o:
+            text += ["access:", f"  admins: {o['admins']}"]
         if "approvals" in o:
             text += ["approvals:"] + [f"  {line}" for line in o["approvals"]]
         if "access" in o:
