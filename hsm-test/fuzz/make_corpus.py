@@ -265,6 +265,7 @@ def conf_variants():
         "approvals-no-roster": ask + people, "approvals-no-uids": ask + "  roster: /r\n",
         "approvals-uid": policy + "approvals:\n  mode: uid\n  roster: /r\n",
         "approvals-twice": ask + "  roster: /r\n" + people + "    - uid: 5\n      principal: bob\n",
+        "months": policy + "  rotate_every: 12mo\n", "months-many": policy + "  rotate_every: 121mo\n",
         "connectors": policy + "connectors:\n  - name: host-1\n",
         **{"plain-" + what: policy + text for what, text in corpus_policy.plain(people).items()},
         "delivery": policy.replace("users:\n  ca", "users:\n  after_delivery:\n    signing: destroy\n"
