@@ -49,6 +49,7 @@ struct pfx_agent {
     unsigned pass_failures;       /* in a row */
     bool blobs_erased;       /* wrapped keys: the log is emptied of them, not after each one */
     int64_t blobs_uptime;    /* not before then */
+    int64_t discards_most, discards_put; /* keys that are destroyed at once; in the last tick */
     bool checkpoint;         /* a parcel was erased: empty the log */
     struct pfx_notes_state notes;
     struct pfx_limit stale;  /* answers that nobody waits for, in the history */

@@ -11,7 +11,9 @@
 
 #define LINKS_EACH 8 /* connections to one socket, greeted or not */
 #define HELLO_MS 10000
-#define MESSAGES_PER_STEP 32 /* of one connection: the others have their turn too */
+/* Of one connection: the others have their turn too. A slow disk makes each answer a long one. */
+#define MESSAGES_PER_STEP 32
+#define MESSAGES_MS 30
 #define MOST_STALE 1000      /* stale answers of one connection before it is closed */
 
 struct link {
@@ -281,7 +283,9 @@ static void read_link(struct pfx_desk *desk, struct link *link, int64_t now_ms)
 {
     struct pfx_error gone = PFX_ERROR_NONE, err = PFX_ERROR_NONE;
     pfx_result pumped = pfx_conn_pump(link->conn, &gone);
-    for (int i = 0; i < MESSAGES_PER_STEP && link->conn; i++) {
+    int64_t until = pfx_uptime_ms() + MESSAGES_MS;
+    for (int i = 0; i < MESSAGES_PER_STEP && link->conn && (i == 0 || pfx_uptime_ms() < until);
+         i++) {
         struct pfx_msg *msg PFX_AUTOMSG = NULL;
         if (pfx_failed(pfx_conn_next(link->conn, &msg, &err))) {
             char line[700];

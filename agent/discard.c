@@ -5,7 +5,9 @@
 #include "agent/timing.h"
 #include "api/conf/process.h"
 
-#define WINDOW 32 /* jobs at once: nobody waits behind more, and a restart has no more to hand out */
+/* Jobs at once: as many as pfx-hsm does between two ticks, since new keys wait behind them. */
+#define LEAST 4
+#define WINDOW 32
 /* A policy is changed on a day; what else keeps a key takes a person. */
 #define AGAIN_POLICY PFX_DAY
 #define AGAIN (30 * PFX_DAY)
@@ -134,6 +136,18 @@ static pfx_result wake(struct pfx_agent *agent, int64_t now_ms, struct pfx_error
                        PFX_PARAMS(P_INT(now_ms), P_INT(WINDOW)));
 }
 
+/* out: of those that were put before, so many are left. */
+static size_t room_beside(struct pfx_agent *agent, int64_t out)
+{
+    int64_t most = agent->discards_most ? agent->discards_most : LEAST;
+    if (out == 0 && agent->discards_put == most)
+        most = most * 2 < WINDOW ? most * 2 : WINDOW;
+    else if (out > most / 2)
+        most = most / 2 > LEAST ? most / 2 : LEAST;
+    agent->discards_most = most;
+    return out < most ? (size_t)(most - out) : 0;
+}
+
 pfx_result pfx_discard_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
 {
     struct due due = {.n = 0};
@@ -148,9 +162,10 @@ pfx_result pfx_discard_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_
                        "SELECT count(*) FROM job INDEXED BY job_discard"
                        " WHERE kind = '" PFX_DISCARD_KIND "'",
                        PFX_NO_PARAMS));
-    if (out >= WINDOW)
+    size_t room = room_beside(agent, out);
+    agent->discards_put = 0;
+    if (room == 0)
         return PFX_OK;
-    size_t room = (size_t)(WINDOW - out);
     PFX_TRY(find_unused(agent, room, &due, err));
     PFX_TRY(find_delivered(agent, room, &due, err));
     if (due.n == 0)
@@ -159,6 +174,7 @@ pfx_result pfx_discard_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_
     PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
     for (size_t i = 0; i < due.n; i++)
         PFX_TRY(put(agent, due.ids[i], now_ms, err));
+    agent->discards_put = (int64_t)due.n;
     return pfx_tx_commit(&tx, err);
 }
 

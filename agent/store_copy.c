@@ -8,8 +8,8 @@
 
 #include "api/conf/process.h"
 
-#define PAGES 32       /* of one call */
-#define UNSYNCED 1024  /* pages: more at once would hold everybody up while the disk writes them */
+#define PAGES 32     /* of one call */
+#define UNSYNCED 256 /* pages: more at once would hold everybody up while the disk writes them */
 
 struct pfx_store_copying {
     struct pfx_db *to;
