@@ -102,6 +102,20 @@ class Restored(FlowCase):
         rig.restart()
         self.assertEqual(rig.sql("SELECT count(*) FROM meta WHERE key = 'copy_made'"), [(0,)])
 
+    def test_cut_off(self):
+        """A copy that pfx-agentd died over has parcels in it: it goes with the next start."""
+        rig = self.rig1
+        half = os.path.join(rig.state, "copy.db.new")
+        rig.kill()
+        with open(half, "wb") as file:
+            file.write(b"half of it")
+        rig.start()
+        self.assertFalse(os.path.exists(half))
+        shutil.move(self.backup(), half)
+        self.assertEqual(sqlite3.connect(self.backup()).execute("PRAGMA integrity_check").fetchone(),
+                         ("ok",))
+        self.assertFalse(os.path.exists(half))
+
     def test_ended_order(self):
         """One that the CA has ended is no reason to wait for a person."""
         rig, world = self.rig1, self.rig1.world

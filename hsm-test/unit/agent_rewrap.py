@@ -104,6 +104,33 @@ class Rewrap(FlowCase):
         rig.wait_for(lambda: rig.sql("SELECT value FROM meta WHERE key = 'rewrap_started'") == [(0,)])
         self.check(rig, 5, 40)
 
+    def test_report_on_its_way(self):
+        """One that pfx-hsm was asked for before another key was put in force says nothing of that."""
+        rig = self.delivered(2)
+        old = rig.world.hsm_report({})
+        here, go = threading.Event(), threading.Event()
+
+        def late(body):
+            here.set()
+            rig.world.lock.release()
+            go.wait(20)
+            rig.world.lock.acquire()
+            return old
+        rig.world.fault("hsm.report", late)
+        first = threading.Thread(target=lambda: rig.ask("key.rewrap", count=True))
+        first.start()
+        self.assertTrue(here.wait(20))
+        rig.world.epoch = 5
+        last = []
+        second = threading.Thread(target=lambda: last.append(self.rewrap(rig)))
+        second.start()
+        time.sleep(0.3)
+        go.set()
+        first.join()
+        second.join()
+        self.assertEqual(last[0]["done"], 2)
+        self.check(rig, 5, 2)
+
     def test_row_without_a_ticket(self):
         rig = self.delivered(3)
         rig.edit("UPDATE enrolment SET ticket = NULL WHERE id = 2")
