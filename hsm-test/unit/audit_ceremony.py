@@ -6,6 +6,7 @@ import hashlib
 import json
 import unittest
 
+import audit_approvals
 from audit_log import Log, note, path_of, root_of
 from audit_rig import Audit, HOSTILE
 from export_make import Key
@@ -214,6 +215,70 @@ end of record
                 out, _ = self.check(code=6)
                 self.assertIn(what, out)
                 self.assertIn("NOT PROVEN", out)
+
+    def life(self, **changes):
+        """A page about a client key's second generation, and about a wrapping key's end that two people
+        approved; the log says the same but for these changes of the page."""
+        token = {"token": self.token["users"]}
+        self.log.pair("ceremony.key", result={"target": {"name": "client-a-1"}, **token})
+        key = {"alg": "rsa-3072", "id": hex_of("c2")[:32], "spki": hex_of("c2")}
+        more = {"key": key, "target": {"name": "client-a-2"}, "standing": {"state": "staged"}}
+        made, last = self.log.pair("standing.rotate", intent=more, result={**more, **token})
+        self.log.pair("standing.activate", result={
+            "target": {"name": "client-a-2"}, "standing": {"state": "active"}})
+        gone = {"key": {"alg": "aes-256", "id": hex_of("w1")[:32]}, "target": {"name": "wrapping-1"},
+                "standing": {"state": "destroyed"}}
+        approval = audit_approvals.record(statement={
+            "command": "standing.destroy", "origin": self.log.origin})
+        ended, end = self.log.pair("standing.destroy", intent={**gone, "approvals": [approval]},
+                                   result={**gone, "found": "key", **token})
+        print_of = base64.b64encode(hashlib.sha256(base64.b64decode(
+            audit_approvals.BOB.line().split()[1])).digest()).decode().rstrip("=")
+        of = {"op": self.op_of(last), "intent": made, "how": "made", "end": "destroyed", "one": "previous",
+              "two": "active", "who": "bob", "asker": "ann", "at": audit_approvals.AT, "uid": 1001,
+              "command": "standing.destroy", "nonce": "1" * 64, "print": print_of, **changes}
+        return self.record().replace("attestation secrets-1\n", f"""key client-a-2
+  role users; algorithm rsa-3072; how {of['how']}
+  id {hex_of('c2')[:32]}; operation {of['op']}; intent {of['intent']}
+  label l
+  spki {hex_of('c2')}
+key wrapping-1
+  role users; algorithm aes-256; how {of['end']}
+  id {hex_of('w1')[:32]}; operation {self.op_of(end)}; intent {ended}
+standing client-a-1
+  state {of['one']}
+standing client-a-2
+  state {of['two']}; since 2026-11-23T13:00:00.000Z
+approval {of['who']}
+  command {of['command']}; mode ssh; time {of['at']}
+  asked-by {of['asker']}; uid {of['uid']}
+  operation {self.op_of(end)}
+  nonce {of['nonce']}
+  key sk-ssh-ed25519@openssh.com SHA256:{of['print']}
+attestation secrets-1
+""")
+
+    def test_life(self):
+        self.sealed(self.life())
+        out, _ = self.check()
+        self.assertIn("PROVEN: 11 of 11 keys, certificates, generations and approvals", out)
+        self.assertIn("compare the", out)
+
+    def test_life_differs(self):
+        for change, what in (({"how": "destroyed"}, "in its operation"), ({"end": "made"}, "its operation"),
+                             ({"end": "gone"}, "in its operation"),
+                             ({"intent": 1}, "in the entry of its intent"),
+                             ({"one": "active"}, "in its state"), ({"two": "staged"}, "in its state"),
+                             ({"who": "eve"}, "in who approved it"), ({"asker": "eve"}, "in who asked"),
+                             ({"uid": 0}, "in who asked"), ({"command": "x"}, "in the command"),
+                             ({"at": "2026-11-22T08:00:00.001Z"}, "in its time"),
+                             ({"nonce": "2" * 64}, "in the nonce"),
+                             ({"print": "A" * 43}, "in the key that signed")):
+            with self.subTest(change):
+                self.setUp()
+                self.sealed(self.life(**change))
+                out, _ = self.check(code=6)
+                self.assertIn(what, out)
 
     def test_exports(self):
         self.log.export(self.path("short"), size=3)
