@@ -190,6 +190,48 @@ static void check_bounds(struct pfx_meaning *meaning, uint64_t seq, const struct
     }
 }
 
+struct in_force {
+    uint8_t policy[32], roster[32]; /* as they were approved */
+    bool has_policy, has_roster;
+};
+
+static bool look_force(void *ctx, struct pfx_bytes group, struct pfx_bytes key,
+                       const struct pfx_canon_value *value)
+{
+    struct in_force *force = ctx;
+    bool roster = pfx_bytes_equal(key, "new_roster");
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf hash = pfx_buf_make(32);
+    if (group.data || (!roster && !pfx_bytes_equal(key, "new_policy")))
+        return true;
+    if (value->kind != PFX_CANON_STR || value->text.len != 64 ||
+        !pfx_unhex((const char *)value->text.data, 64, &hash) || hash.len != 32)
+        return false;
+    memcpy(roster ? force->roster : force->policy, hash.data, 32);
+    *(roster ? &force->has_roster : &force->has_policy) = true;
+    return true;
+}
+
+/* What is put in force is hashed over both hashes (pkcs11/hsm/force.c): so the roster, too, is the one
+ * that people approved. */
+static void check_force(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
+                        const struct pfx_approval *approval)
+{
+    struct in_force force = {.has_policy = false};
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    uint8_t both[64], hash[32], said[32];
+    if (strcmp(approval->statement.command, "policy.change") != 0 ||
+        !pfx_entry_hash(entry, PFX_F_POLICY_FORCE, said))
+        return;
+    bool read = pfx_ok(
+        pfx_canon_scan(pfx_buf_bytes(&approval->args), look_force, &force, &ignored));
+    memcpy(both, force.policy, 32);
+    memcpy(both + 32, force.roster, 32);
+    if (!read || !force.has_policy || !force.has_roster ||
+        !pfx_sha256(both, sizeof both, hash) || memcmp(hash, said, 32) != 0)
+        tell(meaning, seq, "people approved another policy or roster than what is put in force",
+             NULL);
+}
+
 static void check(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
                   const struct pfx_entry *entry, const struct pfx_approval *approval,
                   const char *command)
@@ -216,6 +258,7 @@ static void check(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event even
             meaning->n_approved += !approval->by_uid;
         check_policy(meaning, seq, event, entry, approval);
         check_bounds(meaning, seq, entry, approval);
+        check_force(meaning, seq, entry, approval);
         if (!before)
             pfx_question_spent(meaning, seq, approval);
         return;

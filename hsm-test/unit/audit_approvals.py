@@ -250,6 +250,23 @@ class Missing(ApprovalCase):
                 words = "weak: one person" if level == "warning" else "nobody did"
                 self.found(self.verify(self.log), changed, words, level=level)
 
+    def test_roster_in_force_is_the_approved_one(self):
+        text, roster, other = b"other: 1\n", make.sha(b"roster"), make.sha(b"other roster")
+        for approved in (roster, other, None):
+            self.began(SSH, force=True)
+            args = {"new_policy": make.sha(text).hex(), "old_policy": self.log.policy}
+            if approved:
+                args["new_roster"] = approved.hex()
+            approval = record(args=canonical(args), statement={"command": "policy.change"})
+            self.asked(approval)
+            changed = self.changed(text, approvals=[approval], actor={"role": "operator", "uid": 1001},
+                                   policy__force=make.sha(make.sha(text) + roster).hex())
+            answer = self.verify(self.log, str(approved))
+            if approved == roster:
+                self.assertNotIn("put in force", str(answer))
+            else:
+                self.found(answer, changed, "another policy or roster than what is put in force")
+
     def test_change_that_does_not_say_what_is_in_force(self):
         self.began(b"other: 2\n", force=True)
         changed = self.changed(b"other: 1\n", weak=True)
