@@ -24,7 +24,6 @@ struct gen_view {
     struct cli *cli;
     const char *json, *out;
     struct cli_table *table;
-    struct pfx_msg *args; /* status: what is passed on */
     struct known list[GENERATIONS_MOST];
     size_t n, n_states, n_reasons;
     bool active; /* one of them is */
