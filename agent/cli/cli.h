@@ -178,6 +178,9 @@ int cli_folder_ok(const char *path, const char *option);
 /* Writes text to dir/name unless a different file is there. *ret_fresh: it was written now. */
 PFX_MUST_USE pfx_result cli_file_put(const char *dir, const char *name, const char *text,
                                      bool *ret_fresh, struct pfx_error *err);
+/* The same, in place of an earlier file whose first two lines are those of the text. */
+PFX_MUST_USE pfx_result cli_file_renew(const char *dir, const char *name, const char *text,
+                                       bool *ret_fresh, struct pfx_error *err);
 PFX_MUST_USE pfx_result cli_file_put_bytes(const char *dir, const char *name,
                                            struct pfx_bytes content, bool *ret_fresh,
                                            struct pfx_error *err);

@@ -101,7 +101,12 @@ static void change_item(void *ctx, const struct pfx_msg *item)
         file ? text_of(item, strcmp(kind, "file") == 0 ? "content" : "pem") : NULL;
     struct pfx_error err = PFX_ERROR_NONE;
     bool fresh = false;
-    if (content && pfx_failed(cli_file_put(view->out, file, content, &fresh, &err)))
+    pfx_result put = PFX_OK;
+    if (content && strcmp(kind, "file") == 0) /* a probe: with a new one the last has no answer */
+        put = cli_file_renew(view->out, file, content, &fresh, &err);
+    else if (content)
+        put = cli_file_put(view->out, file, content, &fresh, &err);
+    if (pfx_failed(put))
         view->code = cli_fail(&err);
     else if (content)
         cli_say("%s %s/%s", fresh ? "wrote" : "unchanged:", view->out, file);

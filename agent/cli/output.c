@@ -200,6 +200,28 @@ pfx_result cli_file_put(const char *dir, const char *name, const char *text, boo
     return cli_file_put_bytes(dir, name, content, ret_fresh, err);
 }
 
+static size_t two_lines(const char *text)
+{
+    const char *one = strchr(text, '\n'), *two = one ? strchr(one + 1, '\n') : NULL;
+    return two ? (size_t)(two - text) + 1 : 0;
+}
+
+pfx_result cli_file_renew(const char *dir, const char *name, const char *text, bool *ret_fresh,
+                          struct pfx_error *err)
+{
+    char *path PFX_AUTOFREE = pfx_asprintf("%s/%s", dir, name);
+    struct pfx_buf now PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(1024 * 1024);
+    struct pfx_error none = PFX_ERROR_NONE;
+    struct stat st;
+    size_t head = two_lines(text);
+    if (head > 0 && name_is_plain(name) && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+        pfx_ok(pfx_file_read(path, 1024 * 1024, &now, &none)) && now.len >= head &&
+        memcmp(now.data, text, head) == 0 && strcmp(pfx_buf_str(&now), text) != 0 &&
+        unlink(path) != 0)
+        return pfx_fail_errno(err, errno, "replace", path, "choose another place with --out");
+    return cli_file_put(dir, name, text, ret_fresh, err);
+}
+
 pfx_result cli_file_put_bytes(const char *dir, const char *name, struct pfx_bytes content,
                               bool *ret_fresh, struct pfx_error *err)
 {

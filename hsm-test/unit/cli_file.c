@@ -56,6 +56,26 @@ static void another_file_stays(void **state)
     assert_string_equal(text, "one\n");
 }
 
+/* A connector's probe, asked for again: the answer to the last one isn't taken any more. */
+static void one_of_ours_is_renewed(void **state)
+{
+    (void)state;
+    struct pfx_error err = PFX_ERROR_NONE;
+    bool fresh = false;
+    assert_true(pfx_ok(cli_file_put(dir, "probe.ps1", "a\nb\none\n", &fresh, &err)));
+    assert_true(pfx_ok(cli_file_renew(dir, "probe.ps1", "a\nb\none\n", &fresh, &err)));
+    assert_false(fresh);
+    assert_true(pfx_ok(cli_file_renew(dir, "probe.ps1", "a\nb\ntwo\n", &fresh, &err)));
+    assert_true(fresh);
+    assert_true(pfx_ok(cli_file_put(dir, "probe.ps1", "a\nb\ntwo\n", &fresh, &err)));
+    assert_false(fresh);
+    assert_int_equal(cli_file_renew(dir, "probe.ps1", "a\nc\ntwo\n", &fresh, &err).cls,
+                     PFX_CLASS_REFUSED);
+    char path[128];
+    (void)snprintf(path, sizeof(path), "%s/probe.ps1", dir);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void bytes_of_any_value(void **state)
 {
     (void)state;
@@ -110,6 +130,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(another_file_stays),
+        cmocka_unit_test(one_of_ours_is_renewed),
         cmocka_unit_test(bytes_of_any_value),
         cmocka_unit_test(links_are_not_followed),
         cmocka_unit_test(names_stay_in_the_folder),
