@@ -13,6 +13,7 @@
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/journal_form.h"
+#include "pkcs11/hsm/recovery.h"
 
 #define PEOPLE_TEXT 280 /* of their names in a message */
 
@@ -249,20 +250,27 @@ static void people_text(const struct pfx_approvals *approvals, const struct pfx_
     }
 }
 
-static pfx_result waits(const struct pfx_approvals *approvals, const struct pfx_question *question,
+static pfx_result waits(const struct pfx_hsm *hsm, const struct pfx_question *question,
                         struct pfx_error *err)
 {
+    const struct pfx_approvals *approvals = hsm->approvals;
     const struct pfx_approval *approval = &question->approval;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf people = pfx_buf_make(2 * PEOPLE_TEXT);
-    char until[PFX_TIME_SIZE];
+    char until[PFX_TIME_SIZE], before[160] = "";
+    uint64_t seq;
+    if (pfx_recovery_spent(hsm->log->recovery, approval->statement.args_hash, &seq))
+        snprintf(before, sizeof before,
+                 " (The approvals in entry %" PRIu64 " of the operation log are spent: pfx-hsm "
+                 "ended in the middle of that command.)",
+                 seq);
     people_text(approvals, approval, &people);
     return pfx_fail(err, PFX_CLASS_REFUSED, approval->statement.command, question->id, "approval",
                     "%zu of %u people have approved it. Ask %zu of %s%s to run: pfx-agent approve "
-                    "%s, until %s. Then give the same command again.",
+                    "%s, until %s. Then give the same command again.%s",
                     approval->n_given, approval->needed, approval->needed - approval->n_given,
                     approval->by_uid ? "the other administrators of this host (mode uid)" : "",
                     pfx_buf_str(&people), question->id,
-                    pfx_time_format(approval->statement.expiry_ms, false, until));
+                    pfx_time_format(approval->statement.expiry_ms, false, until), before);
 }
 
 static pfx_result take(struct pfx_hsm *hsm, struct pfx_question *question, struct pfx_approved *ret,
@@ -323,7 +331,7 @@ pfx_result pfx_approvals_require(struct pfx_worker *worker, struct pfx_task *tas
     if (pfx_ok(result))
         result = question->approval.n_given >= question->approval.needed
                      ? take(hsm, question, ret, err)
-                     : waits(approvals, question, err);
+                     : waits(hsm, question, err);
     pthread_mutex_unlock(&approvals->lock);
     return result;
 }

@@ -1,6 +1,8 @@
 /* Open intents of an earlier process. */
 #include "pkcs11/hsm/recovery.h"
 
+#include <string.h>
+
 #include "api/conf/process.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 
@@ -9,6 +11,11 @@ struct pfx_recovery {
     uint64_t seq; /* of the last result */
     struct pfx_journal_open *list;
     size_t n;
+    struct spent {
+        uint64_t seq;
+        struct pfx_buf approvals; /* as they stand in the intent */
+    } * spent;
+    size_t n_spent;
 };
 
 struct pfx_recovery *pfx_recovery_new(void)
@@ -20,8 +27,36 @@ void pfx_recovery_free(struct pfx_recovery *recovery)
 {
     if (!recovery)
         return;
+    for (size_t i = 0; i < recovery->n_spent; i++)
+        pfx_buf_done(&recovery->spent[i].approvals);
+    free(recovery->spent);
     free(recovery->list);
     free(recovery);
+}
+
+static void remember_spent(struct pfx_recovery *recovery, uint64_t seq,
+                           const struct pfx_entry *intent)
+{
+    struct pfx_bytes approvals = pfx_entry_text(intent, PFX_F_APPROVALS);
+    if (approvals.len == 0)
+        return;
+    recovery->spent = pfx_grow(recovery->spent, recovery->n_spent + 1, sizeof *recovery->spent);
+    struct spent *spent = &recovery->spent[recovery->n_spent++];
+    *spent = (struct spent){.seq = seq, .approvals = pfx_buf_make(approvals.len)};
+    (void)!pfx_buf_add(&spent->approvals, approvals.data, approvals.len);
+}
+
+bool pfx_recovery_spent(const struct pfx_recovery *recovery, const char *args_hash,
+                        uint64_t *ret_seq)
+{
+    for (size_t i = recovery->n_spent; i-- > 0;) {
+        const struct spent *spent = &recovery->spent[i];
+        if (!memmem(spent->approvals.data, spent->approvals.len, args_hash, strlen(args_hash)))
+            continue;
+        *ret_seq = spent->seq;
+        return true;
+    }
+    return false;
 }
 
 static pfx_result collect(void *ctx, uint64_t seq, const struct pfx_entry *intent,
@@ -32,6 +67,7 @@ static pfx_result collect(void *ctx, uint64_t seq, const struct pfx_entry *inten
     recovery->list = pfx_grow(recovery->list, recovery->n + 1, sizeof *recovery->list);
     struct pfx_journal_open *open = &recovery->list[recovery->n];
     pfx_journal_open_read(seq, intent, open);
+    remember_spent(recovery, seq, intent);
     pfx_journal_unknown(open, draft);
     PFX_TRY(pfx_hsmlog_put(recovery->log, draft, PFX_ROOM_RESERVED, PFX_UNTIL_APPENDED,
                            &recovery->seq, err));

@@ -16,5 +16,9 @@ PFX_MUST_USE pfx_result pfx_recovery_results(struct pfx_hsmlog *log, struct pfx_
 /* The keys. hsm->lock is held for writing and the users role is ready; what couldn't be looked for
  * is left to the next call. */
 void pfx_recovery_keys(struct pfx_hsm *hsm);
+/* Did it end in the middle of what people had approved, with these arguments (hex of their hash)?
+ * ret_seq: the intent that spent their approvals. */
+bool pfx_recovery_spent(const struct pfx_recovery *recovery, const char *args_hash,
+                        uint64_t *ret_seq);
 
 #endif
