@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import os
+import random
 import re
 import signal
 import threading
@@ -16,6 +17,7 @@ MAIN = ("flow", "lost", "start")
 LIST = os.path.join(harness.HERE, "kill_points.txt")
 WORLDS = int(os.environ.get("PFX_KILL_WORLDS", "5"))
 ONLY = os.environ.get("PFX_KILL_ONLY", "")
+SEED = int(os.environ.get("PFX_KILL_SEED", time.time() // 86400))
 # Of the Cryptoki calls those that change the token, make what leaves it, or sign a checkpoint.
 CHANGING = re.compile(r" C_(GenerateKey|GenerateKeyPair|CreateObject|DestroyObject"
                       r"|SetAttributeValue|WrapKey|UnwrapKey)( |$)"
@@ -55,6 +57,12 @@ class Points:
                     where = self.maybe if line.startswith("? ") else self.sure
                     scenario, victim, point = line.removeprefix("? ").split(" ", 2)
                     where.setdefault((scenario, victim), set()).add(point)
+
+    def main(self):
+        """{(victim, point)} of the main scenarios."""
+        return {(victim, name) for listed_there in (self.sure, self.maybe)
+                for (scenario, victim), names in listed_there.items() if scenario in MAIN
+                for name in names}
 
     def may_miss(self, visit):
         """Those of --long beyond the list, too: how often a key is looked up hangs on what was
@@ -99,9 +107,14 @@ def write_list(found):
 class Grid:
     """Worlds, the visits that are left, and what came of those that were made."""
 
-    def __init__(self, make=KillWorld, ready=KillWorld.ready, each=False):
-        """ready brings a new world up; each: every visit has a world of its own."""
+    def __init__(self, make=KillWorld, ready=KillWorld.ready, each=False, most=None, sample=None,
+                 calls=True, new=False):
+        """ready brings a new world up; each: every visit has a world of its own; most: visits that one
+        world sees; sample: so many visits at most, others each day; calls: with --long also the calls
+        that change nothing in a token; new: only what the main scenarios don't have."""
         self.make, self.ready, self.each = make, ready, each
+        self.most, self.sample, self.calls = 1 if each else most, sample, calls
+        self.new = new
         self.points = Points()
         self.lock = threading.Lock()
         self.outcomes = {}
@@ -172,8 +185,10 @@ class Grid:
         try:
             harness.wait_for("its end", over, seconds, 0.02)
         except AssertionError as error:
-            raise Wrong("%s isn't over; user %d is %s: %s" % (
-                scenario.name, number, world.states_of(number), error)) from error
+            raise Wrong("%s isn't over; user %d is %s: %s; refused: %s" % (
+                scenario.name, number, world.states_of(number), error, [
+                    line for line in world.log("command").splitlines()
+                    if "pfx-agent:" in line][-3:])) from error
         world.finish_command()
         world.settle()
 
@@ -204,6 +219,7 @@ class Grid:
         world.start(victim, wait=victim != "uploader")
         if scenario.name == "start":
             scenario.act(world, number)
+        scenario.back(world, number)
         self.finish(world, scenario, number)
         took = time.monotonic() - began
         scenario.hold(world, number)
@@ -254,13 +270,16 @@ class Grid:
                 outcome = self.visit(world, visit) or (None if self.each
                                                        else self.visit(world, visit))
                 self.record(visit, outcome)
-                broken = self.each
+                world.visits += 1
+                broken = self.most is not None and world.visits >= self.most
             except Exception as error:  # a broken world is no place for the next visit
                 with self.lock:
                     self.outcomes[visit] = ("FAILED", 0)
                     self.failures.append("%s %s %s: %s\n%s" % (
                         visit.scenario.name, visit.victim, visit.point, error,
                         world.why_not() if world else ""))
+                print("FAILED %s %s %s: %s" % (*visit._replace(scenario=visit.scenario.name),
+                                               str(error)[:1500]), flush=True)
                 broken = True
             if broken and world:
                 world.close()
@@ -269,7 +288,7 @@ class Grid:
     def record(self, visit, outcome):
         with self.lock:
             self.outcomes[visit] = outcome or ("not reached", 0)
-            if not outcome and not self.points.may_miss(visit):
+            if not outcome and not self.sample and not self.points.may_miss(visit):
                 self.outcomes[visit] = ("NOT REACHED", 0)
                 self.failures.append("%s %s %s: never reached" % (
                     visit.scenario.name, visit.victim, visit.point))
@@ -279,14 +298,14 @@ class Grid:
             world = self.work(world, visits)
             if world:
                 world.close()
-        worlds = max(1, min(WORLDS, len(visits)))
+        worlds = max(1, min(WORLDS, len(visits) // (self.most or 1), len(visits) // 6))
         with concurrent.futures.ThreadPoolExecutor(worlds) as pool:
             for done in [pool.submit(one, first if i == 0 else None) for i in range(worlds)]:
                 done.result()
 
     def plan(self, found, scenarios):
         """Each point once, in the first scenario that has it; and how many are left to --long."""
-        visits, left, seen = [], 0, set()
+        visits, left, seen = [], 0, self.points.main() if self.new else set()
         for scenario in scenarios:
             for victim in VICTIMS:
                 for point in found.get((scenario.name, victim), ()):
@@ -294,12 +313,16 @@ class Grid:
                         continue
                     seen.add((victim, point))
                     # In a world of its own each: those that can leave something behind.
-                    if short(point) or LONG and not self.each:
+                    if short(point) or LONG and not self.each and (self.calls or listed(point)):
                         visits.append(Visit(scenario, victim, point))
                     else:
                         left += 1
-        return [v for v in visits
-                if ONLY in "%s %s %s" % (v.scenario.name, v.victim, v.point)], left
+        visits = [v for v in visits if ONLY in "%s %s %s" % (v.scenario.name, v.victim, v.point)]
+        if self.sample and len(visits) > self.sample:
+            print("a sample of %d of %d points; PFX_KILL_SEED=%d" % (self.sample, len(visits), SEED))
+            left += len(visits) - self.sample
+            visits = random.Random(SEED).sample(visits, self.sample)
+        return visits, left
 
     def table(self, visits):
         rows = [(v.scenario.name, v.victim, v.point, *self.outcomes.get(v, ("UNVISITED", 0)))
@@ -338,5 +361,8 @@ class Grid:
             "; %d more by --long" % left if left else "", len(visits) + len(scenarios),
             time.monotonic() - began))
         wrong += self.failures
+        missed = sum(outcome[0] == "not reached" for outcome in self.outcomes.values())
+        if self.sample and missed > len(visits) // 3:  # the order of messages explains one or two
+            wrong.append("%d of %d points not reached" % (missed, len(visits)))
         wrong += ["unvisited: %s" % (v,) for v in visits if v not in self.outcomes]
         return wrong

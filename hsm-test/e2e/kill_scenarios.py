@@ -30,6 +30,9 @@ class Scenario:
     def nudge(self, world, number):
         pass
 
+    def back(self, world, number):
+        """What died is there again, and nobody has done anything yet."""
+
     def over(self, world, number):
         raise NotImplementedError
 
@@ -236,6 +239,16 @@ class Wrapped(Flow):
     name = "wrapped"
 
 
+class Discard(Flow):
+    """The policy doesn't keep a signing key once its record is there."""
+
+    name = "discard"
+
+    def over(self, world, number):
+        return super().over(world, number) and not world.sql(
+            "SELECT 1 FROM enrolment WHERE user = ? AND key_gone_at IS NULL", people.user(number)["id"])
+
+
 class Mailboxes(Flow):
     """The rule wants the addresses of shared mailboxes."""
 
@@ -365,44 +378,6 @@ class Generation(Commands):
         keys = sum(kind.startswith("Private") for kind, _, _ in world.listed("encryption"))
         if keys != world.newest:
             raise Wrong("%d keys in the encryption token for %d generations" % (keys, world.newest))
-        super().hold(world, number)
-
-
-class Standing(Commands):
-    """The MAC key's next generation: made, put in force, and what it vouches for made anew; what
-    needs people is refused. And a backup."""
-
-    name = "standing"
-    good = (0, 1, 2, 4)
-
-    @staticmethod
-    def generations(world):
-        rows = [r for r in world.cli("standing", "list", "--json").lines()
-                if r["schema"] == "pfx-agent/standing-list/1" and
-                r.get("name", "").startswith("mac-")]
-        return {int(r["name"][4:]): r["state"] for r in rows}
-
-    def before(self, world, number):
-        super().before(world, number)
-        world.newest = max(self.generations(world)) + 1
-
-    def commands(self, world):
-        return [Command(("standing", "rotate", "mac")),
-                Command(("standing", "activate", "mac-%d" % world.newest)),
-                Command(("standing", "rewrap", "--wait", "20s")),
-                Command(("standing", "list",)),
-                Command(("standing", "destroy", "mac-%d" % (world.newest - 1), "--yes")),
-                Command(("approve",)), Command(("approve", "00000000", "--yes")),
-                Command(("policy", "approve")),
-                Command(("backup", "create", world.path("backup-%d" % time.monotonic_ns()), "--config",
-                         world.conf_path("agent.yaml")))]
-
-    def hold(self, world, number):
-        """Each generation was made once, and the newest is in force; a user goes through with it."""
-        states = self.generations(world)
-        wanted = {n: "previous" for n in range(1, world.newest)} | {world.newest: "active"}
-        if states != wanted:
-            raise Wrong("generations are %s" % states)
         super().hold(world, number)
 
 

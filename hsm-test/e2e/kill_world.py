@@ -111,6 +111,8 @@ class KillWorld(harness.World):
         self.users = []          # numbers that have to be ACTIVE, with one of everything
         self.judge, self.store = None, None
         self.number = 0
+        self.visits = 0        # that it has seen
+        self.command_began = 0
         self.keyless = False   # no ceremony yet: notes wait for the operation log to begin
         self.released = False  # did a person have to release an order?
 
@@ -166,11 +168,22 @@ class KillWorld(harness.World):
             os.close(writer)
             argv += [option, str(reader)]
         with open(self.path("log", "command"), "ab") as log:
+            self.command_began = log.tell()
             self.processes["command"] = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
                 start_new_session=True, pass_fds=() if reader is None else (reader,))
         if reader is not None:
             os.close(reader)
+
+    def said(self):
+        """What the last of these commands wrote."""
+        with open(self.path("log", "command"), "rb") as log:
+            log.seek(self.command_began)
+            return log.read().decode("utf-8", "replace")
+
+    def entries(self):
+        """Of the operation log, all."""
+        return self.cli("log", "tail", "--json", "-n", "1000000").lines()
 
     def finish_command(self, seconds=30):
         """Its end, whatever it says: the next one begins a new one."""

@@ -73,10 +73,9 @@ class Kill(KillCase):
         self.assertEqual([], missing)
 
 
-# No scenario brings these about; what kills at them stands beside them.
+# No scenario brings this about; what kills at it stands beside it.
 EXCUSED = {
     "log.reopen": "hsm_oplog_steps, step by step: it needs a log that is damaged first",
-    "approval.give": "hsm_approval", "hsm.key_destroy": "agent_discard", "hsm.rewrap": "agent_rewrap",
 }
 
 

@@ -24,9 +24,6 @@ class KillCeremony(KillCase):
     def test_generation(self):
         self.grid([s.Generation()])
 
-    def test_standing(self):
-        self.grid([s.Standing()], each=True)
-
     def test_first_ceremony(self):
         self.grid([s.Init()], ready=without_keys, each=True)
 

@@ -33,6 +33,12 @@ class KillLong(KillCase):
             rules=[people.rule(key="ec-p256", on_revoked="remove")],
             agent={"schedule": {"validation_every": "200ms"}}))
 
+    def test_keys_that_are_not_kept(self):
+        self.grid([s.Discard()], new=True, make=lambda: KillWorld(
+            rules=[people.rule(key="ec-p256", purpose="signing")],
+            policy={"users": {"after_delivery": {"signing": "destroy"}},
+                    "ceilings": {"destroys_per_hour": 100000}}))
+
     def test_mailboxes(self):
         self.grid([s.Mailboxes()], make=mailbox_world)
 

@@ -2,30 +2,20 @@
 new generation while new users enrol and each process is killed now and then; then nothing but the new
 key opens what Intune was given."""
 
-import base64
-import json
-import os
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import unittest
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
-
 import harness
 import invariants
 import many
+import opening
 import people
 from approvers import ApprovedCase
 from case import LONG, only_on
 from oracle import Oracle
 from world_conf import KEY_NAME
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "unit"))
-from hsm_opener import Opener  # noqa: E402  (the line above makes it found)
 
 USERS = 2000 if LONG else 200
 MORE = 8
@@ -99,16 +89,6 @@ class RebuildCase(ApprovedCase):
             return bool(rows) and rows[-1]["kind"] == "summary" and rows[-1]["left"] == 0
         harness.wait_for("the end of the rebuild", done, LIMIT_SECONDS, 0.2)
 
-    def opens(self, world, generation):
-        """{record id: password or None} by that generation's key, in the token."""
-        script = os.path.abspath(__file__)
-        done = subprocess.run(
-            ["/usr/bin/python3", "-B", script, "open", world.kinds["encryption"].module,
-             "pfx-agent encryption-%d" % generation, world.path("sim", "graph")],
-            input=world.pin("encryption").encode(), stdout=subprocess.PIPE, check=True,
-            env=world.environment, timeout=120)
-        return json.loads(done.stdout)
-
     def prove_records(self, world, count):
         records = world.records()
         self.assertEqual(len({r["id"] for r in records}), count)
@@ -116,18 +96,13 @@ class RebuildCase(ApprovedCase):
         self.assertEqual({r["keyName"] for r in records}, {KEY_NAME + "-2"})
         there = {r["id"] for r in records}  # the folder keeps those that were removed, too
         sealed = {name: body for name, body in world.sealed().items() if name in there}
-        with_new, with_old = ({name: password for name, password in self.opens(world, n).items()
+        with_new, with_old = ({name: password for name, password in opening.passwords(world, n).items()
                                if name in there} for n in (2, 1))
         self.assertEqual(set(with_new), there)
         self.assertEqual([p for p in with_old.values() if p is not None], [])
         self.assertEqual(len(set(with_new.values())), count)  # a password each
-        form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         for name, body in sealed.items():
-            key, certificate, chain = pkcs12.load_key_and_certificates(
-                base64.b64decode(body["encryptedPfxBlob"]), with_new[name].encode())
-            self.assertEqual(key.public_key().public_bytes(*form),
-                             certificate.public_key().public_bytes(*form))
-            self.assertTrue(chain)
+            opening.pfx(body, with_new[name])
         for name in sorted(sealed)[::max(1, count // 3)]:
             Oracle(world).prove(name, sealed[name], readers=("openssl",))
 
@@ -215,25 +190,5 @@ class Compromise(RebuildCase):
             invariants.log_verifies(self, world)
 
 
-def open_all(module, label, folder):
-    """Run as a program: the library keeps its state in the process."""
-    opener = Opener(module, {}, "pfx-encryption", sys.stdin.readline().strip())
-    opener.key = opener.find(label)
-    found = {}
-    for name in sorted(os.listdir(folder)):
-        if not name.endswith(".json"):
-            continue
-        with open(os.path.join(folder, name), encoding="utf-8") as stream:
-            sealed = base64.b64decode(json.load(stream)["encryptedPfxPassword"])
-        try:
-            found[name[:-5]] = opener.open(sealed).decode("ascii")
-        except (AssertionError, UnicodeDecodeError):
-            found[name[:-5]] = None
-    print(json.dumps(found))
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["open"]:
-        open_all(*sys.argv[2:])
-    else:
-        unittest.main()
+    unittest.main()

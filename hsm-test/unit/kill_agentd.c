@@ -3,10 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/compromise.h"
+#include "agent/discard.h"
 #include "agent/handout.h"
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
 #include "agent/pass.h"
+#include "agent/rebuild.h"
+#include "agent/rewrap.h"
 #include "agent/run.h"
 #include "agent/steps.h"
 #include "kill_points.h"
@@ -15,7 +19,7 @@
 
 static char where[KILL_NAME_SIZE / 2] = "start";
 static int64_t changes;       /* of the store, at the last transaction */
-static char taken[BATCH][40]; /* kinds that the open transaction hands out */
+static char taken[BATCH][48]; /* kinds that the open transaction hands out */
 static size_t n_taken;
 
 struct place {
@@ -76,11 +80,17 @@ int __wrap_sqlite3_step(sqlite3_stmt *stmt)
     return rc;
 }
 
+/* Jobs of a rebuild are of kinds that the flow has, too; what becomes of them is another thing. */
+static const char *part_of(const struct pfx_job_row *job)
+{
+    return strncmp(job->scope, "rebuild/", 8) == 0 ? "rebuild " : "";
+}
+
 KILL_WRAP(pfx_result, pfx_outbox_send, struct pfx_store *store, struct pfx_job_row *job,
           const char *incarnation, int64_t now_ms, struct pfx_error *err)
 {
     if (n_taken < BATCH)
-        snprintf(taken[n_taken++], sizeof taken[0], "%s", job->kind);
+        snprintf(taken[n_taken++], sizeof taken[0], "%s%s", part_of(job), job->kind);
     return __real_pfx_outbox_send(store, job, incarnation, now_ms, err);
 }
 
@@ -115,8 +125,8 @@ KILL_WRAP(pfx_result, pfx_steps_apply, struct pfx_agent *agent, const char *role
     struct pfx_error ignored = PFX_ERROR_NONE;
     bool there = pfx_ok(pfx_outbox_load(agent->store, pfx_msg_int(done, "job"), &job, &ignored)) &&
                  job.id != 0;
-    struct place place =
-        enter("done %.40s %.20s", there ? job.kind : "of no job", pfx_msg_str(done, "class"));
+    struct place place = enter("done %s%.40s %.20s", there ? part_of(&job) : "",
+                               there ? job.kind : "of no job", pfx_msg_str(done, "class"));
     pfx_result r = __real_pfx_steps_apply(agent, role, incarnation, done, now_ms, ret_stale, err);
     leave(&place);
     return r;
@@ -174,6 +184,19 @@ KILL_WRAP(pfx_result, pfx_orders_tick, struct pfx_agent *agent, int64_t now_ms,
     snprintf(where, sizeof where, "orders tick");
     return __real_pfx_orders_tick(agent, now_ms, err);
 }
+
+#define KILL_TICK(name, what)                                                                      \
+    KILL_WRAP(pfx_result, name, struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)    \
+    {                                                                                              \
+        struct place place = enter(what);                                                          \
+        pfx_result r = __real_##name(agent, now_ms, err);                                          \
+        leave(&place);                                                                             \
+        return r;                                                                                  \
+    }
+KILL_TICK(pfx_compromise_tick, "compromise")
+KILL_TICK(pfx_rebuild_tick, "rebuild")
+KILL_TICK(pfx_rewrap_tick, "rewrap")
+KILL_TICK(pfx_discard_tick, "discard")
 
 KILL_WRAP(void, pfx_run_step, struct pfx_agent *agent, int64_t now_ms)
 {

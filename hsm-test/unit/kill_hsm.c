@@ -7,7 +7,9 @@
 
 #include "api/conf/process.h"
 #include "kill_points.h"
+#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/hsmlog.h"
+#include "pkcs11/hsm/verbs.h"
 #include "pkcs11/hsm/watchdog.h"
 #include "pkcs11/hsm/worker.h"
 #include "pkcs11/pool.h"
@@ -66,6 +68,39 @@ KILL_WRAP(pfx_result, pfx_op_run, struct pfx_worker *worker, struct pfx_op *op, 
     pfx_result r = __real_pfx_op_run(worker, op, work, ctx, ret_reply, err);
     atomic_store(&running, NULL);
     event = NULL;
+    return r;
+}
+
+/* A question and its answers are no operations, but have their entries and their file. */
+static void enter(const char *name)
+{
+    event = name;
+    atomic_store(&running, name);
+}
+
+static void leave(pfx_result r)
+{
+    kill_point("%s %s", event, pfx_class_name(r.cls));
+    event = NULL;
+    atomic_store(&running, NULL);
+}
+
+KILL_WRAP(pfx_result, pfx_approvals_require, struct pfx_worker *worker, struct pfx_task *task,
+          const char *command, struct pfx_bytes args, struct pfx_approved *ret,
+          struct pfx_error *err)
+{
+    enter("approval.ask");
+    pfx_result r = __real_pfx_approvals_require(worker, task, command, args, ret, err);
+    leave(r);
+    return r;
+}
+
+KILL_WRAP(pfx_result, pfx_do_approval_give, struct pfx_worker *worker, struct pfx_task *task,
+          struct pfx_error *err)
+{
+    enter("approval.give");
+    pfx_result r = __real_pfx_do_approval_give(worker, task, err);
+    leave(r);
     return r;
 }
 
