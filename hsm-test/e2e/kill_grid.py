@@ -288,6 +288,9 @@ class Grid:
     def record(self, visit, outcome):
         with self.lock:
             self.outcomes[visit] = outcome or ("not reached", 0)
+            if LONG:  # hours may be ahead
+                print("%s %s %s: %s" % (visit.scenario.name, visit.victim, visit.point,
+                                        self.outcomes[visit][0]), flush=True)
             if not outcome and not self.sample and not self.points.may_miss(visit):
                 self.outcomes[visit] = ("NOT REACHED", 0)
                 self.failures.append("%s %s %s: never reached" % (
