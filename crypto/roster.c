@@ -9,6 +9,8 @@
 #include "crypto/encode.h"
 #include "crypto/lines.h"
 
+#define NAMESPACES_MOST 1024 /* bytes: with it a line still has room in a record */
+
 void pfx_roster_done(struct pfx_roster *roster)
 {
     for (size_t i = 0; i < roster->n; i++) {
@@ -114,8 +116,10 @@ static pfx_result option(struct pfx_bytes text, struct pfx_roster_line *line, st
         return bad(err, line->line,
                    "cert-authority isn't taken: who may approve has to stand in the roster, not be "
                    "named by a CA. Put each person's own key there.");
-    if (is_option(text, "namespaces=", &value) && value.len > 0 && !line->namespaces &&
-        !memchr(value.data, '"', value.len)) {
+    /* ASCII alone: a record of an approval has the line in it, and is JSON. */
+    if (is_option(text, "namespaces=", &value) && value.len > 0 && value.len <= NAMESPACES_MOST &&
+        !line->namespaces && !memchr(value.data, '"', value.len) &&
+        pfx_ascii_printable((const char *)value.data, value.len)) {
         line->namespaces = pfx_strndup((const char *)value.data, value.len);
         return PFX_OK;
     }
@@ -126,9 +130,10 @@ static pfx_result option(struct pfx_bytes text, struct pfx_roster_line *line, st
         take_time(value, &line->before_ms))
         return PFX_OK;
     return bad(err, line->line,
-               "An option that isn't taken: expected namespaces=\"LIST\", valid-after=\"TIME\" or "
-               "valid-before=\"TIME\", with their quotes and each at most once; a time is "
-               "YYYYMMDD[HHMM[SS]]Z, in UTC and with the Z.");
+               "An option that isn't taken: expected namespaces=\"LIST\" (at most %d characters of "
+               "ASCII), valid-after=\"TIME\" or valid-before=\"TIME\", with their quotes and each "
+               "at most once; a time is YYYYMMDD[HHMM[SS]]Z, in UTC and with the Z.",
+               NAMESPACES_MOST);
 }
 
 static pfx_result options(struct pfx_bytes text, struct pfx_roster_line *line,

@@ -247,6 +247,7 @@ static void bad_rosters(void **state)
         {"a valid-before=\"20260101Z\",valid-before=\"20270101Z\" " KEY_A, "with the Z"},
         {"a no-touch-required " KEY_A, "option"},
         {"a namespaces=\"\" " KEY_A, "option"},
+        {"a namespaces=\"pfx-agent,caf\xe9\" " KEY_A, "ASCII"},
         {"a ssh-ed25519", "public key of SSH"},
         {"a valid-after=20260101Z " KEY_A, "quotes"},
         {"a ssh-ed25519 AAAA!", "Base64"},
