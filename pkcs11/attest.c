@@ -5,7 +5,6 @@
 #include "pkcs11/call.h"
 #include "pkcs11/object.h"
 
-#define MOST_OBJECTS 4096 /* certificates and data of a token that are looked at */
 #define LABEL_MAX 256
 
 /* The label as text; what isn't printable ASCII can't be named in the policy either. */
@@ -26,7 +25,7 @@ static pfx_result of_class(struct pfx_session *session, CK_OBJECT_CLASS cls, con
                             {.type = CKA_TOKEN, .pValue = &yes, .ulValueLen = sizeof yes}};
     PFX_AUTOHANDLES struct pfx_handles found = {0};
     PFX_TRY(pfx_objects_find(session, match, 2, &found, err));
-    for (size_t i = 0; i < found.n && i < MOST_OBJECTS; i++) {
+    for (size_t i = 0; i < found.n; i++) {
         char label[LABEL_MAX + 1];
         PFX_CLEANUP(pfx_buf_done) struct pfx_buf value = pfx_buf_make(PFX_ATTESTATION_MAX);
         if (!label_of(session, found.list[i], label) || fnmatch(pattern, label, 0) != 0)
