@@ -129,6 +129,8 @@ static pfx_result destroy(struct pfx_session *session, struct pfx_bytes id, stru
     bool found = handles[0] != CK_INVALID_HANDLE;
     if (found)
         PFX_TRY(pfx_object_spki(session, handles[0], PFX_USE_ENCRYPTION, &own, err));
+    else
+        PFX_TRY(pfx_absence_check(session, err));
     if (found && (own.len != spki.len || memcmp(own.data, spki.data, own.len) != 0))
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "destroy key",
                         pfx_session_token(session)->facts.label, "",
@@ -150,6 +152,7 @@ static pfx_result destroy(struct pfx_session *session, struct pfx_bytes id, stru
                             "The token said that the key was destroyed, and still shows it. "
                             "Destroy it with the HSM's own tool.");
     }
+    PFX_TRY(pfx_absence_check(session, err));
     *ret_found = found;
     return PFX_OK;
 }

@@ -183,7 +183,7 @@ static pfx_result sees_private(struct pfx_session *session, struct pfx_error *er
 /* An empty answer may mean that there is no such key, or that the token was taken away under the
  * module (SoftHSM answers CKR_OK with nothing): it must still show its serial, and a key that it
  * showed in this epoch must still be there. */
-static pfx_result not_found(struct pfx_session *session, struct pfx_error *err)
+pfx_result pfx_absence_check(struct pfx_session *session, struct pfx_error *err)
 {
     PFX_TRY(pfx_token_present(session, err));
     PFX_TRY(sees_private(session, err));
@@ -217,7 +217,7 @@ pfx_result pfx_key_find(struct pfx_session *session, enum pfx_key_use use,
     key->strict = strict;
     PFX_TRY(locate(session, key, spki, err));
     if (key->handle == CK_INVALID_HANDLE) {
-        PFX_TRY(not_found(session, err));
+        PFX_TRY(pfx_absence_check(session, err));
         *ret_key = NULL;
         return PFX_OK;
     }
@@ -230,7 +230,7 @@ static pfx_result gone(struct pfx_session *session, const struct pfx_key *key,
                        struct pfx_error *err)
 {
     char text[64];
-    PFX_TRY(not_found(session, err));
+    PFX_TRY(pfx_absence_check(session, err));
     return pfx_fail(
         err, PFX_CLASS_INTEGRITY, "find key", key->token->facts.label, "",
         "The %s key with %s is no longer on the token. Restore it from the HSM's backup, "

@@ -62,6 +62,10 @@ PFX_MUST_USE pfx_result pfx_objects_by_id(struct pfx_session *session, CK_OBJECT
                                           struct pfx_bytes id, struct pfx_handles *ret_handles,
                                           struct pfx_error *err);
 
+/* After a search that found nothing: is it that there is nothing, or doesn't the token show what it
+ * has (taken away under the module, not logged in)? key_find.c */
+PFX_MUST_USE pfx_result pfx_absence_check(struct pfx_session *session, struct pfx_error *err);
+
 /* --- templates (template.c) --- */
 /* UNWRAPPED: a private key that comes in; tokens are pickier there. */
 enum pfx_half { PFX_HALF_PRIVATE, PFX_HALF_SECRET, PFX_HALF_PUBLIC, PFX_HALF_UNWRAPPED };

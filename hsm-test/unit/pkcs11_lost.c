@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pkcs11/adopt.h"
 #include "pkcs11/pool.h"
 #include "pkcs11_env.h"
 
@@ -124,6 +125,18 @@ static void folder_away(void **state)
                  PFX_CLASS_DEVICE);
     pfx_session_release(session);
     assert_int_equal(rename(away, here), 0);
+
+    /* An adopted key that isn't shown isn't destroyed. */
+    bool was = false;
+    err = PFX_ERROR_NONE;
+    assert_ok(pfx_session_acquire(token, true, &session, &err), &err);
+    assert_int_equal(rename(here, away), 0);
+    assert_class(pfx_adopted_destroy(session, (struct pfx_bytes){id.bytes, sizeof id.bytes},
+                                     pfx_key_spki(key), &was, &err),
+                 PFX_CLASS_DEVICE);
+    pfx_session_release(session);
+    assert_int_equal(rename(away, here), 0);
+
     err = PFX_ERROR_NONE;
     assert_ok(pfx_session_acquire(token, true, &session, &err), &err);
     assert_ok(pfx_key_sign_digest(session, key, PFX_HASH_SHA256,
