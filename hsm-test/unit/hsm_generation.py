@@ -102,6 +102,8 @@ class Life(Case):
         reasons = self.refused(r, "conn1 hasn't confirmed", "key.activate", generation=2)
         self.assertEqual([i["kind"] for i in reasons], ["reason", "reason"])
         answers = {name: self.probe(r, name) for name in ("conn1", "conn2")}
+        for verb, name in (("rotate", "mac"), ("activate", "mac-2")):  # no answer gets old by that
+            self.do(r, "standing." + verb, name=name)
         self.refused(r, "isn't the answer", "connector.confirm", host="conn1", answer=answers["conn2"])
         self.refused(r, "isn't the answer", "connector.confirm", host="conn1", answer="0" * 40)
         self.refused(r, "no such connector", "connector.confirm", host="other", answer="0" * 40)
@@ -254,8 +256,13 @@ class Life(Case):
                      encryption_pin=r.pin("encryption"), adopt="ff00")
         self.refused(r, "hex digits", "key.rotate", exit_code=2, encryption_pin=r.pin("encryption"),
                      adopt="xyz0")
+        listing = r.p11("encryption", "--list-objects", "--type", "privkey").decode()
+        ours = listing.split("encryption-2", 1)[1].split("ID:", 1)[1].split()[0]
+        self.refused(r, "is generation 2 already", "key.rotate", encryption_pin=r.pin("encryption"),
+                     adopt=ours)  # said before anybody is asked
         items = self.approved(r, "key.rotate", encryption_pin=r.pin("encryption"), adopt=key_id.upper())
         self.assertEqual(self.approved_args["adopt"], key_id)
+        self.assertIn("CKA_ALLOWED_MECHANISMS any", self.approved_args["deviations"])
         notes = [i["text"] for i in items if i["kind"] == "note"]
         self.assertIn("otherwise than a key of ours: CKA_ALLOWED_MECHANISMS any", notes)
         self.assertEqual(self.states(r)[3]["adopted"], key_id)
@@ -286,11 +293,8 @@ class Life(Case):
 
 
 class Pins(Case):
-    @unittest.skipUnless(rig.SLOW_MODULE, "the test module isn't built")
-    def test_killed_while_the_key_is_made(self):
-        """Between the key and its pin: the same command goes on with that key."""
-        r = self.rig(module=rig.SLOW_MODULE)
-        r.init()
+    def killed(self, r):
+        """Between the key and its pin."""
         asker = r.asker("admin")
         hang = os.path.join(r.dir, "hang-after-encryption")
         open(hang, "w", encoding="ascii").close()
@@ -301,6 +305,36 @@ class Pins(Case):
         os.unlink(hang)
         r.stop(signal.SIGKILL)
         r.start()
+
+    @unittest.skipUnless(rig.SLOW_MODULE, "the test module isn't built")
+    def test_killed_and_adopted(self):
+        """A generation whose key the token never made: one that its provider made takes its place."""
+        r = self.rig(module=rig.SLOW_MODULE)
+        r.init()
+        self.killed(r)
+        listing = r.p11("encryption", "--list-objects", "--type", "privkey").decode()
+        key_id = listing.split("encryption-2", 1)[1].split("ID:", 1)[1].split()[0]
+        for kind in ("privkey", "pubkey"):
+            r.p11("encryption", "--delete-object", "--type", kind, "--id", key_id)
+        r.p11("encryption", "--keypairgen", "--key-type", "rsa:2048", "--id", "aa02", "--label", "ksp",
+              "--usage-decrypt")
+        self.approved(r, "key.rotate", encryption_pin=r.pin("encryption"), adopt="aa02")
+        two = self.states(r)[2]
+        self.assertEqual((two["state"], two["adopted"], two["key_name"]),
+                         ("staged", "aa02", "test-encryption-2"))
+        # One user alone doesn't fill the list of what waits.
+        for i in range(6):
+            _, end = r.admin("key.compromise", generation=2, reason=f"why-{i}")
+            self.assertEqual(end["error"]["code"], "approval", end)
+        _, end = r.admin("key.compromise", generation=2, reason="why-6")
+        self.assertEqual(end["error"]["code"], "many", end)
+
+    @unittest.skipUnless(rig.SLOW_MODULE, "the test module isn't built")
+    def test_killed_while_the_key_is_made(self):
+        """The same command goes on with the key."""
+        r = self.rig(module=rig.SLOW_MODULE)
+        r.init()
+        self.killed(r)
         states = self.states(r)
         self.assertEqual((states[2]["state"], states[2]["next"]), ("making", "rotate"))
         self.refused(r, "isn't made yet", "key.activate", generation=2)

@@ -11,6 +11,7 @@
 #include "crypto/oaep.h"
 #include "pkcs11/hsm/connector_guide.h"
 #include "pkcs11/hsm/generation.h"
+#include "pkcs11/hsm/rotation.h"
 
 #define ANSWER_BYTES 20 /* of randomness: 160 bits */
 #define PLAIN_SIZE 24   /* of the one whose text the guide holds */
@@ -44,9 +45,11 @@ static pfx_result choose(struct pfx_change *change, struct pfx_error *err)
                     "and start pfx-hsm again.");
 }
 
-/* MAC over what the answer belongs to: an answer of another host or generation is none. */
+/* MAC over what the answer belongs to: an answer of another host or generation is none. Into
+ * ret_mac, or (ret_right not NULL) compared with the expected one: that is of the MAC key which was
+ * active when the host was asked. */
 static pfx_result answer_mac(struct pfx_change *change, const char *host, const char *answer,
-                             uint8_t ret_mac[32], struct pfx_error *err)
+                             uint8_t mac_of_it[32], bool *ret_right, struct pfx_error *err)
 {
     struct pfx_worker *worker = change->worker;
     struct pfx_session *session PFX_AUTOSESSION = NULL;
@@ -57,7 +60,10 @@ static pfx_result answer_mac(struct pfx_change *change, const char *host, const 
     if (!pfx_buf_addf(&text, "pfx-agent connector v1\n%s\n%u\n%s\n", host, change->generation,
                       answer))
         return pfx_fail(err, PFX_CLASS_USAGE, "connector", host, "", "That is too long.");
-    return pfx_key_mac(session, mac, pfx_buf_bytes(&text), ret_mac, err);
+    if (ret_right)
+        return pfx_mac_vouches(worker->hsm, session, mac, pfx_buf_bytes(&text),
+                               (struct pfx_bytes){mac_of_it, 32}, ret_right, NULL, err);
+    return pfx_key_mac(session, mac, pfx_buf_bytes(&text), mac_of_it, err);
 }
 
 static pfx_result seal_text(const struct pfx_hsm *hsm, const struct pfx_pinned *pin,
@@ -107,7 +113,7 @@ static pfx_result probe_work(struct pfx_worker *worker, struct pfx_op *op, void 
     PFX_TRY(seal_text(hsm, pin, plain, &known, err));
     row->probed_ms = pfx_now_ms();
     row->confirmed_ms = 0;
-    PFX_TRY(answer_mac(change, host, answer, row->expected, err));
+    PFX_TRY(answer_mac(change, host, answer, row->expected, NULL, err));
     OPENSSL_cleanse(answer, sizeof answer);
     struct pfx_connector_guide facts = {.host = host,
                                         .generation = pin->generation,
@@ -161,14 +167,14 @@ static pfx_result confirm_work(struct pfx_worker *worker, struct pfx_op *op, voi
     const char *host = pfx_msg_str(change->task->args, "host");
     const char *answer = pfx_msg_str(change->task->args, "answer");
     struct pfx_pin_connector *row = pfx_pinned_connector(pfx_change_pin(change), host);
-    uint8_t given[32];
+    bool right = false;
     (void)ret_reply;
     pfx_op_token(op, worker->hsm->roles[PFX_ROLE_USERS].token);
     if (!row || row->probed_ms == 0)
         return pfx_fail(err, PFX_CLASS_REFUSED, "connector.confirm", host, "",
                         "This connector wasn't asked: pfx-agent connector probe %s.", host);
-    PFX_TRY(answer_mac(change, host, answer, given, err));
-    if (CRYPTO_memcmp(given, row->expected, sizeof given) != 0)
+    PFX_TRY(answer_mac(change, host, answer, row->expected, &right, err));
+    if (!right)
         return pfx_fail(err, PFX_CLASS_REFUSED, "connector.confirm", host, "answer",
                         "That isn't the answer to the last probe of this host and generation %u: "
                         "the guide prints it, 40 digits and letters.",

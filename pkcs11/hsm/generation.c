@@ -99,25 +99,27 @@ static void add_str(struct pfx_canon *canon, const char *name, const char *text)
 }
 
 /* Members in the order of their names: canonical. */
-pfx_result pfx_change_approved(struct pfx_change *change, struct pfx_bytes spki, const char *name,
-                               const char *word, struct pfx_error *err)
+pfx_result pfx_change_approved(struct pfx_change *change, struct pfx_bytes spki,
+                               const struct pfx_approval_word *words, size_t n,
+                               struct pfx_error *err)
 {
     const struct pfx_pinned *pin = pfx_change_pin(change);
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf args = pfx_buf_make(PFX_APPROVAL_ARGS_MAX);
     uint8_t digest[32];
     char hex[65];
+    size_t at = 0;
     if (!pfx_sha256(spki.data, spki.len, digest))
         pfx_die("SHA-256 isn't available");
     struct pfx_canon canon = pfx_canon_make(&args);
     pfx_canon_open(&canon, NULL, '{');
-    if (name && strcmp(name, "generation") < 0)
-        add_str(&canon, name, word);
+    for (; at < n && strcmp(words[at].name, "generation") < 0; at++)
+        add_str(&canon, words[at].name, words[at].word);
     pfx_canon_int(&canon, "generation", pin->generation);
     add_str(&canon, "key_name", pin->key_name);
     add_str(&canon, "provider_name", pin->provider_name);
     add_str(&canon, "public_key_sha256", pfx_hex(digest, sizeof digest, hex));
-    if (name && strcmp(name, "generation") > 0)
-        add_str(&canon, name, word);
+    for (; at < n; at++)
+        add_str(&canon, words[at].name, words[at].word);
     pfx_canon_close(&canon, '}');
     PFX_TRY(pfx_approvals_require(change->worker, change->task, pfx_event_name(change->event),
                                   pfx_buf_bytes(&args), &change->approved, err));

@@ -57,10 +57,13 @@ PFX_MUST_USE pfx_result pfx_change_ask(struct pfx_change *change, enum pfx_key_m
 /* The move that the arguments name (generation, needs): asked, and made in the list; states.c. */
 PFX_MUST_USE pfx_result pfx_change_move(struct pfx_change *change, enum pfx_key_move move,
                                         struct pfx_error *err);
-/* Have people approved it? They are shown the generation, its names and fingerprint, and word (why, or
- * whose key: may be NULL) under this name. */
+/* Have people approved it? They are shown the generation, its names and fingerprint, and more words
+ * (why, or whose key), in the order of their names. */
+struct pfx_approval_word {
+    const char *name, *word;
+};
 PFX_MUST_USE pfx_result pfx_change_approved(struct pfx_change *change, struct pfx_bytes spki,
-                                            const char *name, const char *word,
+                                            const struct pfx_approval_word *words, size_t n,
                                             struct pfx_error *err);
 /* Opens the encryption token with the PIN. */
 PFX_MUST_USE pfx_result pfx_change_open(struct pfx_change *change, bool probe,

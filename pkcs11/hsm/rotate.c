@@ -112,20 +112,17 @@ static pfx_result adopt_work(struct pfx_worker *worker, struct pfx_op *op, void 
     pfx_op_token(op, worker->hsm->roles[PFX_ROLE_ENCRYPTION].token);
     PFX_TRY(adopt_look(change, pin, &adopted, err));
     struct pfx_bytes spki = pfx_buf_bytes(&adopted.spki);
-    for (size_t i = 0; i < change->pins.n; i++) {
-        const struct pfx_buf *other = &change->pins.list[i].spki;
-        if (other->len == spki.len && memcmp(other->data, spki.data, spki.len) == 0)
-            return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", "adopt", "",
-                            "This key is generation %u already.",
-                            change->pins.list[i].generation);
-    }
-    /* Accepted, and said: to the operator one by one, in the log how many and which first. */
+    if (pin->spki.len != spki.len || memcmp(pin->spki.data, spki.data, spki.len) != 0)
+        return pfx_fail(err, PFX_CLASS_INTEGRITY, "key.rotate", "adopt", "",
+                        "The key with this CKA_ID isn't the one that was approved any more: find "
+                        "out who replaced it.");
+    /* Accepted, and said: to the operator one by one, in the log how many. */
     for (size_t i = 0; i < adopted.n_deviations; i++)
         pfx_task_say(change->task, "note", "otherwise than a key of ours: %s", adopted.deviations[i]);
     op->said.has_records = true;
     op->said.records = (int64_t)adopted.n_deviations;
     pfx_op_key(op, NULL, spki, pfx_key_type_name(adopted.type));
-    PFX_TRY(pin_key(change, op, spki, err));
+    pfx_op_pinned(op, spki);
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     PFX_TRY(pfx_session_acquire(worker->hsm->roles[PFX_ROLE_ENCRYPTION].token, false, &session,
                                 err));
@@ -135,8 +132,8 @@ static pfx_result adopt_work(struct pfx_worker *worker, struct pfx_op *op, void 
     return PFX_OK;
 }
 
-/* A key that no pin speaks of is never taken for ours. */
-static pfx_result no_stranger(struct pfx_change *change, struct pfx_error *err)
+/* Does the token have a key with the CKA_ID that one of ours would have in this generation? */
+static pfx_result own_key(struct pfx_change *change, bool *ret_there, struct pfx_error *err)
 {
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *key PFX_AUTOKEY = NULL;
@@ -144,7 +141,17 @@ static pfx_result no_stranger(struct pfx_change *change, struct pfx_error *err)
     PFX_TRY(pfx_session_acquire(token, false, &session, err));
     PFX_TRY(pfx_key_find(session, PFX_USE_ENCRYPTION, &change->standing.id, false,
                          (struct pfx_bytes){NULL, 0}, &key, err));
-    if (!key)
+    *ret_there = key != NULL;
+    return PFX_OK;
+}
+
+/* A key that no pin speaks of is never taken for ours. */
+static pfx_result no_stranger(struct pfx_change *change, struct pfx_error *err)
+{
+    struct pfx_token *token = change->worker->hsm->roles[PFX_ROLE_ENCRYPTION].token;
+    bool there;
+    PFX_TRY(own_key(change, &there, err));
+    if (!there)
         return PFX_OK;
     return pfx_fail(err, PFX_CLASS_INTEGRITY, "key.rotate", change->standing.name, "",
                     "The token %s has a key with this generation's CKA_ID, and no pin speaks of "
@@ -181,16 +188,38 @@ static void stage(struct pfx_change *change)
     pin->scheduled = change->scheduled;
 }
 
-/* What people approve names the key itself: so it is looked at before they are asked. */
+static pfx_result adopt_new(const struct pfx_change *change, struct pfx_bytes spki,
+                            struct pfx_error *err)
+{
+    for (size_t i = 0; i < change->pins.n; i++) {
+        const struct pfx_buf *other = &change->pins.list[i].spki;
+        if (other->len == spki.len && memcmp(other->data, spki.data, spki.len) == 0)
+            return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", "adopt", "",
+                            "This key is generation %u already.",
+                            change->pins.list[i].generation);
+    }
+    return PFX_OK;
+}
+
+/* What people approve names the key itself, and what is otherwise than with a key of ours: so it is
+ * looked at before they are asked, and pinned as they saw it. */
 static pfx_result adopt_approved(struct pfx_change *change, struct pfx_error *err)
 {
     const struct pfx_pinned *pin = pfx_change_pin(change);
     char hex[2 * PFX_ADOPTED_ID_MOST + 1];
     PFX_CLEANUP(pfx_adopted_done) struct pfx_adopted adopted = {.spki = pfx_buf_make(0)};
+    PFX_CLEANUP(pfx_buf_done)
+    struct pfx_buf text = pfx_buf_make(PFX_DEVIATIONS_MOST * 68); /* with ", " */
     PFX_TRY(adopt_look(change, pin, &adopted, err));
+    struct pfx_bytes spki = pfx_buf_bytes(&adopted.spki);
+    PFX_TRY(adopt_new(change, spki, err));
+    for (size_t i = 0; i < adopted.n_deviations; i++)
+        pfx_buf_addf(&text, "%s%s", i > 0 ? ", " : "", adopted.deviations[i]);
     /* As the log has it, in whatever case it was given. */
-    return pfx_change_approved(change, pfx_buf_bytes(&adopted.spki), "adopt",
-                               pfx_hex(pin->adopted, pin->n_adopted, hex), err);
+    pfx_hex(pin->adopted, pin->n_adopted, hex);
+    const struct pfx_approval_word words[] = {{"adopt", hex}, {"deviations", pfx_buf_str(&text)}};
+    PFX_TRY(pfx_change_approved(change, spki, words, 2, err));
+    return pin_key(change, &change->op, spki, err);
 }
 
 static pfx_result adopt(struct pfx_change *change, const char *hex, struct pfx_error *err)
@@ -199,7 +228,10 @@ static pfx_result adopt(struct pfx_change *change, const char *hex, struct pfx_e
     if (!pfx_unhex(hex, strlen(hex), &id) || id.len == 0)
         return pfx_fail(err, PFX_CLASS_USAGE, "key.rotate", "adopt", "",
                         "Give the CKA_ID as hex digits, two for each byte.");
-    if (!begin(change))
+    bool there = false;
+    if (!begin(change)) /* where the token couldn't make it, this is the way out */
+        PFX_TRY(own_key(change, &there, err));
+    if (there)
         return pfx_fail(err, PFX_CLASS_REFUSED, "key.rotate", "adopt", "",
                         "Generation %u is in the making: give pfx-agent key rotate without --adopt, "
                         "which goes on where it ended, then destroy it.",
@@ -365,7 +397,7 @@ pfx_result pfx_do_generation_destroy(struct pfx_worker *worker, struct pfx_task 
     PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_DESTROY, err));
     PFX_TRY(pfx_change_move(&change, PFX_MOVE_DESTROY, err));
     const struct pfx_pinned *pin = pfx_change_pin(&change);
-    PFX_TRY(pfx_change_approved(&change, pfx_buf_bytes(&pin->spki), NULL, NULL, err));
+    PFX_TRY(pfx_change_approved(&change, pfx_buf_bytes(&pin->spki), NULL, 0, err));
     enum pfx_key_type type;
     struct pfx_error ignored = PFX_ERROR_NONE;
     bool known = pfx_ok(pfx_spki_type(pfx_buf_bytes(&pin->spki), &type, &ignored));
