@@ -5,6 +5,7 @@
 #include "api/conf/process.h"
 #include "pkcs11/hsm/due.h"
 #include "pkcs11/hsm/hsmlog_put.h"
+#include "pkcs11/hsm/rotation.h"
 
 #define HOUR_MS (INT64_C(3600) * 1000)
 #define LOST_EVERY_MS 60000
@@ -168,7 +169,8 @@ void pfx_hsmlog_ready(struct pfx_hsm *hsm, enum pfx_role role)
     struct pfx_draft *draft = pfx_alloc(sizeof *draft);
     pthread_mutex_lock(&log->inner_lock);
     pfx_journal_ready(role, pfx_token_facts(hsm->roles[role].token), pfx_buf_bytes(&log->pins),
-                      atomic_load(&log->pins_serial), draft);
+                      atomic_load(&log->pins_serial),
+                      hsm->rotation->known ? hsm->rotation->serial : 0, draft);
     pthread_mutex_unlock(&log->inner_lock);
     tell_late(log); /* its login comes before */
     pfx_hsmlog_note(log, draft);

@@ -50,9 +50,11 @@ void pfx_journal_quota(const char *what, uint64_t count, struct pfx_draft *draft
 /* --- tokens --- */
 void pfx_journal_login(const struct pfx_token_facts *facts, unsigned roles, CK_RV rv,
                        struct pfx_draft *draft);
-/* pins: of the users role, canonical JSON, and the serial of their file; empty for the others. */
+/* pins: of the users role, canonical JSON, and the serial of their file; empty for the others.
+ * standing: serial of the file of the standing keys' generations; 0: there is none. */
 void pfx_journal_ready(enum pfx_role role, const struct pfx_token_facts *facts,
-                       struct pfx_bytes pins, int64_t serial, struct pfx_draft *draft);
+                       struct pfx_bytes pins, int64_t serial, int64_t standing,
+                       struct pfx_draft *draft);
 /* The pins as a canonical JSON array, appended. */
 void pfx_journal_pins(const struct pfx_pins *pins, struct pfx_buf *out);
 void pfx_journal_segment(struct pfx_bytes pins, struct pfx_draft *draft); /* adds to a draft */

@@ -147,7 +147,8 @@ void pfx_journal_login(const struct pfx_token_facts *facts, unsigned roles, CK_R
 }
 
 void pfx_journal_ready(enum pfx_role role, const struct pfx_token_facts *facts,
-                       struct pfx_bytes pins, int64_t serial, struct pfx_draft *draft)
+                       struct pfx_bytes pins, int64_t serial, int64_t standing,
+                       struct pfx_draft *draft)
 {
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf module = pfx_buf_make(MAX_MODULES);
     struct pfx_canon canon = pfx_canon_make(&module);
@@ -159,6 +160,8 @@ void pfx_journal_ready(enum pfx_role role, const struct pfx_token_facts *facts,
     pfx_draft_str(draft, PFX_F_TARGET_NAME, pfx_role_name(role));
     pfx_journal_token(facts, draft);
     pfx_draft_raw(draft, PFX_F_SOFTWARE_MODULES, pfx_buf_bytes(&module));
+    if (role == PFX_ROLE_USERS && standing > 0)
+        pfx_draft_int(draft, PFX_F_STANDING_SERIAL, standing);
     if (role != PFX_ROLE_USERS || pins.len == 0)
         return;
     if (serial > 0)

@@ -390,6 +390,9 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     pfx_approvals_spent(&approval);
     change->worker->began = true;
     PFX_TRY(role_ready(change, err));
+    /* The successor knows from its beginning on which pins and standing keys are the latest. */
+    if (hsm->roles[PFX_ROLE_USERS].phase == PFX_ROLE_READY)
+        pfx_hsmlog_ready(hsm, PFX_ROLE_USERS);
     pfx_task_say(change->task, "step",
         "log %s begun: its first entry names the predecessor's last checkpoint (%" PRIu64
         " entries were here, the anchor says %" PRIu64 ")",
