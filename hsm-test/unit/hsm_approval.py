@@ -176,6 +176,8 @@ class Approvals(LogCase):
     def test_reopen(self):
         """log.reopen, by all that can be wrong with an approval; while the log takes no entry."""
         r = self.rig
+        for verb, name in (("rotate", "client-main"), ("activate", "client-main-2")):
+            self.assertEqual(r.admin("standing." + verb, name=name)[1]["exit"], 0)
         self.copied()
         question, text = self.asked()
         self.bad_ones(question, text)
@@ -201,10 +203,19 @@ class Approvals(LogCase):
         # What the dead process would have told is lost with it; the record has it all.
         self.assertTrue(self.log(r).events(event="approval.give", before=True))
         self.refused(self.give(question, self.keys["dan"].sign(text)), "unknown")  # it is spent
+        self.works(91)
         r.stop()
         shutil.copy(saved, os.path.join(r.state, "approvals"))
+        standing = os.path.join(r.state, "standing")
+        os.rename(standing, standing + ".away")
         r.start()
         self.assertEqual(r.admin("approval.list")[0], [])
+        # The successor knows of it as well.
+        self.wait_for("users", lambda: "the operation log knows of it" in str(r.admin("hsm.status")[0]))
+        r.stop()
+        os.rename(standing + ".away", standing)
+        r.start()
+        self.works(92)
 
     def wait_for(self, what, ready):
         until = time.time() + 40
@@ -237,6 +248,45 @@ class Approvals(LogCase):
         self.wait_for("the question", asks)
         return self.answer["error"]["object"]
 
+    def unusable(self):
+        """What pfx-hsm couldn't start under isn't put in force: nobody could change it any more."""
+        r = self.rig
+        keys = {name: f"{name} {self.keys[name].public}\n" for name in PEOPLE}
+        for text, says in ((keys["bob"] + keys["cid"] + "dan cert-authority " + keys["dan"][4:],
+                            "line 3: cert-authority"),
+                           (keys["bob"], "names 1 people"),
+                           (keys["ann"] + keys["bob"], "nothing could ever be approved. Add")):
+            with open(self.roster, "w", encoding="ascii") as f:
+                f.write(text)
+            r.start()
+            end = r.admin("policy.approve")[1]
+            self.assertEqual((end["exit"], end["error"]["code"]), (2, "unusable"), end)
+            self.assertIn(says, end["error"]["text"])
+            r.stop()
+        shutil.copy(self.roster + ".old", self.roster)
+
+    def hidden(self):
+        """Whatever changed is shown: a last line without its end, one that isn't UTF-8, and lines
+        that only change places."""
+        r = self.rig
+        added = [f"{name} {Person(r.dir, name).public}" for name in ("fay", "gus")]
+        with open(self.roster, "ab") as f:
+            f.write(added[0].encode() + b" caf\xe9\n" + added[1].encode())
+        with open(r.policy_path, encoding="utf-8") as f:
+            text = f.read()
+        one, other = (f"    pin_file: {r.dir}/{role}.pin\n" for role in ("users", "service"))
+        with open(r.policy_path, "w", encoding="utf-8") as f:
+            f.write(text.replace(one, "?").replace(other, one).replace("?", other))
+        r.start()
+        args = json.loads(self.shown(self.change())["args"])
+        self.assertEqual(args["roster_lines_new"], [added[0] + " caf?", added[1]])
+        for name in ("new", "gone"):
+            self.assertIn("pin_file", str(args["policy_lines_" + name]))
+        r.stop()
+        with open(r.policy_path, "w", encoding="utf-8") as f:
+            f.write(text)
+        shutil.copy(self.roster + ".old", self.roster)
+
     def test_policy(self):
         """A changed roster is held until people of the old one have approved it."""
         r, force = self.rig, os.path.join(self.rig.state, "in-force")
@@ -245,6 +295,8 @@ class Approvals(LogCase):
         r.stop()
         shutil.copy(force, force + ".old")
         shutil.copy(self.roster, self.roster + ".old")
+        self.unusable()
+        self.hidden()
         self.write_roster("dan")
         with open(self.roster, "a", encoding="utf-8") as stream:
             stream.write("# eve")  # a last line without its end is one, too
@@ -264,7 +316,7 @@ class Approvals(LogCase):
         r.stop(9)
         shutil.copy(force + ".asked", os.path.join(r.state, "approvals"))  # spent: put back
         r.start()
-        self.assertEqual(r.admin("approval.list")[0], [])
+        self.assertNotIn(question, [x["id"] for x in r.admin("approval.list")[0]])
         self.works(2)
         changed, = self.log(r).events(event="policy.changed")
         self.assertNotIn("weak", changed)
@@ -354,6 +406,55 @@ class Approvals(LogCase):
             r.start()
             self.works(enrolment)
 
+    def test_tokens_moved(self):
+        """The policy in force names what isn't there any more: its change needs no token of it."""
+        r = self.rig
+        self.works(93)
+        r.stop()
+        old, new = (os.path.join(r.dir, name) for name in ("users.pin", "moved.pin"))
+        os.rename(old, new)
+        with open(r.policy_path, encoding="utf-8") as f:
+            text = f.read()
+        with open(r.policy_path, "w", encoding="utf-8") as f:
+            f.write(text.replace(old, new))
+        r.start()
+        question = self.change()
+        self.given(question, self.keys["bob"])
+        r.stop(9)
+        r.start()  # one of two: it is still held under the old one
+        self.assertEqual(self.change(), question)
+        self.given(question, self.keys["cid"])
+        items, end = r.admin("policy.approve")
+        self.assertEqual(end["exit"], 0, end)
+        self.assertIn("Restart pfx-hsm before", items[0]["text"])
+        for name in ("approvals", "in-force"):
+            shutil.copy(os.path.join(r.state, name), os.path.join(r.dir, name + ".asked"))
+        r.stop(9)
+        r.start()
+        self.held("approved")
+        self.assertEqual(r.admin("policy.approve")[1]["exit"], 2)
+        r.stop()
+        r.start()
+        self.works(94)
+        changed = self.log(r).events(event="policy.changed")[-1]
+        self.assertNotIn("weak", changed)
+        self.verified(changed, {"bob", "cid"})
+        folder = os.path.join(r.dir, "moved")
+        self.cli("log", "export", folder, "--log-dir", os.path.join(r.state, "log"))
+        keys = [x for path in glob.glob(folder + "/keys/*") for x in ("--key", path)]
+        done = subprocess.run([AUDIT, "verify", folder, *keys], capture_output=True, text=True,
+                              check=False, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        # Killed before the file had it: the log says that it was done, and is believed.
+        r.stop()
+        for name in ("approvals", "in-force"):
+            shutil.copy(os.path.join(r.dir, name + ".asked"), os.path.join(r.state, name))
+        r.start()
+        self.held("approved")
+        r.stop()
+        r.start()
+        self.works(95)
+
     def verified(self, entry, people):
         """As an auditor does it: by ssh-keygen alone, from the entry alone."""
         record, = entry["approvals"]
@@ -371,6 +472,40 @@ class Approvals(LogCase):
                 self.assertEqual(done.returncode, code, done)
         self.assertEqual(json.loads(record["statement"])["args_hash"],
                          hashlib.sha256(record["args"].encode()).hexdigest())
+
+
+class Few(LogCase):
+    """Whether people can approve anything, before it comes to that."""
+
+    def test_nobody_left(self):
+        r = Rig()
+        try:
+            people = {name: Person(r.dir, name).public for name in ("ann", "bob", "cid")}
+            roster = os.path.join(r.dir, "approvers")
+
+            def start(asker, *lines):
+                with open(roster, "w", encoding="ascii") as f:
+                    f.write("".join(x + "\n" for x in lines))
+                os.chmod(roster, 0o644)
+                r.write_policy(approvals=["mode: ssh", f"roster: {roster}", "uids:",
+                                          f"  - uid: {os.geteuid()}", f"    principal: {asker}"])
+                r.start()
+            lines = [f"{name} {key}" for name, key in people.items()]
+            start("bob", *lines[:2])
+            self.assertEqual(r.process.wait(timeout=rig.WAIT), 2)
+            self.assertIn("Who asks can't approve", r.logged())
+            self.assertFalse(os.path.exists(os.path.join(r.state, "in-force")))
+            r.stop()
+            soon = time.strftime("%Y%m%dZ", time.gmtime(time.time() + 5 * 86400))
+            lines[2] = f"cid valid-before=\"{soon}\" {people['cid']}"
+            for asker, word in (("ann", "1 people of the roster are left"), ("zoe", "zoe")):
+                start(asker, *lines)
+                row = next(x for x in r.admin("hsm.status")[0] if x["name"] == "approvals")
+                self.assertEqual(row["level"], "warn")
+                self.assertIn(word, row["next"])
+                r.stop()
+        finally:
+            r.close()
 
 
 if __name__ == "__main__":

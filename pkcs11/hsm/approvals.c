@@ -10,37 +10,13 @@
 #include "api/conf/process.h"
 #include "crypto/encode.h"
 #include "pkcs11/hsm/approvals_impl.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/journal_form.h"
 #include "pkcs11/hsm/recovery.h"
 
 #define PEOPLE_TEXT 280 /* of their names in a message */
-
-pfx_result pfx_approvals_new(const struct pfx_hsm_policy *policy, struct pfx_bytes text,
-                             struct pfx_approvals **ret_approvals, struct pfx_error *err)
-{
-    PFX_CLEANUP(pfx_roster_done) struct pfx_roster roster = {NULL, 0};
-    if (policy->approvals == PFX_APPROVALS_SSH) {
-        struct pfx_error why = PFX_ERROR_NONE;
-        if (pfx_failed(pfx_roster_parse(text, &roster, &why)))
-            return pfx_fail(err, PFX_CLASS_USAGE, "read roster", policy->roster, "", "%s: %s",
-                            why.object, why.text);
-        size_t people = pfx_roster_people(&roster);
-        if (people < policy->approvers)
-            return pfx_fail(err, PFX_CLASS_USAGE, "read roster", policy->roster, "",
-                            "It names %zu people, and approvals.needed of the policy is %u: nothing "
-                            "could ever be approved.",
-                            people, policy->approvers);
-    }
-    struct pfx_approvals *approvals = pfx_alloc(sizeof *approvals);
-    approvals->policy = policy;
-    approvals->roster = roster;
-    roster = (struct pfx_roster){NULL, 0};
-    pthread_mutex_init(&approvals->lock, NULL);
-    *ret_approvals = approvals;
-    return PFX_OK;
-}
 
 void pfx_question_free(struct pfx_question *question)
 {
@@ -154,14 +130,24 @@ static pfx_result note_ask(struct pfx_hsm *hsm, const struct pfx_actor *actor,
     return PFX_OK;
 }
 
-static pfx_result make_room(struct pfx_approvals *approvals, struct pfx_error *err)
+/* Nobody fills it alone: a key may have to be called compromised meanwhile. */
+static pfx_result make_room(struct pfx_approvals *approvals, int64_t uid, struct pfx_error *err)
 {
     int64_t now = pfx_now_ms();
+    size_t own = 0;
     for (size_t i = approvals->n; i-- > 0;) {
         struct pfx_question *question = approvals->list[i];
-        if (!question->taken && now > question->approval.statement.expiry_ms)
-            pfx_question_drop(approvals, question);
+        own += question->approval.uid == uid;
+        if (question->taken || now <= question->approval.statement.expiry_ms)
+            continue;
+        own -= question->approval.uid == uid;
+        pfx_question_drop(approvals, question);
     }
+    if (own >= PFX_QUESTIONS_OF_ONE)
+        return pfx_fail(err, PFX_CLASS_REFUSED, "ask for approvals", "", "many",
+                        "%d commands that you gave wait for approvals already: pfx-agent approve "
+                        "lists them. They go when they are done, or at their expiry.",
+                        PFX_QUESTIONS_OF_ONE);
     if (approvals->n < PFX_QUESTIONS_MOST)
         return PFX_OK;
     return pfx_fail(err, PFX_CLASS_REFUSED, "ask for approvals", "", "many",
@@ -176,7 +162,7 @@ static pfx_result ask(struct pfx_hsm *hsm, const struct pfx_actor *actor,
 {
     struct pfx_approvals *approvals = hsm->approvals;
     const struct pfx_hsm_policy *policy = hsm->policy;
-    PFX_TRY(make_room(approvals, err));
+    PFX_TRY(make_room(approvals, actor->uid, err));
     struct pfx_question *question = pfx_alloc(sizeof *question);
     struct pfx_approval *approval = &question->approval;
     uint8_t nonce[32];
@@ -283,8 +269,10 @@ static pfx_result take(struct pfx_hsm *hsm, struct pfx_question *question, struc
         return pfx_fail(err, PFX_CLASS_INTERNAL, "spend approvals", question->id, "",
                         "The record is too long for the operation log.");
     question->taken = true;
-    *ret = (struct pfx_approved){
-        .hsm = hsm, .record = record, .weak = question->approval.by_uid};
+    *ret = (struct pfx_approved){.hsm = hsm,
+                                 .record = record,
+                                 .weak = question->approval.by_uid,
+                                 .expiry_ms = question->approval.statement.expiry_ms};
     snprintf(ret->nonce, sizeof ret->nonce, "%s", question->approval.statement.nonce);
     record = pfx_buf_make(0);
     return PFX_OK;
@@ -316,6 +304,8 @@ pfx_result pfx_approvals_require(struct pfx_worker *worker, struct pfx_task *tas
     if (!pfx_dangerous_command(command)) /* pfx-audit wouldn't miss what isn't in that table */
         return pfx_fail(err, PFX_CLASS_INTERNAL, command, "approvals", "",
                         "No approvals are known for this command.");
+    if (hsm->force->tried) /* nobody is asked under a roster that isn't in force */
+        return pfx_force_holds(hsm, err);
     if (hsm->policy->approvals == PFX_APPROVALS_NONE)
         return none(hsm, command, ret, err);
     PFX_TRY(person_of(hsm->policy, &task->actor, asker, err));
@@ -342,6 +332,15 @@ static struct pfx_question *by_nonce(struct pfx_approvals *approvals, const char
         if (strcmp(approvals->list[i]->approval.statement.nonce, nonce) == 0)
             return approvals->list[i];
     return NULL;
+}
+
+pfx_result pfx_approved_in_time(const struct pfx_approved *approved, struct pfx_error *err)
+{
+    if (!approved->nonce[0] || pfx_now_ms() <= approved->expiry_ms)
+        return PFX_OK;
+    return pfx_fail(err, PFX_CLASS_REFUSED, "spend approvals", "", "expired",
+                    "Their time ended before the command could begin: give it again, and have it "
+                    "approved anew.");
 }
 
 void pfx_approvals_spent(struct pfx_approved *approved)

@@ -16,7 +16,8 @@
 #include "pkcs11/hsm/task.h"
 
 struct pfx_approvals;
-/* roster: the file's text. USAGE: it can't be read, or has fewer people than are needed. */
+/* roster: the file's text. USAGE: it can't be read, or nothing could ever be approved: there are
+ * fewer people than are needed beside any of those who may ask. */
 PFX_MUST_USE pfx_result pfx_approvals_new(const struct pfx_hsm_policy *policy,
                                           struct pfx_bytes roster,
                                           struct pfx_approvals **ret_approvals,
@@ -26,12 +27,17 @@ void pfx_approvals_free(struct pfx_approvals *approvals);
  * log is open. What can't be read is warned of, and asked again. */
 void pfx_approvals_load(struct pfx_hsm *hsm);
 size_t pfx_approvals_waiting(struct pfx_approvals *approvals); /* questions not expired */
+/* What an operator should mend before it keeps people from approving, or lets one approve what he
+ * asked for himself; false: nothing. */
+bool pfx_approvals_worry(const struct pfx_approvals *approvals, int64_t now_ms, char *out,
+                         size_t size);
 
 struct pfx_approved {
     struct pfx_hsm *hsm;
     char nonce[65];        /* "" where nothing was approved: hsm-policy.yaml has no approvals */
     struct pfx_buf record; /* canonical array for PFX_F_APPROVALS; empty likewise */
     bool weak;             /* nobody signed: mode uid, or no approvals at all */
+    int64_t expiry_ms;
 };
 /* Gives the approvals back, unless they were spent. Usable as cleanup; zeroed is fine. */
 void pfx_approved_done(struct pfx_approved *approved);
@@ -49,6 +55,9 @@ void pfx_approved_done(struct pfx_approved *approved);
 PFX_MUST_USE pfx_result pfx_approvals_require(struct pfx_worker *worker, struct pfx_task *task,
                                               const char *command, struct pfx_bytes args,
                                               struct pfx_approved *ret, struct pfx_error *err);
+/* Right before the entry that spends them: they may have waited for a token. REFUSED: too late. */
+PFX_MUST_USE pfx_result pfx_approved_in_time(const struct pfx_approved *approved,
+                                             struct pfx_error *err);
 void pfx_approvals_spent(struct pfx_approved *approved);
 
 #endif

@@ -5,6 +5,7 @@
 #include "pkcs11/hsm/approvals.h"
 
 #define PFX_QUESTIONS_MOST 16
+#define PFX_QUESTIONS_OF_ONE 6 /* of one user */
 #define PFX_QUESTION_ID_SIZE 9
 #define PFX_NOT_LOGGED UINT64_MAX /* asked while no log took it */
 

@@ -1,35 +1,33 @@
 /* The policy in force, and a change of it that waits for approvals. */
-#include "pkcs11/hsm/force.h"
+#include "pkcs11/hsm/force_impl.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "api/conf/process.h"
-#include "crypto/canon.h"
-#include "crypto/changes.h"
 #include "crypto/encode.h"
 #include "crypto/lines.h"
-#include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/force_form.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/journal_form.h"
 #include "pkcs11/hsm/ring.h"
 #include "pkcs11/hsm/rotation.h"
-#include "pkcs11/hsm/verbs.h"
 
 #define FILE_NAME "in-force"
-#define MAX_LISTED 4000 /* bytes of changed lines that are shown one by one */
 
 void pfx_force_done(struct pfx_force *force)
 {
     pfx_buf_done(&force->roster);
     pfx_buf_done(&force->policy_text);
     pfx_buf_done(&force->roster_text);
+    pfx_buf_done(&force->approval.record);
+    if (force->old)
+        pfx_hsm_policy_free(force->old);
 }
 
-static bool force_hash(const uint8_t policy[32], struct pfx_bytes roster, uint8_t ret[32])
+bool pfx_force_hash(const uint8_t policy[32], struct pfx_bytes roster, uint8_t ret[32])
 {
     uint8_t both[64];
     memcpy(both, policy, 32);
@@ -65,6 +63,31 @@ static void move(struct pfx_buf *to, struct pfx_buf *from)
     *from = pfx_buf_make(0);
 }
 
+/* Approved, and the policy in force had no tokens to put it in force with. */
+static bool try_changed(const struct pfx_hsm_policy *policy, struct pfx_hsm_policy *old,
+                        struct pfx_bytes old_roster, struct pfx_force *force)
+{
+    struct pfx_bytes text = pfx_buf_bytes(&policy->text), roster = pfx_buf_bytes(&force->roster);
+    const struct pfx_force_change change = {.old_sha256 = old->sha256,
+                                            .new_sha256 = policy->sha256,
+                                            .old_policy = pfx_buf_bytes(&old->text),
+                                            .new_policy = text,
+                                            .old_roster = old_roster,
+                                            .new_roster = roster};
+    if (!pfx_force_approved(old, policy->state_dir, &change, force))
+        return false;
+    force->policy_text = pfx_buf_make(PFX_FORCE_POLICY_MAX);
+    force->roster_text = pfx_buf_make(PFX_ROSTER_MAX);
+    if (!pfx_buf_add(&force->policy_text, text.data, text.len) ||
+        !pfx_buf_add(&force->roster_text, roster.data, roster.len))
+        return false;
+    force->tried = true;
+    force->old = old;
+    pfx_log(PFX_LOG_WARN, "policy or roster was changed, and people of the roster in force have "
+                          "approved it: nothing is done with a key until it is in force");
+    return true;
+}
+
 pfx_result pfx_force_read(struct pfx_hsm_policy **policy, struct pfx_force *ret_force,
                           struct pfx_error *err)
 {
@@ -78,7 +101,7 @@ pfx_result pfx_force_read(struct pfx_hsm_policy **policy, struct pfx_force *ret_
     PFX_TRY(read_file(path, &bytes, &text, err));
     struct pfx_hsm_policy *old;
     PFX_TRY(pfx_hsm_policy_parse("the policy in force", pfx_buf_bytes(&text.policy), &old, err));
-    ret_force->there = force_hash(old->sha256, pfx_buf_bytes(&text.roster), ret_force->hash);
+    ret_force->there = pfx_force_hash(old->sha256, pfx_buf_bytes(&text.roster), ret_force->hash);
     if (memcmp(old->sha256, (*policy)->sha256, 32) == 0 &&
         text.roster.len == ret_force->roster.len &&
         (text.roster.len == 0 ||
@@ -88,6 +111,8 @@ pfx_result pfx_force_read(struct pfx_hsm_policy **policy, struct pfx_force *ret_
     }
     ret_force->held = true;
     memcpy(ret_force->policy_sha256, (*policy)->sha256, 32);
+    if (try_changed(*policy, old, pfx_buf_bytes(&text.roster), ret_force))
+        return PFX_OK;
     move(&ret_force->policy_text, &(*policy)->text);
     ret_force->roster_text = ret_force->roster;
     ret_force->roster = pfx_buf_make(0);
@@ -112,7 +137,7 @@ void pfx_force_logged(struct pfx_hsm *hsm, const struct pfx_oplog_facts *facts)
         return;
     /* It was approved, and the process ended before the folder had it. */
     if (force->held &&
-        force_hash(force->policy_sha256, pfx_buf_bytes(&force->roster_text), next) &&
+        pfx_force_hash(force->policy_sha256, pfx_buf_bytes(&force->roster_text), next) &&
         memcmp(facts->force_sha256, next, sizeof next) == 0) {
         hsm->force_due = true;
         return;
@@ -125,12 +150,19 @@ pfx_result pfx_force_holds(struct pfx_hsm *hsm, struct pfx_error *err)
     if (hsm->force_lost)
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "take policy", hsm->policy->state_dir, "in-force",
                         "The operation log knows another policy in force than the file in-force of "
-                        "this folder has, or the file was taken away. Bring it back from a backup: "
-                        "nothing is done with a key meanwhile.");
+                        "this folder has, or the file was taken away. Bring it back from a backup "
+                        "or, if a change was approved just now, put policy and roster back as they "
+                        "were approved, and restart pfx-hsm: nothing is done with a key meanwhile.");
     if (hsm->force_approved)
         return pfx_fail(err, PFX_CLASS_TRANSIENT, "take policy", "policy.change", "approved",
                         "The changed policy was approved: restart pfx-hsm, which then works under "
                         "it.");
+    if (hsm->force->tried)
+        return pfx_fail(err, PFX_CLASS_TRANSIENT, "take policy", "policy.change", "tried",
+                        "The changed policy was approved, and comes into force when the roles users "
+                        "and log are ready under it: pfx-agent status says what they lack. If the "
+                        "time of the approvals ends before that, restart pfx-hsm and have it "
+                        "approved anew.");
     if (hsm->force->held)
         return pfx_fail(err, PFX_CLASS_TRANSIENT, "take policy", "policy.change", "held",
                         "Policy or roster was changed, and people of the roster in force have to "
@@ -147,8 +179,8 @@ void pfx_force_journal(const struct pfx_hsm *hsm, struct pfx_draft *draft)
 
 /* --- the file, under the MAC key --- */
 
-static pfx_result store(struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
-                        struct pfx_bytes policy, struct pfx_bytes roster, struct pfx_error *err)
+pfx_result pfx_force_store(struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
+                           struct pfx_bytes policy, struct pfx_bytes roster, struct pfx_error *err)
 {
     char *path PFX_AUTOFREE = pfx_hsm_path(hsm, FILE_NAME);
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf text = pfx_buf_make(PFX_FORCE_FILE_MAX);
@@ -187,12 +219,27 @@ static pfx_result mac_check(struct pfx_hsm *hsm, struct pfx_session *users, stru
         return bad_file(path, "Its MAC is wrong: someone changed it.", err);
     /* It is still what was read at the start. */
     if (!pfx_sha256(text.policy.data, text.policy.len, digest) ||
-        !force_hash(digest, pfx_buf_bytes(&text.roster), hash) ||
+        !pfx_force_hash(digest, pfx_buf_bytes(&text.roster), hash) ||
         (memcmp(hash, hsm->force->hash, sizeof hash) != 0 && !hsm->force_approved))
         return bad_file(path, "It was changed since the start.", err);
-    return earlier ? store(hsm, users, mac, pfx_buf_bytes(&text.policy),
-                           pfx_buf_bytes(&text.roster), err)
+    return earlier ? pfx_force_store(hsm, users, mac, pfx_buf_bytes(&text.policy),
+                                     pfx_buf_bytes(&text.roster), err)
                    : PFX_OK;
+}
+
+/* Nobody else could have made the file that has the roster: so it is ours that approved it. */
+static pfx_result note_tried(struct pfx_hsm *hsm, struct pfx_error *err)
+{
+    struct pfx_force *force = hsm->force;
+    struct pfx_actor asker = {PFX_ACTOR_OPERATOR, 0, force->asker};
+    struct pfx_error ignored = PFX_ERROR_NONE;
+    uint64_t seq;
+    force->approval.hsm = hsm;
+    if (!force->tried || hsm->force_due || hsm->force_lost ||
+        pfx_hsmlog_state(hsm->log) != PFX_OPLOG_OPEN ||
+        pfx_failed(pfx_approved_in_time(&force->approval, &ignored)))
+        return PFX_OK;
+    return pfx_force_note(hsm, &asker, &force->approval, &seq, err);
 }
 
 pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
@@ -201,137 +248,25 @@ pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users, struc
     struct pfx_force *force = hsm->force;
     if (force->there) {
         PFX_TRY(mac_check(hsm, users, mac, err));
+        PFX_TRY(note_tried(hsm, err));
         if (hsm->force_due && !hsm->force_approved) {
-            PFX_TRY(store(hsm, users, mac, pfx_buf_bytes(&force->policy_text),
-                          pfx_buf_bytes(&force->roster_text), err));
+            PFX_TRY(pfx_force_store(hsm, users, mac, pfx_buf_bytes(&force->policy_text),
+                                    pfx_buf_bytes(&force->roster_text), err));
             hsm->force_approved = true;
+            /* Not before: a start in between needs to find it still. */
+            pfx_approvals_spent(&force->approval);
         }
     } else if (hsm->policy->approvals != PFX_APPROVALS_NONE && !hsm->force_lost &&
                pfx_hsmlog_state(hsm->log) == PFX_OPLOG_OPEN) {
-        if (!force_hash(hsm->policy->sha256, pfx_buf_bytes(&force->roster), force->hash))
+        if (!pfx_force_hash(hsm->policy->sha256, pfx_buf_bytes(&force->roster), force->hash))
             return pfx_fail(err, PFX_CLASS_INTERNAL, "put policy in force", "", "", "SHA-256");
         /* The file first: a log that knows of one that isn't there would stop everything. */
-        PFX_TRY(store(hsm, users, mac, pfx_buf_bytes(&hsm->policy->text),
-                      pfx_buf_bytes(&force->roster), err));
+        PFX_TRY(pfx_force_store(hsm, users, mac, pfx_buf_bytes(&hsm->policy->text),
+                                pfx_buf_bytes(&force->roster), err));
         force->there = true;
     }
     if (force->there && !hsm->force_logged && !hsm->force_lost && !hsm->force_due &&
         pfx_hsmlog_state(hsm->log) == PFX_OPLOG_OPEN)
         return note_force(hsm, force->hash, err);
-    return PFX_OK;
-}
-
-/* --- policy.approve --- */
-
-static struct pfx_bytes text_of(const char *text)
-{
-    return (struct pfx_bytes){(const uint8_t *)text, strlen(text)};
-}
-
-/* An array of lines, as far as there is room: what isn't shown is said. */
-static void list(struct pfx_canon *canon, const char *name, const struct pfx_bytes *lines, size_t n,
-                 size_t *room)
-{
-    pfx_canon_open(canon, name, '[');
-    for (size_t i = 0; i < n; i++) {
-        struct pfx_bytes line = lines[i];
-        if (!pfx_utf8_valid((const char *)line.data, line.len))
-            line = text_of("(a line that isn't UTF-8: look at the file)");
-        if (line.len + 16 > *room) {
-            pfx_canon_str(canon, NULL, text_of("... and more: compare the files by their hashes"));
-            *room = 0;
-            break;
-        }
-        *room -= line.len + 16;
-        pfx_canon_str(canon, NULL, line);
-    }
-    pfx_canon_close(canon, ']');
-}
-
-static void differing(struct pfx_canon *canon, const char *gone, const char *fresh,
-                      struct pfx_bytes old, struct pfx_bytes now, size_t *room)
-{
-    PFX_CLEANUP(pfx_changes_done) struct pfx_changes changes = {NULL, NULL, 0, 0};
-    pfx_changes_find(old, now, &changes);
-    list(canon, gone, changes.gone, changes.n_gone, room);
-    list(canon, fresh, changes.fresh, changes.n_fresh, room);
-}
-
-static pfx_result change_args(struct pfx_hsm *hsm, struct pfx_buf *args, struct pfx_error *err)
-{
-    const struct pfx_force *force = hsm->force;
-    struct pfx_bytes old_policy = pfx_buf_bytes(&hsm->policy->text);
-    struct pfx_bytes new_policy = pfx_buf_bytes(&force->policy_text);
-    struct pfx_bytes old_roster = pfx_buf_bytes(&force->roster);
-    struct pfx_bytes new_roster = pfx_buf_bytes(&force->roster_text);
-    uint8_t digest[32];
-    char hex[65];
-    size_t room = MAX_LISTED;
-    struct pfx_canon canon = pfx_canon_make(args);
-    pfx_canon_open(&canon, NULL, '{');
-    pfx_canon_str(&canon, "new_policy", text_of(pfx_hex(force->policy_sha256, 32, hex)));
-    if (!pfx_sha256(new_roster.data, new_roster.len, digest))
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "policy approve", "", "", "SHA-256 failed.");
-    pfx_canon_str(&canon, "new_roster", text_of(pfx_hex(digest, 32, hex)));
-    pfx_canon_str(&canon, "old_policy", text_of(pfx_hex(hsm->policy->sha256, 32, hex)));
-    differing(&canon, "policy_lines_gone", "policy_lines_new", old_policy, new_policy, &room);
-    differing(&canon, "roster_lines_gone", "roster_lines_new", old_roster, new_roster, &room);
-    pfx_canon_close(&canon, '}');
-    return args->over ? pfx_fail(err, PFX_CLASS_USAGE, "policy approve", "", "",
-                                 "The changed lines are too long to be shown.")
-                      : PFX_OK;
-}
-
-/* With the approvals in it: the same entry that a change makes which nobody had to approve. */
-static pfx_result note_change(struct pfx_hsm *hsm, const struct pfx_actor *actor,
-                              struct pfx_approved *approved, struct pfx_error *err)
-{
-    const struct pfx_force *force = hsm->force;
-    struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
-    uint8_t hash[32];
-    if (!force_hash(force->policy_sha256, pfx_buf_bytes(&force->roster_text), hash))
-        return pfx_fail(err, PFX_CLASS_INTERNAL, "policy approve", "", "", "SHA-256 failed.");
-    pfx_draft_init(draft, PFX_SRC_HSM, "policy.changed", PFX_PHASE_NOTE, PFX_OUTCOME_OK);
-    pfx_journal_actor(actor, draft);
-    if (approved->record.len > 0) /* the policy in force names nobody */
-        pfx_draft_raw(draft, PFX_F_APPROVALS, pfx_buf_bytes(&approved->record));
-    pfx_draft_hex(draft, PFX_F_POLICY_FORCE, hash, sizeof hash);
-    pfx_draft_hex(draft, PFX_F_POLICY_SHA256, force->policy_sha256, 32);
-    if (approved->weak)
-        pfx_draft_bool(draft, PFX_F_WEAK, true);
-    PFX_TRY(pfx_oplog_policy(hsm->log->writer, force->policy_sha256,
-                             pfx_buf_bytes(&force->policy_text), err));
-    PFX_TRY(pfx_hsmlog_put(hsm->log, draft, PFX_ROOM_ORDINARY, PFX_UNTIL_COVERED, NULL, err));
-    pfx_approvals_spent(approved);
-    return PFX_OK;
-}
-
-pfx_result pfx_do_policy_approve(struct pfx_worker *worker, struct pfx_task *task,
-                                 struct pfx_error *err)
-{
-    struct pfx_hsm *hsm = worker->hsm;
-    PFX_CLEANUP(pfx_buf_done) struct pfx_buf args = pfx_buf_make(PFX_APPROVAL_ARGS_MAX);
-    PFX_CLEANUP(pfx_approved_done) struct pfx_approved approved = {.nonce = ""};
-    struct pfx_session *session PFX_AUTOSESSION = NULL;
-    struct pfx_key *mac;
-    if (!hsm->force->held || hsm->force_approved || hsm->force_lost)
-        return pfx_fail(err, PFX_CLASS_USAGE, "policy approve", "", "",
-                        "No changed policy or roster waits for approvals. A change is seen at the "
-                        "start: restart pfx-hsm after it.");
-    /* The MAC is right, and what is done stands under a checkpoint. */
-    PFX_TRY(pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_LOG), err));
-    PFX_TRY(change_args(hsm, &args, err));
-    PFX_TRY(pfx_approvals_require(worker, task, "policy.change", pfx_buf_bytes(&args), &approved,
-                                  err));
-    PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
-    PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
-    PFX_TRY(note_change(hsm, &task->actor, &approved, err));
-    worker->began = true;
-    hsm->force_due = true; /* from here on it is done, if need be by the next start */
-    PFX_TRY(store(hsm, session, mac, pfx_buf_bytes(&hsm->force->policy_text),
-                  pfx_buf_bytes(&hsm->force->roster_text), err));
-    hsm->force_approved = true;
-    pfx_task_say(task, "step", "the changed policy and roster are in force");
-    pfx_task_say(task, "note", "Restart pfx-hsm: until then nothing is done with a key.");
     return PFX_OK;
 }

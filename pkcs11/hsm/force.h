@@ -3,12 +3,19 @@
  * file: policy and roster stand as they were in the state folder, under the MAC key, and their hash
  * in the log. At a start with other files pfx-hsm goes on under the old policy, does nothing with a
  * key, and says so, until people of the old roster have approved policy.change and it is started
- * again. The file is "in-force" (force_form.h).
+ * again.
+ *
+ * Where the tokens of the policy in force can't be opened any more (it names a library that was
+ * moved), the change could never be put under the MAC key. So a start that finds it approved in the
+ * questions' file goes on under the changed policy, does nothing with a key either, and puts it in
+ * force once the users role is open: then the MAC shows that the roster which approved it was ours.
+ *
+ * The file is "in-force" (force_form.h).
  */
 #ifndef PFX_HSM_FORCE_H
 #define PFX_HSM_FORCE_H
 
-#include "pkcs11/hsm/hsm.h"
+#include "pkcs11/hsm/approvals.h"
 
 struct pfx_oplog_facts;
 struct pfx_force {
@@ -18,6 +25,10 @@ struct pfx_force {
     bool held;                 /* other files wait for approvals: */
     uint8_t policy_sha256[32]; /* theirs */
     struct pfx_buf policy_text, roster_text;
+    bool tried; /* held, and the changed policy is used already */
+    struct pfx_hsm_policy *old;    /* tried: the policy in force; owned */
+    struct pfx_approved approval;  /* tried: of the change */
+    int64_t asker;                 /* tried: uid of who asked for it */
 };
 void pfx_force_done(struct pfx_force *force);
 /* Reads the roster, and what is in force; where that differs, *policy becomes the old one. Before

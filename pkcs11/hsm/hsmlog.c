@@ -45,7 +45,7 @@ static pfx_result open_writer(struct pfx_hsm *hsm, struct pfx_oplog **ret_writer
  * fails here closes the log, and that is told by its state. */
 static pfx_result note_start(struct pfx_hsm *hsm, struct pfx_hsmlog *log, struct pfx_error *err)
 {
-    const struct pfx_hsm_policy *policy = hsm->policy;
+    const struct pfx_hsm_policy *policy = hsm->force->tried ? hsm->force->old : hsm->policy;
     struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
     struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
     if (!log->start_noted) {
@@ -218,6 +218,8 @@ pfx_result pfx_hsmlog_intent(struct pfx_hsm *hsm, struct pfx_op *op, struct pfx_
     op->intent = NOT_LOGGED;
     if (op->early || (log->starting && throwaway(op)) || pfx_hsmlog_state(log) == PFX_OPLOG_NONE)
         return PFX_OK; /* pfx_hsmlog_takes let it through */
+    if (op->approved)
+        PFX_TRY(pfx_approved_in_time(op->approved, err));
     struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
     pfx_journal_intent(op, draft);
     PFX_TRY(pfx_hsmlog_put(log, draft, PFX_ROOM_ORDINARY, PFX_UNTIL_SYNCED, &op->intent, err));

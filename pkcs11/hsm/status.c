@@ -385,7 +385,11 @@ static void say_approvals(struct pfx_hsm *hsm, struct pfx_task *task)
     bool weak = policy->approvals == PFX_APPROVALS_UID;
     snprintf(value, sizeof value, "%u people, %s; %zu waiting", policy->approvers,
              weak ? "without signatures (mode uid): weak" : "by their SSH keys", n);
-    say(task, "approvals", value, weak || n > 0 ? "warn" : "ok", n ? "pfx-agent approve" : NULL);
+    bool worries = pfx_approvals_worry(hsm->approvals, pfx_now_ms(), line, sizeof line);
+    say(task, "approvals", value, weak || worries || n > 0 ? "warn" : "ok",
+        worries ? line
+        : n     ? "pfx-agent approve"
+                : NULL);
 }
 
 pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
