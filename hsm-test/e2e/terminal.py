@@ -83,6 +83,7 @@ def pkcs11_tool(world, role, *argv):
     harness.wait_for("the prompt", lambda: not terminal.echoes(), 10, 0.02)
     terminal.type(world.pin(role) + "\n")
     code = terminal.end(60)
+    os.close(terminal.fd)
     text = terminal.output.decode("utf-8", "replace")
     if code != 0:
         raise AssertionError("pkcs11-tool %s ends with %d: %s" % (" ".join(argv), code, text))
