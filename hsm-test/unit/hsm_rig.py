@@ -130,6 +130,8 @@ class Agent:
         return self.start(kind, **body).get(timeout=WAIT)
 
     def close(self):
+        # Wakes the thread that accepts: asleep it would go on with whoever gets the descriptor's number.
+        self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         if self.line:
             self.line.close()
