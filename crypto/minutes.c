@@ -26,6 +26,7 @@ const struct pfx_minutes_row pfx_minutes_rows[] = {
     L(HEAD, POLICY, "policy", HASH),
     L(HEAD, VERSION, "version", TEXT),
     JO(HEAD, EXE, "executable", HASH),
+    LO(HEAD, LATE, "written-late", TIME),
     L(ROLE, TOKEN, "token", TEXT),
     J(ROLE, SERIAL, "serial", TEXT),
     JO(ROLE, DEVICE, "device", TEXT),

@@ -49,6 +49,7 @@ enum pfx_minutes_field {
     PFX_MF_POLICY,     /* SHA-256 of the policy's text */
     PFX_MF_VERSION,
     PFX_MF_EXE,        /* SHA-256 of the executable */
+    PFX_MF_LATE,       /* written then, after the process that did it had ended, or had failed */
     PFX_MF_TOKEN,      /* role: label */
     PFX_MF_SERIAL,
     PFX_MF_DEVICE,
@@ -57,7 +58,9 @@ enum pfx_minutes_field {
     PFX_MF_ROLE,       /* key */
     PFX_MF_ALGORITHM,
     PFX_MF_HOW,        /* made, found, pinned (its token wasn't opened), adopted, destroyed, gone
-                          (nothing was found that could be destroyed) */
+                          (nothing was found that could be destroyed); written late also: logged (as
+                          the log's entry says, it wasn't looked at), cut-off (its operation began,
+                          and the log doesn't say that it was done) */
     PFX_MF_ID,         /* CKA_ID, hex */
     PFX_MF_LABEL,      /* CKA_LABEL, as read back */
     PFX_MF_OPERATION,  /* ULID: the operation's entries in the log */

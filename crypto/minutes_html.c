@@ -97,6 +97,10 @@ static void whole(struct pfx_buf *out, const struct pfx_minutes_section *top)
     field(out, top, PFX_MF_VERSION);
     (void)pfx_buf_add_str(out, ", SHA-256<td>");
     hash(out, pfx_minutes_get(top, PFX_MF_EXE));
+    if (pfx_minutes_get(top, PFX_MF_LATE)[0]) {
+        (void)pfx_buf_add_str(out, "<tr><th>Written late<td>");
+        field(out, top, PFX_MF_LATE);
+    }
     (void)pfx_buf_add_str(out, "</table>\n");
 }
 

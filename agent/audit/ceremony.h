@@ -23,6 +23,8 @@ struct pfx_ceremony_found {
     int64_t since_ms;
     const char *what;    /* DIFFERS: static */
     char state[16];      /* a generation: that the entries up to here left it in */
+    char maybe[16];      /* ... or that an operation which was cut off may have; "": none */
+    uint64_t maybe_seq;
 };
 struct pfx_ceremony {
     struct pfx_buf text;
@@ -40,8 +42,11 @@ struct pfx_ceremony {
     uint64_t presented;     /* entries before this one weren't presented */
     uint64_t newest;        /* size of the export's own checkpoint */
     bool known_start;       /* a start was seen */
-    uint8_t policy[32], exe[32]; /* as the last start before the record says */
-    bool has_policy, has_exe;
+    struct pfx_ceremony_start { /* as the last start before the record says */
+        uint8_t policy[32], exe[32];
+        bool has_policy, has_exe;
+    } start, done_by; /* ... and before the first entry that it names */
+    bool late;        /* the page was written by another process than did the ceremony, or so */
     bool weak;              /* one of its keys was approved without signatures */
     const char *differs;    /* the head: static; NULL: agrees, or not looked at */
     struct pfx_ceremony_found *found; /* for each section */

@@ -24,6 +24,17 @@ static void take_intent(struct pfx_ceremony *c, const struct pfx_entry *entry)
     }
 }
 
+/* Has an entry said anything yet of what the record has? */
+static bool named(const struct pfx_ceremony *c)
+{
+    for (size_t i = 0; i < c->page.record.n; i++) {
+        bool key = c->page.record.list[i].kind == PFX_MK_KEY;
+        if (key && c->found[i].match != PFX_PAGE_NONE)
+            return true;
+    }
+    return false;
+}
+
 static void take_entry(struct pfx_ceremony *c, uint64_t seq, struct pfx_bytes json)
 {
     struct pfx_entry entry;
@@ -33,8 +44,10 @@ static void take_entry(struct pfx_ceremony *c, uint64_t seq, struct pfx_bytes js
         return;
     if (pfx_entry_has(&entry, PFX_F_SOFTWARE_VERSION)) {
         c->known_start = true;
-        c->has_policy = pfx_entry_hash(&entry, PFX_F_POLICY_SHA256, c->policy);
-        c->has_exe = pfx_entry_hash(&entry, PFX_F_SOFTWARE_EXE, c->exe);
+        c->start.has_policy = pfx_entry_hash(&entry, PFX_F_POLICY_SHA256, c->start.policy);
+        c->start.has_exe = pfx_entry_hash(&entry, PFX_F_SOFTWARE_EXE, c->start.exe);
+        if (!named(c))
+            c->done_by = c->start;
     }
     if (pfx_entry_int(&entry, PFX_F_PHASE) != PFX_PHASE_RESULT)
         take_intent(c, &entry);
@@ -109,16 +122,24 @@ static pfx_result compare_root(struct pass *pass, struct pfx_error *err)
                     "export are of two logs, or the export was changed");
 }
 
+static bool is_hash(const uint8_t hash[32], const char *hex)
+{
+    char text[65];
+    return strcmp(pfx_hex(hash, 32, text), hex) == 0;
+}
+
+/* A late page has what was in force when the ceremony was done, or, if nothing of that was kept, when
+ * it was written. */
 static void judge_head(struct pfx_ceremony *c)
 {
     const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
-    char hex[65];
+    const char *policy = pfx_minutes_get(head, PFX_MF_POLICY), *exe = pfx_minutes_get(head, PFX_MF_EXE);
+    const struct pfx_ceremony_start *start = &c->start, *before = c->late ? &c->done_by : start;
     if (!c->known_start)
         return;
-    if (c->has_policy &&
-        strcmp(pfx_hex(c->policy, 32, hex), pfx_minutes_get(head, PFX_MF_POLICY)) != 0)
+    if (start->has_policy && !is_hash(start->policy, policy) && !is_hash(before->policy, policy))
         c->differs = "the policy isn't the one of the last start in the log";
-    if (c->has_exe && strcmp(pfx_hex(c->exe, 32, hex), pfx_minutes_get(head, PFX_MF_EXE)) != 0)
+    if (start->has_exe && !is_hash(start->exe, exe) && !is_hash(before->exe, exe))
         c->differs = "the executable isn't the one of the last start in the log";
 }
 

@@ -18,6 +18,9 @@ static const char weak[] = "a key of it was approved without anybody's signature
 static const char people[] =
     "that the keys which approved it belong to the people they name: compare the roster's lines in "
     "the log with your own copy";
+static const char unsure[] =
+    "whether what was cut off was done: the log has its beginning only. A later page says what was "
+    "found";
 static const char no_log[] =
     "that the log's entries say of each key what the page says: give an export with --log DIR";
 static const char rest_of_log[] =
@@ -80,6 +83,9 @@ static void print_head(const struct pfx_ceremony *c, bool printed)
                  pfx_buf_str(&text), pfx_minutes_get(head, PFX_MF_UID));
     (void)printf("logged      %s by the host's clock\n",
                  pfx_time_format(c->entry_ms, true, time));
+    if (c->late)
+        (void)printf("late        written %s, since the ceremony ended without a page of its own\n",
+                     pfx_minutes_get(head, PFX_MF_LATE));
     (void)printf("SHA-256     %s\n", c->page.sha256);
     if (printed)
         (void)printf("printed     the HTML file is what this text makes, byte for byte\n");
@@ -134,6 +140,14 @@ static void print_log(const struct pfx_ceremony *c)
         print_section(c, i);
 }
 
+static bool cut_off(const struct pfx_ceremony *c)
+{
+    for (size_t i = 0; i < c->page.record.n; i++)
+        if (strcmp(pfx_minutes_get(&c->page.record.list[i], PFX_MF_HOW), "cut-off") == 0)
+            return true;
+    return false;
+}
+
 static void print_table(const struct pfx_ceremony *c, bool printed)
 {
     print_head(c, printed);
@@ -148,6 +162,8 @@ static void print_table(const struct pfx_ceremony *c, bool printed)
         pfx_text_paragraph(attested, "- ");
     if (pfx_minutes_find(&c->page.record, PFX_MK_APPROVAL, NULL))
         pfx_text_paragraph(people, "- ");
+    if (cut_off(c))
+        pfx_text_paragraph(unsure, "- ");
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
         pfx_text_paragraph(limits[i], "- ");
 }
@@ -185,6 +201,8 @@ static void print_json(const struct pfx_ceremony *c, bool printed)
     pfx_json_int(&json, "size", (int64_t)c->checkpoint.size);
     pfx_json_str(&json, "record", pfx_minutes_get(head, PFX_MF_KIND));
     pfx_json_str(&json, "time", pfx_minutes_get(head, PFX_MF_TIME));
+    if (c->late)
+        pfx_json_str(&json, "written_late", pfx_minutes_get(head, PFX_MF_LATE));
     pfx_json_str(&json, "sha256", c->page.sha256);
     pfx_json_bool(&json, "printed", printed);
     pfx_json_signers(&json, &c->keys, c->signers);

@@ -187,6 +187,47 @@ end of record
         self.assertIn("none of the log keys that the record lists", err)
         self.run_it("ceremony", self.path("page.txt"), code=2)
 
+    def late(self, **changes):
+        """Written by the next process, of a destroyed key's operation that was cut off."""
+        key = {"key": {"alg": "hmac-sha256", "id": hex_of("mac-1")[:32]}, "target": {"name": "mac-1"}}
+        intent = self.log.add("standing.destroy", "intent", "pending",
+                              standing={"state": "destroyed"}, **key)
+        op = self.op_of(intent)
+        self.log.note("start", software={"exe": hex_of("new"), "version": "0.1.0"},
+                      policy={"sha256": hex_of("other")})
+        self.log.add("standing.destroy", "result", changes.get("outcome", "unknown"), op=op,
+                     ref=intent, key=key["key"])
+        return f"""pfx-agent ceremony record v1
+  kind standing.destroy; time 2026-11-23T13:00:00.000Z; uid 0
+  host host1.example; log {self.log.origin}
+  policy {changes.get('policy', self.policy)}
+  version 0.1.0; executable {changes.get('exe', self.exe)}
+  written-late 2026-11-24T13:00:00.000Z
+key mac-1
+  role users; algorithm hmac-sha256; how {changes.get('how', 'cut-off')}
+  id {changes.get('id', hex_of('mac-1')[:32])}; operation {op}; intent {intent}
+standing mac-1
+  state {changes.get('state', 'destroyed')}
+end of record
+"""
+
+    def test_written_late(self):
+        for changes, differs in (
+                ({}, None), ({"policy": hex_of("other"), "exe": hex_of("new")}, None),
+                ({"state": "active"}, None),  # as it was before the operation that was cut off
+                ({"policy": hex_of("any")}, "the policy isn't"), ({"exe": hex_of("any")}, "the executable"),
+                ({"state": "previous"}, "its state"), ({"id": hex_of("x")[:32]}, "its CKA_ID"),
+                ({"outcome": "ok"}, "it was done"), ({"how": "destroyed"}, "NO ENTRY"),
+                ({"outcome": "device"}, "its state")):
+            with self.subTest(changes=changes):
+                self.setUp()
+                self.sealed(self.late(**changes))
+                out, _ = self.check(code=6 if differs else 0)
+                self.assertIn("late        written 2026-11-24T13:00:00.000Z", out)
+                self.assertIn(differs or "PROVEN: 2 of 2 keys", out)
+                self.assertEqual("whether what was cut off was done" in out,
+                                 changes.get("how") != "destroyed")
+
     def test_entry(self):
         for more, why in (({"event": "ceremony.other"}, "another event"),
                           ({"outcome": "device"}, "doesn't say ok"),

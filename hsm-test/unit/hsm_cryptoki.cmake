@@ -41,6 +41,11 @@ foreach(test IN ITEMS hsm_ceremony hsm_pages)
     set_tests_properties(${test} PROPERTIES LABELS program)
     set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>")
 endforeach()
+# Killed on the way to a page: the program that ends itself at a named point.
+pfx_hsm_test(hsm_pages_killed softhsm ${CMAKE_CURRENT_LIST_DIR}/hsm_pages_killed.py)
+set_tests_properties(hsm_pages_killed PROPERTIES LABELS program)
+set_property(TEST hsm_pages_killed APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>"
+    "PFX_KILL_HSM=$<TARGET_FILE:kill-hsm>")
 # p11-kit's remoting, its server killed under load.
 pfx_unit(pkcs11_remoting pkcs11_env)
 set_tests_properties(pkcs11_remoting PROPERTIES TIMEOUT 300)

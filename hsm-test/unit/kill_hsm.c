@@ -128,7 +128,9 @@ KILL_WRAP(pfx_result, pfx_file_replace, const char *path, const void *data, size
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     /* Names of a ceremony's files have the time in them. */
     if (strstr(path, "/ceremonies/"))
-        name = name[0] == '.' ? "ceremony record" : strrchr(name, '.');
+        name = name[0] != '.'            ? strrchr(name, '.')
+               : strstr(name, ".begun") != NULL ? "ceremony mark"
+                                                : "ceremony record";
     pfx_result r = __real_pfx_file_replace(path, data, len, mode, err);
     kill_point("%s file %s", event ? event : "no operation", name);
     return r;

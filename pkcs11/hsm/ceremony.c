@@ -160,6 +160,7 @@ pfx_result pfx_ceremony_make(struct pfx_worker *worker, struct pfx_op *op,
     PFX_TRY(pfx_key_find(session, standing->use, &standing->id, true, (struct pfx_bytes){NULL, 0},
                          &key, err));
     bool found = key != NULL;
+    op->out.found = found ? "key" : NULL;
     if (!found) {
         if (standing->pair)
             PFX_TRY(pfx_lone_publics_destroy(session, &standing->id, err));
@@ -307,6 +308,7 @@ static pfx_result run(struct pfx_ceremony *ceremony, const struct pfx_secret *pi
     PFX_TRY(pfx_hsmlog_generation(hsm, err));
     PFX_TRY(generations(hsm, err));
     PFX_TRY(stock(ceremony, err));
+    PFX_TRY(pfx_record_intend(ceremony->record, err));
     PFX_TRY(pfx_ceremony_log(ceremony, err));
     PFX_TRY(standing_keys(ceremony, err));
     PFX_TRY(certificates(ceremony, err));
@@ -337,7 +339,7 @@ pfx_result pfx_do_init(struct pfx_worker *worker, struct pfx_task *task, struct 
         return pfx_fail(err, PFX_CLASS_USAGE, "init", "encryption", "",
                         "The encryption key has to be made: give the PIN of the encryption token.");
     struct pfx_record_maker *record PFX_AUTORECORD = NULL;
-    PFX_TRY(pfx_record_begin(hsm, task, &record, err));
+    PFX_TRY(pfx_record_begin(worker, task, &record, err));
     pfx_msg_free(PFX_TAKE(task->args)); /* wiped: the ceremony takes a while */
     struct pfx_ceremony ceremony = {worker, task, hsm, pin != NULL, false, record};
     pfx_result result = run(&ceremony, pin, err);

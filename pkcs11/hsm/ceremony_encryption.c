@@ -172,6 +172,7 @@ static pfx_result pinned_work(struct pfx_worker *worker, struct pfx_op *op, void
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "init", pinning->standing.name, "",
                         "The key that was there a moment ago isn't found.");
     PFX_TRY(pfx_spki_type(spki, &type, err));
+    op->out.found = "key";
     pfx_op_key(op, &pinning->standing.id, spki, pfx_key_type_name(type));
     *ret_reply = item_of(pinning, spki, "found, attributes and public key checked");
     return PFX_OK;
@@ -202,6 +203,7 @@ static pfx_result key_work(struct pfx_worker *worker, struct pfx_op *op, void *c
             "A ceremony that was cut off left a key of type %s, and the policy says %s: "
             "remove that key from the token.",
             pfx_key_type_name(type), pfx_key_type_name(hsm->policy->encryption_type));
+    op->out.found = found ? "key" : NULL;
     pfx_op_key(op, &pinning->standing.id, spki, pfx_key_type_name(type));
     PFX_TRY(pfx_record_key(pinning->ceremony->record, session, key, &pinning->standing, op,
                            found ? "found" : "made", err));

@@ -2,7 +2,8 @@
  * A record becomes a page: its text on disk, its hash in the log, the page with the entry's receipt.
  * The text lies under a name that begins with '.' until its page is there; the name's end says from
  * which entry on its own is to be looked for. Such a text is believed only where the log has its
- * hash, so nobody gets words of their own sealed by putting a file there.
+ * hash, so nobody gets words of their own sealed by putting a file there. Before that, what a page is
+ * missing for is known by the ceremony's mark (ceremony_begun.c).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +19,6 @@
 #include "pkcs11/hsm/ceremony_record.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 
-#define NAME_SIZE 80
 #define RECEIPT_MAX (64 * 1024)
 
 pfx_result pfx_record_put(const struct pfx_record_maker *maker, const char *name,
@@ -43,8 +43,10 @@ static void hash_of(struct pfx_bytes text, char ret_hex[65])
 static void emit(const struct pfx_record_maker *maker, const char *name, const char *ending,
                  const char *sha256, const char *text, const struct pfx_buf *page)
 {
+    if (!maker->task)
+        return;
     struct pfx_msg *item = pfx_task_item(maker->task);
-    char file[NAME_SIZE + 8];
+    char file[PFX_RECORD_NAME + 8];
     snprintf(file, sizeof file, "%s.%s", name, ending);
     pfx_msg_set_str(item, "kind", "record");
     pfx_msg_set_str(item, "file", file);
@@ -87,7 +89,7 @@ static pfx_result publish(const struct pfx_record_maker *maker, const char *name
 /* --- what an earlier process left ------------------------------------------------------------- */
 
 struct left {
-    char file[NAME_SIZE + 32], name[NAME_SIZE];
+    char file[PFX_RECORD_NAME + 32], name[PFX_RECORD_NAME];
     uint64_t from;
 };
 
@@ -128,6 +130,18 @@ static bool find_entry(struct pfx_logdir *dir, uint64_t from, const char *sha256
     return false;
 }
 
+/* Something that begins with '.', and isn't being written at this moment. */
+static bool anything(const char *path)
+{
+    DIR *folder = opendir(path);
+    bool found = false;
+    for (struct dirent *e; folder && !found && (e = readdir(folder));)
+        found = e->d_name[0] == '.' && strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
 static pfx_result mend_one(const struct pfx_record_maker *maker, const struct left *left,
                            struct pfx_logdir *dir, struct pfx_error *err)
 {
@@ -143,15 +157,15 @@ static pfx_result mend_one(const struct pfx_record_maker *maker, const struct le
             pfx_log(PFX_LOG_INFO, "the page of an earlier ceremony was completed: %s", left->name);
         }
     }
-    /* Not in the log: that ceremony ended before its record counted. */
+    /* Not in the log: its record didn't count yet. Its mark is there (ceremony_begun.c). */
     if (unlink(path) < 0)
         return pfx_fail_errno(err, errno, "remove", path, "");
     return PFX_OK;
 }
 
-static pfx_result mend(const struct pfx_record_maker *maker, struct pfx_logdir *dir,
-                       struct pfx_error *err)
+static pfx_result mend(const struct pfx_record_maker *maker, struct pfx_error *err)
 {
+    PFX_CLEANUP(pfx_logdir_closep) struct pfx_logdir *dir = NULL;
     DIR *folder = opendir(maker->folder);
     struct left *list PFX_AUTOFREE = NULL;
     size_t n = 0;
@@ -162,6 +176,8 @@ static pfx_result mend(const struct pfx_record_maker *maker, struct pfx_logdir *
         n += left_parse(e->d_name, &list[n]);
     }
     closedir(folder);
+    if (n > 0)
+        PFX_TRY(pfx_logdir_open(maker->hsm->policy->log_dir, &dir, err));
     for (size_t i = 0; i < n; i++)
         PFX_TRY(mend_one(maker, &list[i], dir, err));
     return PFX_OK;
@@ -169,54 +185,175 @@ static pfx_result mend(const struct pfx_record_maker *maker, struct pfx_logdir *
 
 /* --- this one --------------------------------------------------------------------------------- */
 
-/* "20261123T130000123Z-init" */
-static void name_of(const struct pfx_record_maker *maker, char ret_name[NAME_SIZE])
-{
-    char time[PFX_TIME_SIZE];
-    size_t n = 0;
-    pfx_time_format(maker->at_ms, true, time);
-    for (const char *at = time; *at; at++)
-        if (!strchr("-:.", *at))
-            ret_name[n++] = *at;
-    snprintf(ret_name + n, NAME_SIZE - n, "-%s", maker->kind);
-}
-
-static pfx_result log_it(const struct pfx_record_maker *maker, const char *name,
-                         const uint8_t sha256[32], uint64_t *ret_seq, struct pfx_error *err)
+static pfx_result log_it(const struct pfx_record_maker *maker, const uint8_t sha256[32],
+                         uint64_t *ret_seq, struct pfx_error *err)
 {
     struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
-    pfx_journal_record(&maker->task->actor, name, sha256, draft);
+    pfx_journal_record(&maker->actor, maker->name, sha256, draft);
     return pfx_hsmlog_put(maker->hsm->log, draft, PFX_ROOM_ORDINARY, PFX_UNTIL_COVERED, ret_seq,
                           err);
 }
 
-static pfx_result finish(struct pfx_record_maker *maker, struct pfx_error *err)
+pfx_result pfx_record_publish(struct pfx_record_maker *maker, struct pfx_error *err)
 {
     struct pfx_hsm *hsm = maker->hsm;
     struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_MINUTES_MAX);
     struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
     PFX_CLEANUP(pfx_logdir_closep) struct pfx_logdir *dir = NULL;
     struct pfx_oplog_status status;
-    char name[NAME_SIZE];
     uint8_t digest[32];
     uint64_t seq;
     PFX_TRY(pfx_logdir_open(hsm->policy->log_dir, &dir, err));
-    PFX_TRY(mend(maker, dir, err));
     pfx_oplog_facts(hsm->log->writer, facts);
     pfx_oplog_status(hsm->log->writer, &status);
     pfx_minutes_set(&maker->record.list[0], PFX_MF_LOG, facts->origin);
     PFX_TRY(pfx_minutes_write(&maker->record, &text, err));
     if (!pfx_sha256(text.data, text.len, digest))
         pfx_die("SHA-256 isn't available");
-    name_of(maker, name);
-    char *left PFX_AUTOFREE = pfx_asprintf(".%s.%" PRIu64, name, status.size);
+    char *left PFX_AUTOFREE = pfx_asprintf(".%s.%" PRIu64, maker->name, status.size);
     PFX_TRY(pfx_record_put(maker, left, pfx_buf_bytes(&text), err));
-    PFX_TRY(log_it(maker, name, digest, &seq, err));
+    PFX_TRY(log_it(maker, digest, &seq, err));
     PFX_TRY(pfx_logdir_refresh(dir, err));
-    PFX_TRY(publish(maker, name, dir, seq, pfx_buf_bytes(&text), err));
+    PFX_TRY(publish(maker, maker->name, dir, seq, pfx_buf_bytes(&text), err));
     char *path PFX_AUTOFREE = pfx_asprintf("%s/%s", maker->folder, left);
     if (unlink(path) < 0)
         return pfx_fail_errno(err, errno, "remove", path, "");
+    return PFX_OK;
+}
+
+/* --- what isn't written yet ------------------------------------------------------------------- */
+
+#define AGAIN_MS 60000
+
+/* A mark without anything that was done goes, too. */
+static pfx_result complete_one(struct pfx_record_maker *maker, const struct pfx_begun *begun,
+                               uint64_t to, struct pfx_error *err)
+{
+    bool page = false;
+    PFX_TRY(pfx_record_late(maker, begun, to, &page, err));
+    if (page && maker->record.n == PFX_MINUTES_SECTIONS) { /* of one that isn't ours, or was changed */
+        pfx_log(PFX_LOG_WARN, "the mark of the ceremony %s names more than a page takes: it is dropped",
+                begun->name);
+        page = false;
+    }
+    if (page) {
+        PFX_TRY(pfx_record_publish(maker, err));
+        pfx_log(PFX_LOG_WARN, "the page of an earlier ceremony was written late: %s/%s.txt",
+                maker->folder, maker->name);
+    }
+    return pfx_begun_remove(maker, begun->name, err);
+}
+
+static void names_free(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(names[i]);
+    free(names);
+}
+
+/* A first log, or another one, has no entry that is older than its ceremony. Whatever else began
+ * under another log has nothing in this one; false: so it is. */
+static bool in_this_log(struct pfx_begun *begun, const char *origin)
+{
+    if (strcmp(begun->origin, origin) == 0)
+        return true;
+    if (strcmp(begun->kind, "init") != 0 && strcmp(begun->kind, "log.reopen") != 0)
+        return false;
+    snprintf(begun->origin, sizeof begun->origin, "%s", origin);
+    begun->from = 0;
+    return true;
+}
+
+/* Ceremonies follow one another: where the next one's entries begin, this one's end. */
+static uint64_t end_of(const struct pfx_begun *all, size_t n, size_t at)
+{
+    for (size_t i = at + 1; i < n; i++)
+        if (strcmp(all[i].origin, all[at].origin) == 0)
+            return all[i].from;
+    return UINT64_MAX;
+}
+
+/* own: is being written now, by its ceremony. A record of all keys, as init makes it, is instead of
+ * those that an init before it didn't come to. */
+static pfx_result complete_all(struct pfx_record_maker *maker, char *const *names, size_t n,
+                               const struct pfx_record_maker *own, struct pfx_error *err)
+{
+    struct pfx_begun *all PFX_AUTOFREE = pfx_alloc_array(n, sizeof *all);
+    struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
+    pfx_result result = PFX_OK;
+    size_t got = 0;
+    pfx_oplog_facts(maker->hsm->log->writer, facts);
+    for (; got < n && pfx_ok(result); got++)
+        result = pfx_begun_read(maker, names[got], &all[got], err);
+    got -= pfx_failed(result);
+    for (size_t i = 0; i < got && pfx_ok(result); i++) {
+        struct pfx_record_maker *late PFX_AUTORECORD = NULL;
+        bool here = in_this_log(&all[i], facts->origin);
+        if (own && strcmp(own->name, all[i].name) == 0)
+            continue;
+        if (!here)
+            pfx_log(PFX_LOG_WARN,
+                    "the ceremony %s has no page: it began under the log %s, which isn't in use any "
+                    "more; what it did stands there",
+                    all[i].name, all[i].origin);
+        if (!here || (own && strcmp(own->kind, "init") == 0 && strcmp(all[i].kind, "init") == 0))
+            result = pfx_begun_remove(maker, all[i].name, err);
+        else
+            result = pfx_record_maker_new(maker->worker, maker->task, &late, err);
+        if (late)
+            result = complete_one(late, &all[i], end_of(all, got, i), err);
+    }
+    for (size_t i = 0; i < got; i++)
+        pfx_begun_done(&all[i]);
+    return result;
+}
+
+/* Without these roles nothing is known of the pins, and nothing can be sealed: they are waited for. */
+static pfx_result complete(struct pfx_record_maker *maker, const struct pfx_record_maker *own,
+                           struct pfx_error *err)
+{
+    char **names = NULL;
+    size_t n = 0;
+    PFX_TRY(mend(maker, err));
+    PFX_TRY(pfx_hsm_needs(maker->hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_LOG), err));
+    PFX_TRY(pfx_begun_list(maker->folder, &names, &n, err));
+    pfx_result result = complete_all(maker, names, n, own, err);
+    names_free(names, n);
+    return result;
+}
+
+static void later(struct pfx_hsm *hsm, pfx_result result, const struct pfx_error *why)
+{
+    bool told = hsm->pages_at_ms > 0;
+    hsm->pages_at_ms = pfx_failed(result) ? pfx_uptime_ms() + AGAIN_MS : 0;
+    if (pfx_failed(result) && !told)
+        pfx_log_error(why, "the page of an earlier ceremony can't be written yet; that is tried again "
+                           "every minute, and by pfx-agent init");
+}
+
+void pfx_record_complete(struct pfx_worker *worker, struct pfx_task *task)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_record_maker *maker PFX_AUTORECORD = NULL;
+    struct pfx_error why = PFX_ERROR_NONE;
+    char *folder PFX_AUTOFREE = pfx_hsm_path(hsm, "ceremonies");
+    if (!anything(folder)) {
+        hsm->pages_at_ms = 0;
+        return;
+    }
+    pfx_result result = pfx_record_maker_new(worker, task, &maker, &why);
+    if (pfx_ok(result))
+        result = complete(maker, NULL, &why);
+    later(hsm, result, &why);
+}
+
+static pfx_result finish(struct pfx_record_maker *maker, struct pfx_error *err)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    later(maker->hsm, complete(maker, maker, &why), &why);
+    PFX_TRY(pfx_record_publish(maker, err));
+    PFX_TRY(pfx_begun_remove(maker, maker->name, err));
+    maker->begun = false;
     return PFX_OK;
 }
 
@@ -228,7 +365,8 @@ void pfx_record_end(struct pfx_record_maker *maker)
         return;
     if (pfx_failed(finish(maker, &why)))
         pfx_task_say(maker->task, "note",
-                     "its record couldn't be written, the next ceremony tries again: %s",
+                     "its page couldn't be written; pfx-hsm tries again every minute, and so does "
+                     "pfx-agent init: %s",
                      pfx_error_line(&why, line, sizeof line));
     pfx_hsmlog_settle(maker->hsm);
 }

@@ -55,24 +55,77 @@ static void begin_head(struct pfx_record_maker *maker, const char *const *witnes
         (void)pfx_minutes_add(&maker->record, PFX_MK_WITNESS, witnesses[i]);
 }
 
-pfx_result pfx_record_begin(struct pfx_hsm *hsm, struct pfx_task *task,
-                            struct pfx_record_maker **ret_maker, struct pfx_error *err)
+/* "20261123T130000123Z-init" */
+static void name_of(struct pfx_record_maker *maker)
+{
+    char time[PFX_TIME_SIZE];
+    size_t n = 0;
+    pfx_time_format(maker->at_ms, true, time);
+    for (const char *at = time; *at; at++)
+        if (!strchr("-:.", *at))
+            maker->name[n++] = *at;
+    snprintf(maker->name + n, sizeof maker->name - n, "-%s", maker->kind);
+}
+
+pfx_result pfx_record_maker_new(struct pfx_worker *worker, struct pfx_task *task,
+                                struct pfx_record_maker **ret_maker, struct pfx_error *err)
 {
     struct pfx_record_maker *maker PFX_AUTORECORD = pfx_alloc(sizeof *maker);
-    maker->hsm = hsm;
+    maker->worker = worker;
+    maker->hsm = worker->hsm;
     maker->task = task;
+    if (task)
+        maker->actor = task->actor;
+    PFX_TRY(folder_make(maker, err));
+    *ret_maker = PFX_TAKE(maker);
+    return PFX_OK;
+}
+
+pfx_result pfx_record_begin(struct pfx_worker *worker, struct pfx_task *task,
+                            struct pfx_record_maker **ret_maker, struct pfx_error *err)
+{
+    struct pfx_record_maker *maker PFX_AUTORECORD = NULL;
+    PFX_TRY(pfx_record_maker_new(worker, task, &maker, err));
+    pfx_record_complete(worker, task);
     maker->at_ms = pfx_now_ms();
     snprintf(maker->kind, sizeof maker->kind, "%s", task->name);
-    PFX_TRY(folder_make(maker, err));
+    name_of(maker);
     begin_head(maker, pfx_msg_strs(task->args, "witnesses"));
     *ret_maker = PFX_TAKE(maker);
     return PFX_OK;
+}
+
+pfx_result pfx_record_intend(struct pfx_record_maker *maker, struct pfx_error *err)
+{
+    struct pfx_oplog_facts *facts PFX_AUTOFREE = pfx_alloc(sizeof *facts);
+    struct pfx_oplog_status status;
+    if (!maker)
+        return PFX_OK;
+    pfx_oplog_facts(maker->hsm->log->writer, facts);
+    pfx_oplog_status(maker->hsm->log->writer, &status);
+    maker->from = facts->origin[0] ? status.size : 0;
+    snprintf(maker->origin, sizeof maker->origin, "%s", facts->origin);
+    pfx_minutes_set(&maker->record.list[0], PFX_MF_LOG, facts->origin[0] ? facts->origin : "-");
+    PFX_TRY(pfx_begun_write(maker, err));
+    maker->begun = true;
+    return PFX_OK;
+}
+
+/* What can't be read again later: should this process end, the page has it all the same. That it
+ * couldn't be kept is no reason to end a ceremony in the middle. */
+static void keep(struct pfx_record_maker *maker)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    if (maker->begun && pfx_failed(pfx_begun_write(maker, &why)))
+        pfx_log_error(&why, "what a ceremony has seen so far can't be kept");
 }
 
 void pfx_record_maker_free(struct pfx_record_maker *maker)
 {
     if (!maker)
         return;
+    if (maker->begun)
+        pfx_record_complete(maker->worker, maker->task);
     pfx_minutes_done(&maker->record);
     free(maker->folder);
     free(maker);
@@ -203,7 +256,17 @@ pfx_result pfx_record_key(struct pfx_record_maker *maker, struct pfx_session *se
     struct pfx_minutes_section *s = add_key(maker, standing, op, how);
     set_spki(s, pfx_key_spki(key));
     set_attributes(s, &found);
-    return pfx_record_attest(maker, session, key, standing, err);
+    PFX_TRY(pfx_record_attest(maker, session, key, standing, err));
+    if (standing->role == PFX_ROLE_ENCRYPTION) /* the others' tokens stay open */
+        keep(maker);
+    return PFX_OK;
+}
+
+void pfx_record_logged(struct pfx_record_maker *maker, const struct pfx_standing_key *standing,
+                       const struct pfx_op *op, const char *how, const char *spki)
+{
+    struct pfx_minutes_section *s = add_key(maker, standing, op, how);
+    pfx_minutes_set(s, PFX_MF_SPKI, spki);
 }
 
 void pfx_record_pinned(struct pfx_record_maker *maker, const struct pfx_standing_key *standing,
@@ -245,7 +308,9 @@ pfx_result pfx_record_adopted(struct pfx_record_maker *maker, struct pfx_session
                                                standing->name, adopted->deviations[i]);
         pfx_record_note(maker, text);
     }
-    return pfx_record_attest(maker, session, NULL, standing, err);
+    PFX_TRY(pfx_record_attest(maker, session, NULL, standing, err));
+    keep(maker);
+    return PFX_OK;
 }
 
 /* What stood against reading a key doesn't keep it from being destroyed. */
@@ -264,11 +329,12 @@ static void add_destroyed(struct pfx_record_maker *maker, const struct pfx_stand
               : "looked for, and not found in",
         pfx_token_text(maker->hsm->roles[standing->role].token, token));
     pfx_record_note(maker, text);
-    if (!why->text[0])
-        return;
-    char *unread PFX_AUTOFREE = pfx_asprintf("%s: its attributes couldn't be read before: %.300s",
-                                             standing->name, why->text);
-    pfx_record_note(maker, unread);
+    if (why->text[0]) {
+        char *unread PFX_AUTOFREE = pfx_asprintf(
+            "%s: its attributes couldn't be read before: %.300s", standing->name, why->text);
+        pfx_record_note(maker, unread);
+    }
+    keep(maker);
 }
 
 void pfx_record_destroyed(struct pfx_record_maker *maker, struct pfx_session *session,
@@ -313,6 +379,8 @@ void pfx_record_standing(struct pfx_record_maker *maker, size_t index)
     pfx_standing_describe(hsm->policy, index, &key);
     size_t n = pfx_rotation_of(hsm->rotation, key.stem, list);
     for (size_t i = 0; i < n; i++) {
+        if (list[i].state == PFX_OVERLAP_MAKING) /* a cut-off one: there may be no key */
+            continue;
         pfx_standing_generation(hsm->policy, index, list[i].number, &key);
         struct pfx_minutes_section *s =
             pfx_minutes_add(&maker->record, PFX_MK_STANDING, key.name);

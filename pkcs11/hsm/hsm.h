@@ -61,6 +61,8 @@ struct pfx_hsm {
     bool force_due, force_approved;  /* the change was approved, and stands in the file: restart */
     unsigned log_generation; /* of the log keys in force, or to be made: under lock */
 
+    int64_t pages_at_ms; /* uptime: pages of ceremonies are missing, and are tried again; 0: none */
+
     struct pfx_ceilings ceilings;
 
     sem_t lanes;                  /* policy->sessions: pfx-agentd's operations at the tokens at once */

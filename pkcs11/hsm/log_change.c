@@ -100,6 +100,7 @@ static pfx_result rotate(struct change *change, struct pfx_error *err)
     unsigned next = hsm->log_generation + 1;
     pfx_record_role(change->record, PFX_ROLE_LOG);
     bool ed25519 = hsm->roles[PFX_ROLE_LOG].probe->eddsa;
+    PFX_TRY(pfx_record_intend(change->record, err));
     PFX_TRY(make(change, PFX_STANDING_LOG, next, false, err));
     if (ed25519)
         PFX_TRY(make(change, PFX_STANDING_LOG_ED25519, next, false, err));
@@ -142,7 +143,7 @@ pfx_result pfx_do_log_rotate(struct pfx_worker *worker, struct pfx_task *task,
                              struct pfx_error *err)
 {
     struct pfx_record_maker *record PFX_AUTORECORD = NULL;
-    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
+    PFX_TRY(pfx_record_begin(worker, task, &record, err));
     struct change change = {worker, task, worker->hsm, record};
     return rotate(&change, err);
 }
@@ -369,6 +370,7 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     PFX_TRY(approved(change, &before, origin, &approval, err));
     pfx_record_role(change->record, PFX_ROLE_LOG);
     note_before(change, &before);
+    PFX_TRY(pfx_record_intend(change->record, err));
     pfx_hsmlog_detach(hsm);
     pfx_hsmlog_hush(log);
     PFX_TRY(keys(change, ed25519, err));
@@ -412,7 +414,7 @@ pfx_result pfx_do_log_reopen(struct pfx_worker *worker, struct pfx_task *task,
     struct change change = {worker, task, worker->hsm, NULL};
     struct pfx_hsmlog *log = worker->hsm->log;
     PFX_TRY(needed(&change, err));
-    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
+    PFX_TRY(pfx_record_begin(worker, task, &record, err));
     change.record = record;
     /* One that is open goes on with its notes until it is set aside. */
     if (pfx_hsmlog_state(log) != PFX_OPLOG_OPEN)

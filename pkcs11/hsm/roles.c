@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/conf/process.h"
+#include "pkcs11/hsm/ceremony_record.h"
 #include "pkcs11/hsm/confine.h"
 #include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsmlog.h"
@@ -343,6 +344,11 @@ static bool is_due(struct pfx_hsm *hsm, enum pfx_role role, int64_t now_ms)
     return !waits || now_ms >= state->probe_at_ms;
 }
 
+static bool pages_due(const struct pfx_hsm *hsm)
+{
+    return hsm->pages_at_ms > 0 && pfx_uptime_ms() >= hsm->pages_at_ms;
+}
+
 pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
 {
     /* The log first: what the others do is to be under its checkpoints. */
@@ -363,14 +369,16 @@ pfx_result pfx_roles_ready(struct pfx_worker *worker, struct pfx_task *task, str
         pfx_recovery_keys(hsm);
     if (opened && hsm->roles[PFX_ROLE_LOG].phase == PFX_ROLE_READY)
         pfx_hsmlog_settle(hsm);
+    if (opened || pages_due(hsm))
+        pfx_record_complete(worker, NULL);
     return PFX_OK;
 }
 
 bool pfx_roles_due(struct pfx_hsm *hsm)
 {
-    bool due = false;
     if (pthread_rwlock_tryrdlock(&hsm->lock) != 0)
         return false;
+    bool due = pages_due(hsm);
     for (enum pfx_role role = PFX_ROLE_USERS; role < PFX_ROLE_COUNT; role++)
         due = due || is_due(hsm, role, pfx_uptime_ms());
     pthread_rwlock_unlock(&hsm->lock);

@@ -66,6 +66,7 @@ static pfx_result make_work(struct pfx_worker *worker, struct pfx_op *op, void *
     PFX_TRY(pfx_key_find(session, PFX_USE_ENCRYPTION, &standing->id, true,
                          (struct pfx_bytes){NULL, 0}, &key, err));
     bool found = key != NULL;
+    op->out.found = found ? "key" : NULL;
     if (!found) {
         PFX_TRY(pfx_lone_publics_destroy(session, &standing->id, err));
         PFX_TRY(pfx_key_make(session, PFX_USE_ENCRYPTION, policy->encryption_type, &standing->id,
@@ -245,15 +246,18 @@ static pfx_result adopt(struct pfx_change *change, const char *hex, struct pfx_e
     PFX_TRY(adopt_approved(change, err));
     stage(change);
     change->token_work = adopt_work;
+    PFX_TRY(pfx_record_intend(change->record, err));
     return pfx_change_write(change, err);
 }
 
 static pfx_result make(struct pfx_change *change, struct pfx_error *err)
 {
-    if (begin(change)) {
+    bool fresh = begin(change);
+    if (fresh)
         PFX_TRY(no_stranger(change, err));
+    PFX_TRY(pfx_record_intend(change->record, err));
+    if (fresh)
         PFX_TRY(pfx_change_write(change, err));
-    }
     stage(change);
     pfx_op_key(&change->op, &change->standing.id, (struct pfx_bytes){NULL, 0},
                change->standing.algorithm);
@@ -311,7 +315,7 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
     PFX_TRY(by_schedule(&change, &go_on, err));
     if (!go_on)
         return PFX_OK;
-    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
+    PFX_TRY(pfx_record_begin(worker, task, &record, err));
     change.record = record;
     if (!pfx_pins_usable(&change.pins))
         return pfx_none_active(&change.pins, err);
@@ -392,7 +396,7 @@ pfx_result pfx_do_generation_destroy(struct pfx_worker *worker, struct pfx_task 
 {
     PFX_CLEANUP(pfx_change_done) struct pfx_change change = {.generation = 0};
     struct pfx_record_maker *record PFX_AUTORECORD = NULL;
-    PFX_TRY(pfx_record_begin(worker->hsm, task, &record, err));
+    PFX_TRY(pfx_record_begin(worker, task, &record, err));
     change.record = record;
     PFX_TRY(pfx_change_begin(&change, worker, task, PFX_EVENT_KEY_DESTROY, err));
     PFX_TRY(pfx_change_move(&change, PFX_MOVE_DESTROY, err));
@@ -408,6 +412,7 @@ pfx_result pfx_do_generation_destroy(struct pfx_worker *worker, struct pfx_task 
     PFX_TRY(pfx_change_open(&change, false, err));
     pfx_record_role(record, PFX_ROLE_ENCRYPTION);
     change.token_work = destroy_work;
+    PFX_TRY(pfx_record_intend(record, err));
     PFX_TRY(pfx_change_write(&change, err));
     end_record(&change);
     return PFX_OK;

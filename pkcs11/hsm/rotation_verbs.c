@@ -98,7 +98,7 @@ static pfx_result token_open(const struct change *change, struct pfx_error *err)
 static pfx_result record_begin(struct change *change, struct pfx_record_maker **ret_record,
                                struct pfx_error *err)
 {
-    PFX_TRY(pfx_record_begin(change->hsm, change->task, ret_record, err));
+    PFX_TRY(pfx_record_begin(change->worker, change->task, ret_record, err));
     change->record = *ret_record;
     pfx_record_role(change->record, change->key.role);
     return PFX_OK;
@@ -166,6 +166,7 @@ static pfx_result run(struct change *change, enum pfx_event event, pfx_op_work w
     op.out.standing_state = pfx_overlap_state_name(becomes[change->move]);
     if (change->approved.hsm)
         op.approved = &change->approved;
+    PFX_TRY(pfx_record_intend(change->record, err));
     PFX_TRY(pfx_op_run(change->worker, &op, work, change, &reply, err));
     pfx_task_emit(change->task, PFX_TAKE(reply));
     pfx_record_approved(change->record, &op, &change->approved);

@@ -131,6 +131,9 @@ void pfx_status_notes(const struct pfx_hsm *hsm, void (*note)(void *ctx, const c
     const char *rollback = pfx_rollback_text(hsm, &is_protected);
     if (rollback && !is_protected)
         note(ctx, rollback);
+    if (hsm->pages_at_ms > 0)
+        note(ctx, "the page of a ceremony isn't written yet: pfx-hsm does it by itself once the roles log "
+                  "and users are ready; pfx-agent init does it now");
     for (size_t i = 0; i < hsm->policy->n_apps; i++) {
         const struct pfx_app *app = &hsm->apps[i];
         if (!app->pem || app->not_after_ms > pfx_now_ms() + EXPIRY_WARNING_DAYS * DAY_MS)
