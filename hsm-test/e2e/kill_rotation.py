@@ -26,8 +26,8 @@ def name_of(generation):
 class RotationWorld(KillWorld):
     """Ann asks, Bob and Cid approve; and there is a connector host."""
 
-    def __init__(self, **changes):
-        super().__init__(policy=dict({"connectors": [{"name": CONNECTOR}]}, **changes))
+    def __init__(self, rules=None, **changes):
+        super().__init__(rules=rules, policy=dict({"connectors": [{"name": CONNECTOR}]}, **changes))
         self.people = approvers.roster(self)
         self.script = None
 
@@ -210,18 +210,27 @@ class Rebuild(Script):
     def before(self, world, number):
         self.some_users(world)
         super().before(world, number)
+        self.numbers(world)
+        world.setting(issue_delay=0.3)  # so that the CA is asked by the clock, too
+
+    @staticmethod
+    def numbers(world):
         rows = world.generations()
         world.newest = max(rows) + 1
         world.old, = (n for n, row in rows.items() if row["state"] == "active")
 
-    def script(self, world, number):
-        new, old = world.newest, world.old
-        pin, out = world.pin("encryption"), world.path("out")
-        yield from self.until("key", "rotate", "--out", out, secret=pin,
+    def activated(self, world, new):
+        """Made, shown to the connector, put in force."""
+        yield from self.until("key", "rotate", "--out", world.path("out"),
+                              secret=world.pin("encryption"),
                               done=lambda: world.state_of(new) == "staged")
         yield from self.confirm(world, new)
         yield from self.until("key", "activate", str(new),
                               done=lambda: world.state_of(new) == "active")
+
+    def script(self, world, number):
+        new, old, pin = world.newest, world.old, world.pin("encryption")
+        yield from self.activated(world, new)
         yield from self.until("key", "rebuild")
         world.add(number)
         yield from self.until("run", "--once", "--wait", "20s")
@@ -286,6 +295,132 @@ class Rebuild(Script):
         if len({passwords[r["id"]] for r in records}) != len(records):
             raise Wrong("a password twice")
         self.done_once(world, "key.destroy", "encryption-%d" % world.old)
+
+
+class Compromise(Rebuild):
+    """The active key is exposed, and people have certificates sealed to it: two approve that it is called
+    compromised, another one is put in force; everybody gets new keys, the old certificates are
+    revoked, and those of old mail stay, rebuilt. A user enrols meanwhile."""
+
+    name = "compromise"
+    purposes = ("signing", "encryption")
+
+    @staticmethod
+    def world():
+        return RotationWorld(rules=[people.rule("sign", purpose="signing", key="ec-p256"),
+                                    people.rule("mail", purpose="encryption", key="ec-p256")])
+
+    def before(self, world, number):
+        while len(world.users) < 2:
+            other = world.next_user()
+            world.add(other)
+            harness.wait_for("user %d ACTIVE" % other, lambda n=other: world.cli(
+                "run", "--once", "--wait", "20s").code in (0, 1) and world.states_of(n) == [
+                    "ACTIVE"] * 2, 40, 0.1)
+            world.settle()
+            world.users.append(other)
+        Script.before(self, world, number)
+        self.numbers(world)
+        world.setting(issue_delay=0.3)
+        world.had = {r["id"]: r for r in world.records()}
+        world.bought = {o["id"]: o["status"] for o in world.orders()}
+
+    def script(self, world, number):
+        new, old = world.newest, world.old
+        yield from self.approved(world, "key", "compromise", str(old), "--reason", "stolen", "--yes",
+                                 done=lambda: world.state_of(old) == "compromised")
+        yield from self.activated(world, new)
+        world.add(number)
+        yield from self.until("key", "rebuild", done=lambda: True)  # nothing else may be left to do
+        while not self.replaced(world, new, number):
+            yield from self.until("run", "--once", "--wait", "5s")
+            yield from self.released(world)
+        yield from self.until("key", "exposed")
+
+    @staticmethod
+    def replaced(world, new, number):
+        """Nobody's exposed certificate is alone any more, each is revoked, and nothing is under way."""
+        rows = world.sql(
+            "SELECT (SELECT count(*) FROM enrolment WHERE state = 'ACTIVE' AND generation <> ?1),"
+            " (SELECT count(*) FROM enrolment WHERE state NOT IN ('ACTIVE', 'ENDED')),"
+            " (SELECT count(*) FROM enrolment e JOIN exposure x ON x.enrolment = e.id"
+            "  JOIN generation g ON g.generation = x.generation WHERE g.compromised IS NOT NULL"
+            "  AND e.ca_status IS NOT 'revoked'),"
+            " (SELECT count(*) FROM removal WHERE gone_at IS NULL), (SELECT count(*) FROM rebuild),"
+            " (SELECT count(DISTINCT user || purpose) FROM enrolment WHERE state = 'ACTIVE'"
+            "  AND ca_status IS NOT 'revoked')", new)
+        return rows == [(0, 0, 0, 0, 0, 2 * (len(world.users) + 1))] and len(
+            world.states_of(number)) == 2
+
+    @staticmethod
+    def released(world):
+        """Only an order of which the CA knows nothing may wait for a person."""
+        for enrolment, job in world.sql("SELECT id, held_job FROM enrolment WHERE state = 'HELD'") or ():
+            known, = world.sql("SELECT count(*) FROM enrolment WHERE order_id IS NOT NULL")[0]
+            if job not in ("up.order", "up.order_settle") or len(world.orders()) != known:
+                raise Wrong("held for a person without need: %d for %s, %d orders, %d known" % (
+                    enrolment, job, len(world.orders()), known))
+            world.released = True
+            yield Command(("enrolment", "release", str(enrolment)))
+
+    def hold(self, world, number):
+        world.settle()
+        world.users.append(number)
+        rows = world.sql("SELECT user, purpose, order_id, ca_status IS 'revoked', state FROM enrolment"
+                         " ORDER BY id")
+        for n in world.users:  # nobody is lost
+            mine = [row for row in rows if row[0] == people.user(n)["id"]]
+            for purpose in self.purposes:
+                if [row[4] for row in mine if row[1] == purpose and not row[3]] != ["ACTIVE"]:
+                    raise Wrong("user %d has %s" % (n, mine))
+        self.hold_orders(world, rows)
+        self.hold_records(world)
+        if world.sql("SELECT count(*) FROM parcel") != [(0,)]:
+            raise Wrong("a PFX was left in the store")
+        world._token()
+        world._log()
+        self.approvals_hold(world)
+        self.done_once(world, "key.compromise", "encryption-%d" % world.old)
+        if world.state_of(world.old) != "compromised" or world.state_of(world.newest) != "active":
+            raise Wrong("generations are %s" % world.generations())
+
+    @staticmethod
+    def hold_orders(world, rows):
+        """Nothing was ordered twice; what was in force before is revoked, once, and nothing else is."""
+        if world.control("/state")["digicert"]["max_orders_per_key"] > 1:
+            raise Wrong("a key was ordered twice")
+        orders = {o["id"]: o["status"] for o in world.orders()}
+        wanted = {name: "revoked" for name in world.bought} | {
+            name: "issued" for name in set(orders) - set(world.bought)}
+        if orders != wanted or sorted(orders) != sorted(row[2] for row in rows):
+            raise Wrong("orders are %s, before they were %s; in the store: %s" % (
+                orders, world.bought, rows))
+        if len(orders) != len(world.bought) + 2 * len(world.users):
+            raise Wrong("%d orders for %d users; %d before" % (
+                len(orders), len(world.users), len(world.bought)))
+        told = [e["target"]["order"] for e in world.entries() if e["event"] == "order.revoked"
+                and e["outcome"] == "ok"]
+        if sorted(told) != sorted(world.bought):
+            raise Wrong("the log has revocations of %s; revoked are %s" % (told, sorted(world.bought)))
+
+    def hold_records(self, world):
+        """What was for old mail stays, what was for signing went; each opens with the newest key only."""
+        records = {r["id"]: r for r in world.records()}
+        kept = {name for name, r in world.had.items() if r["intendedPurpose"] == "smimeEncryption"}
+        if set(records) & set(world.had) != kept:
+            raise Wrong("kept are %s, not %s" % (set(records) & set(world.had), kept))
+        if len(records) != len(kept) + 2 * len(world.users) or len(
+                {r["thumbprint"] for r in records.values()}) != len(records):
+            raise Wrong("%d records for %d users" % (len(records), len(world.users)))
+        if {r["keyName"] for r in records.values()} != {name_of(world.newest)}:
+            raise Wrong("records name %s" % {r["keyName"] for r in records.values()})
+        passwords, sealed = opening.passwords(world, world.newest), world.sealed()
+        for name in records:
+            if not passwords.get(name):
+                raise Wrong("the new key doesn't open %s" % name)
+            opening.pfx(sealed[name], passwords[name])
+        if len({passwords[name] for name in records}) != len(records):
+            raise Wrong("a password twice")
 
 
 class Approval(Script):
