@@ -348,8 +348,7 @@ static pfx_result removals(struct pfx_agent *agent, struct pfx_asker *asker, int
         int64_t sort = sqlite3_column_int64(stmt, 0);
         const char *text = (const char *)sqlite3_column_text(stmt, 3);
         char *what PFX_AUTOFREE =
-            sort == 0   ? pfx_asprintf("remove records from Intune: %.*s",
-                                       text ? (int)pfx_utf8_cut(text, 500) : 0, text ? text : "")
+            sort == 0   ? pfx_asprintf("remove records from Intune: %.500s", text ? text : "")
             : sort == 1 ? pfx_strdup("records were deleted for days, and Intune still shows them")
                         : pfx_strdup("remove records from Intune");
         wait_item(asker, "Microsoft", what, sqlite3_column_int64(stmt, 1),
@@ -394,7 +393,7 @@ static pfx_result troubles(struct pfx_agent *agent, struct pfx_asker *asker, str
                        "SELECT count(*) FROM user WHERE trouble IS NOT NULL", PFX_NO_PARAMS));
     if (users > MOST_TROUBLES) {
         char *text PFX_AUTOFREE = pfx_asprintf(
-            "%lld more users are in trouble. Next: pfx-agent run --dry-run lists them all",
+            "%lld more users are in trouble. Next: pfx-agent run --once --dry-run lists them all",
             (long long)users - MOST_TROUBLES);
         trouble(asker, "more", text, 0);
     }

@@ -1,5 +1,5 @@
-"""Each command line that the README and the guides show is one: the programs' tables take its words.
-Nothing is reached, so nothing is done."""
+"""Each command line that the README, the guides and the programs' own sentences show is one: the tables of
+verbs take its words. Nothing is reached, so nothing is done."""
 
 import glob
 import os
@@ -30,7 +30,71 @@ def commands(text):
                 yield whole, shlex.split(part, comments=True)
 
 
+LITERALS = r'"(?:[^"\\\n]|\\.)*"(?:\s*(?:[A-Z][A-Za-z0-9_]*\s*)?"(?:[^"\\\n]|\\.)*")*'
+# What a sentence says of the program; labels and names; verbs that no list shows.
+PROSE = {"and", "asks", "doesn't", "isn't", "knows", "needs", "user", "cmp", "completion", "man"}
+
+
+def sentences(text):
+    """The string literals of a C file, each as the compiler joins it."""
+    text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
+    for found in re.findall(LITERALS, text):
+        parts = re.findall(r'"((?:[^"\\\n]|\\.)*)"', found)
+        yield "".join(parts).replace("\\n", "\n").replace('\\"', '"')
+
+
+def told(text):
+    """The commands in a sentence: verb and options, as far as they stand there."""
+    for rest in re.findall(r"pfx-agent ([^;:,()\n]+)", text):
+        words = [w.rstrip(".`'\"") for w in rest.split()]
+        if not words or words[0] in PROSE or re.search(r"^[a-z ]+ v\d", rest):
+            continue  # a file's first line, such as "pfx-agent pins v2"
+        verb = [w for w in words[:2] if "%" not in w]
+        options = []
+        for word in words[len(verb):]:
+            if re.fullmatch(r"--[a-z-]+", word):
+                options.append(word)
+            elif not re.fullmatch(r"[A-Z0-9-]+|%.*", word):
+                break
+        yield verb, options
+
+
 class Guides(unittest.TestCase):
+    def test_sentences(self):
+        """Those of the sources: what a message says to do next."""
+        verbs = self.verbs()
+        n = 0
+        for path in glob.glob(os.path.join(ROOT, "*", "**", "*.[ch]"), recursive=True):
+            if path.startswith(os.path.join(ROOT, "hsm-test")) or "/build" in path:
+                continue
+            with open(path, encoding="utf-8") as stream:
+                found = [one for text in sentences(stream.read()) for one in told(text)]
+            for words, options in found:
+                with self.subTest(os.path.basename(path), command=" ".join(words + options)):
+                    self.known(verbs, words, options)
+                    n += 1
+        self.assertGreater(n, 200)
+
+    def verbs(self):
+        """{verb: its options}, as the completion has them; a noun has its verbs."""
+        page = subprocess.run([PROGRAMS["pfx-agent"], "completion"], stdout=subprocess.PIPE, check=True,
+                              timeout=60).stdout.decode()
+        return {name: set(words.split()) for name, words in re.findall(r"^    '(.*?)'\*?\) all='(.*)' ;;$",
+                                                                       page, re.M)}
+
+    def known(self, verbs, words, options):
+        """A verb, or a noun with a verb; a format's %s may stand for either."""
+        if not words:
+            return
+        if words[0] not in verbs:
+            self.fail("no verb of pfx-agent")
+        if not any(o.startswith("--") for o in verbs[words[0]]):  # a noun
+            if len(words) == 1:
+                return
+            self.assertIn(words[1], verbs[words[0]])
+            words = [" ".join(words[:2])]
+        self.assertLessEqual(set(options), verbs[words[0]])
+
     def test_commands(self):
         n = 0
         for path in [os.path.join(ROOT, "README.md")] + sorted(
@@ -64,6 +128,12 @@ class Guides(unittest.TestCase):
                      "pfx-audit ceremon x", "pfx-audit ceremony x --kay y", "pfx-audit ceremony"):
             with self.subTest(line), self.assertRaises(AssertionError):
                 self.taken(line.split())
+        verbs = self.verbs()
+        for text in ("do it (pfx-agent kee status).", "pfx-agent key states says", "pfx-agent config example "
+                     "--as hsm-policy", "pfx-agent enrolment list --dry-run shows", "pfx-agent run --once --yes"):
+            with self.subTest(text), self.assertRaises(AssertionError):
+                for words, options in told(text):
+                    self.known(verbs, words, options)
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ static pfx_result none(struct pfx_hsm *hsm, const char *command, struct pfx_appr
     }
     return pfx_fail(err, PFX_CLASS_REFUSED, command, "approvals", "no approvals",
                     "This needs the approval of two people, and hsm-policy.yaml doesn't say who they "
-                    "are. Write its section approvals (pfx-agent config example --as hsm-policy "
+                    "are. Write its section approvals (pfx-agent config example hsm-policy "
                     "shows it) with a roster of their SSH keys, and restart pfx-hsm.");
 }
 
