@@ -7,6 +7,7 @@
 #include "agent/compromise.h"
 #include "agent/counter.h"
 #include "agent/discard.h"
+#include "agent/generation.h"
 #include "agent/note.h"
 #include "agent/notes_queue.h"
 #include "agent/orders.h"
@@ -104,8 +105,8 @@ static pfx_result orders_tick(struct pfx_agent *agent, int64_t now_ms, struct pf
 void pfx_agent_tick(struct pfx_agent *agent, int64_t now_ms)
 {
     static pfx_result (*const ticks[])(struct pfx_agent *, int64_t, struct pfx_error *) = {
-        pfx_pass_tick,    orders_tick,      pfx_compromise_tick,
-        pfx_rebuild_tick, pfx_discard_tick, pfx_rewrap_tick};
+        pfx_pass_tick,    orders_tick,      pfx_compromise_tick, pfx_rebuild_tick,
+        pfx_discard_tick, pfx_rewrap_tick,  pfx_generation_tick};
     struct pfx_error first = PFX_ERROR_NONE;
     pfx_result result = PFX_OK;
     pfx_notes_tick(agent, now_ms);

@@ -34,6 +34,7 @@ struct pfx_agent {
     struct pfx_names *names;
     char incarnation[PFX_GUID_SIZE];
     int64_t job_deadline_ms;    /* an arm without a sign of life for so long is taken for hung */
+    int64_t report_uptime;      /* pfx-hsm is asked how it is then; 0: it is asked, or away */
     int64_t patience_ms;        /* a person who waits is told after so long that nothing comes */
     bool no_orders, no_uploads; /* paused; the store has them too */
     int64_t restored_from, restored_at; /* restored.h; 0: this store is no backup's */

@@ -4,6 +4,7 @@
 
 #include "agent/compromise.h"
 #include "agent/outbox.h"
+#include "api/conf/process.h"
 
 static pfx_result keep(struct pfx_agent *agent, const struct pfx_msg *g, int64_t now_ms,
                        struct pfx_error *err)
@@ -54,6 +55,17 @@ pfx_result pfx_generation_active(struct pfx_store *store, int64_t *ret_generatio
 pfx_result pfx_generation_ask(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
 {
     return pfx_outbox_add(agent->store, "hsm", NULL, "hsm.report", "{}", now_ms, now_ms, err);
+}
+
+pfx_result pfx_generation_tick(struct pfx_agent *agent, int64_t now_ms, struct pfx_error *err)
+{
+    struct pfx_tx tx PFX_AUTOTX = {0};
+    if (agent->report_uptime == 0 || pfx_uptime_ms() < agent->report_uptime)
+        return PFX_OK;
+    agent->report_uptime = 0;
+    PFX_TRY(pfx_tx_begin(&tx, agent->store->db, err));
+    PFX_TRY(pfx_generation_ask(agent, now_ms, err));
+    return pfx_tx_commit(&tx, err);
 }
 
 pfx_result pfx_generation_used(struct pfx_agent *agent, int64_t generation, int64_t now_ms,

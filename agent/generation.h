@@ -16,5 +16,10 @@ PFX_MUST_USE pfx_result pfx_generation_used(struct pfx_agent *agent, int64_t gen
                                             int64_t now_ms, struct pfx_error *err);
 PFX_MUST_USE pfx_result pfx_generation_ask(struct pfx_agent *agent, int64_t now_ms,
                                            struct pfx_error *err);
+/* Asks again a minute after the last report, or 5 s where pfx-hsm wasn't ready: what an administrator
+ * did there meanwhile (init, a generation activated or called compromised) is known here by then. A
+ * transaction of its own. */
+PFX_MUST_USE pfx_result pfx_generation_tick(struct pfx_agent *agent, int64_t now_ms,
+                                            struct pfx_error *err);
 
 #endif

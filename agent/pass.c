@@ -18,6 +18,8 @@
 #define MOST_RECORD_PAGES 20000
 #define FINISH_AGAIN_MIN PFX_SECOND
 #define FINISH_AGAIN_MAX (20 * PFX_SECOND)
+#define REPORT_EVERY (60 * PFX_SECOND)
+#define REPORT_SOON (5 * PFX_SECOND) /* not ready: somebody is at it */
 
 pfx_result pfx_pass_load(struct pfx_store *store, struct pfx_pass *ret_pass, struct pfx_error *err)
 {
@@ -330,6 +332,8 @@ static pfx_result records_page(struct pfx_agent *agent, const struct pfx_answer 
 static pfx_result on_report(struct pfx_agent *agent, const struct pfx_answer *answer,
                             struct pfx_error *err)
 {
+    bool ready = answer->fail.cls == PFX_CLASS_OK && pfx_msg_bool(answer->body, "ready");
+    agent->report_uptime = pfx_uptime_ms() + (ready ? REPORT_EVERY : REPORT_SOON);
     if (answer->fail.cls != PFX_CLASS_OK)
         return pfx_trouble_set(agent->store, "hsm", answer->now_ms, &answer->fail, err);
     struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make((size_t)1 << 17);
@@ -338,7 +342,7 @@ static pfx_result on_report(struct pfx_agent *agent, const struct pfx_answer *an
     PFX_TRY(pfx_generation_report(agent, answer->body, answer->now_ms, err));
     PFX_TRY(pfx_discard_report(agent, answer->body, err));
     PFX_TRY(pfx_rewrap_report(agent, answer->body, err));
-    if (pfx_msg_bool(answer->body, "ready"))
+    if (ready)
         return pfx_trouble_clear(agent->store, "hsm", err);
     struct pfx_error what = PFX_ERROR_NONE;
     const char *why = pfx_msg_str(answer->body, "why_not");
