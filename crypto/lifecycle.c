@@ -120,9 +120,8 @@ void pfx_reasons_add(struct pfx_reasons *reasons, const char *fmt, ...)
     if (reasons->n == sizeof reasons->text / sizeof reasons->text[0])
         return;
     va_start(args, fmt);
-    vsnprintf(reasons->text[reasons->n], PFX_REASON_TEXT, fmt, args);
+    vsnprintf(reasons->text[reasons->n++], PFX_REASON_TEXT, fmt, args);
     va_end(args);
-    pfx_utf8_mend(reasons->text[reasons->n++]);
 }
 
 /* The table's formats take the number alone. */
@@ -165,7 +164,8 @@ static void wait_for_records(const struct pfx_key_needs *needs, unsigned number,
         pfx_reasons_add(
             reasons,
             "It isn't known how many records name generation %u: pfx-agentd has to read "
-            "Intune's list to its end, which it does by itself in the next pass.",
+            "Intune's list to its end, which it does in the next pass, or when an operator gives "
+            "pfx-agent run --once --dry-run.",
             number);
     if (!needs->records_known || needs->records <= 0)
         return;

@@ -94,6 +94,8 @@ static void change_item(void *ctx, const struct pfx_msg *item)
 {
     struct gen_view *view = ctx;
     const char *kind = pfx_msg_str(item, "kind"), *text = text_of(item, "text"), *kept;
+    if (strcmp(kind, "ready") == 0)
+        return; /* for the PIN, which is asked next */
     bool record = cli_record_item(view->cli, item, &kept, &view->code);
     const char *file = record ? NULL : text_of(item, "file");
     text = record ? kept : text;
@@ -247,15 +249,17 @@ int cli_do_key_rotate(struct cli *cli)
         code = cli_record_args(cli, args);
     if (code == CLI_EXIT_OK && cli->given[CLI_IF_DUE])
         code = due_ask(cli, &due);
-    if (code == CLI_EXIT_OK && due)
-        code = pin_put(cli, args);
     if (code != CLI_EXIT_OK || !due)
         return code;
-    if (cli->given[CLI_IF_DUE])
-        pfx_msg_set_bool(args, "if_due", true);
     if (cli->given[CLI_ADOPT])
         pfx_msg_set_str(args, "adopt", cli->values[CLI_ADOPT]);
-    return change(cli, "key.rotate", "key-rotate", args);
+    if (cli->given[CLI_IF_DUE])
+        pfx_msg_set_bool(args, "if_due", true);
+    else /* what holds it back is said before anybody types a PIN */
+        code = change(cli, "key.rotate", "key-rotate", args);
+    if (code == CLI_EXIT_OK)
+        code = pin_put(cli, args);
+    return code == CLI_EXIT_OK ? change(cli, "key.rotate", "key-rotate", args) : code;
 }
 
 int cli_do_key_activate(struct cli *cli)
@@ -287,8 +291,7 @@ int cli_do_key_compromise(struct cli *cli)
 }
 
 /* retire and destroy: what still needs the key is asked first. */
-static int with_needs(struct cli *cli, const char *verb, const char *json, unsigned number,
-                      struct pfx_msg *args)
+static void args_of(struct cli *cli, unsigned number, struct pfx_msg *args)
 {
     struct gen_view view = {.cli = cli};
     records_ask(&view);
@@ -296,7 +299,6 @@ static int with_needs(struct cli *cli, const char *verb, const char *json, unsig
     for (size_t i = 0; i < view.n; i++)
         if (view.list[i].generation == number)
             needs_put(&view.list[i], pfx_msg_set_obj(args, "needs"));
-    return change(cli, verb, json, args);
 }
 
 int cli_do_key_retire(struct cli *cli)
@@ -306,7 +308,10 @@ int cli_do_key_retire(struct cli *cli)
     int code = number_of(cli, &number);
     if (code == CLI_EXIT_OK)
         code = cli_confirm(cli, "A retired generation doesn't become active again.");
-    return code == CLI_EXIT_OK ? with_needs(cli, "key.retire", "key-retire", number, args) : code;
+    if (code != CLI_EXIT_OK)
+        return code;
+    args_of(cli, number, args);
+    return change(cli, "key.retire", "key-retire", args);
 }
 
 int cli_do_key_destroy(struct cli *cli)
@@ -315,12 +320,16 @@ int cli_do_key_destroy(struct cli *cli)
     unsigned number;
     int code = number_of(cli, &number);
     if (code == CLI_EXIT_OK)
+        code = cli_record_args(cli, args);
+    if (code != CLI_EXIT_OK)
+        return code;
+    args_of(cli, number, args);
+    code = change(cli, "key.destroy", "key-destroy", args); /* held back, or to be approved? */
+    if (code == CLI_EXIT_OK)
         code = cli_confirm(cli, "The key is destroyed in this token. That can't be taken back.");
     if (code == CLI_EXIT_OK)
-        code = cli_record_args(cli, args);
-    if (code == CLI_EXIT_OK)
         code = pin_put(cli, args);
-    return code == CLI_EXIT_OK ? with_needs(cli, "key.destroy", "key-destroy", number, args) : code;
+    return code == CLI_EXIT_OK ? change(cli, "key.destroy", "key-destroy", args) : code;
 }
 
 /* --- status --- */
@@ -348,23 +357,27 @@ static void because(struct gen_view *view, const struct pfx_msg *item)
     const char *next = text_of(item, "next");
     char when[PFX_TIME_SIZE];
     struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
+    cli_clean(pfx_msg_str(item, "provider_name"), &clean);
+    pfx_buf_addf(&view->why, "  generation %lld: provider %s\n", number, pfx_buf_str(&clean));
+    if (pfx_msg_has(item, "sha256")) /* people compare it: whole, and on one line */
+        pfx_buf_addf(&view->why, "    SHA-256 %s\n", pfx_msg_str(item, "sha256"));
     if (pfx_msg_int(item, "compromised") > 0)
         pfx_buf_addf(&view->why,
-                     "  generation %lld was called compromised at %s UTC: pfx-agent key exposed says "
-                     "how far its users' successors are\n",
-                     number, cli_time(pfx_msg_int(item, "compromised"), when));
+                     "    called compromised at %s UTC: pfx-agent key exposed says how far its users' "
+                     "successors are\n",
+                     cli_time(pfx_msg_int(item, "compromised"), when));
     for (size_t i = 0; i < pfx_msg_count(item, "reasons"); i++) {
         pfx_buf_reset(&clean);
         cli_clean(pfx_msg_str_at(item, "reasons", i), &clean);
-        pfx_buf_addf(&view->why, "  before key %s %lld: %s\n", next ? next : "", number,
+        pfx_buf_addf(&view->why, "    before key %s %lld: %s\n", next ? next : "", number,
                      pfx_buf_str(&clean));
     }
     if (next && pfx_msg_count(item, "reasons") == 0) {
-        pfx_buf_addf(&view->why, "  generation %lld waits for an operator: ", number);
+        pfx_buf_addf(&view->why, "    waits for an operator: ");
         say_command(view, next, number);
     }
     if (pfx_msg_has(item, "staged"))
-        pfx_buf_addf(&view->why, "  generation %lld was staged at %s UTC by uid %lld%s\n", number,
+        pfx_buf_addf(&view->why, "    staged at %s UTC by uid %lld%s\n",
                      cli_time(pfx_msg_int(item, "staged"), when),
                      (long long)pfx_msg_int(item, "staged_by"),
                      pfx_msg_bool(item, "scheduled") ? ", as the schedule asked for" : "");
@@ -372,7 +385,7 @@ static void because(struct gen_view *view, const struct pfx_msg *item)
         return;
     pfx_buf_reset(&clean);
     cli_clean(pfx_msg_str(item, "schedule"), &clean);
-    pfx_buf_addf(&view->why, "  %s\n", pfx_buf_str(&clean));
+    pfx_buf_addf(&view->why, "    %s\n", pfx_buf_str(&clean));
     if (pfx_msg_bool(item, "warn"))
         view->code = CLI_EXIT_NO;
 }
@@ -392,26 +405,27 @@ static void status_item(void *ctx, const struct pfx_msg *item)
     cli_table_addf(view->table, CLI_PLAIN, "%lld", (long long)pfx_msg_int(item, "generation"));
     cli_table_add(view->table, state, tone_of(state));
     cli_table_add(view->table, cli_time(pfx_msg_int(item, "since"), when), CLI_PLAIN);
-    cli_table_add(view->table, pfx_msg_str(item, "key_name"), CLI_PLAIN);
-    cli_table_add(view->table, pfx_msg_str(item, "provider_name"), CLI_PLAIN);
+    bool fresh = strcmp(state, "making") == 0 || strcmp(state, "staged") == 0;
     if (pfx_msg_has(item, "records"))
         cli_table_addf(view->table, CLI_PLAIN, "%lld", (long long)pfx_msg_int(item, "records"));
     else
-        cli_table_add(view->table, "unknown", CLI_DIM);
-    cli_table_add(view->table, text_of(item, "sha256"), CLI_PLAIN);
+        cli_table_add(view->table, fresh ? NULL : "unknown", CLI_DIM);
+    cli_table_add(view->table, pfx_msg_str(item, "key_name"), CLI_PLAIN);
 }
 
 int cli_do_key_status(struct cli *cli)
 {
-    static const char *const titles[] = {"GENERATION", "STATE",   "SINCE (UTC)", "KEY NAME",
-                                         "PROVIDER",   "RECORDS", "SHA-256",     NULL};
-    struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 3 | 1u << 4 | 1u << 6);
+    static const char *const titles[] = {"GENERATION", "STATE",    "SINCE (UTC)",
+                                         "RECORDS",    "KEY NAME", NULL};
+    struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 4);
     static const char *const others[] = {"FOREIGN KEY", "PROVIDER", "RECORDS", "LAST ENDS (UTC)",
                                          NULL};
     struct cli_table *foreign CLI_AUTOTABLE = cli_table_new(others, 1u << 0 | 1u << 1);
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.states");
     struct gen_view view = {
         .cli = cli, .json = "key-status", .table = foreign, .why = pfx_buf_make(256 * 1024)};
+    cli_table_wrap(foreign);
+    cli_table_wrap(table);
     records_ask(&view);
     for (size_t i = 0; i < view.n; i++)
         needs_put(&view.list[i], pfx_msg_add_obj(args, "needs"));
@@ -429,8 +443,10 @@ int cli_do_key_status(struct cli *cli)
         pfx_buf_addf(&view.why, "  no generation is active: no PFX is built, and enrolments wait, "
                                 "until one is activated\n");
     }
-    if (view.why.len > 0 && !cli->given[CLI_JSON])
-        (void)printf("\n%s", pfx_buf_str(&view.why));
+    if (view.why.len > 0 && !cli->given[CLI_JSON]) {
+        (void)fputc('\n', stdout);
+        cli_print_lines(stdout, 6, pfx_buf_str(&view.why));
+    }
     pfx_buf_done(&view.why);
     return code == CLI_EXIT_OK ? view.code : code;
 }

@@ -18,6 +18,7 @@ struct cli_table {
     const char *const *titles;
     size_t n_columns;
     unsigned flex;
+    bool wrap;
     struct cell *cells;
     size_t n_cells, cap;
 };
@@ -30,6 +31,11 @@ struct cli_table *cli_table_new(const char *const *titles, unsigned flex)
         table->n_columns++;
     table->flex = flex;
     return table;
+}
+
+void cli_table_wrap(struct cli_table *table)
+{
+    table->wrap = true;
 }
 
 void cli_table_free(struct cli_table *table)
@@ -110,6 +116,33 @@ static void print_cell(const struct cli_table *table, FILE *to, const char *text
         pad(to, room - width + GAP);
 }
 
+/* A row in as many lines as its longest cell needs. */
+static void print_wrapped(const struct cli_table *table, FILE *to, const struct cell *cells,
+                          const size_t *widths)
+{
+    const char **rest PFX_AUTOFREE = pfx_alloc_array(table->n_columns, sizeof(*rest));
+    for (size_t j = 0; j < table->n_columns; j++)
+        rest[j] = cells[j].text;
+    for (bool more = true; more;) {
+        size_t owed = 0; /* spaces, once something follows */
+        more = false;
+        for (size_t j = 0; j < table->n_columns; j++) {
+            const char *line = rest[j];
+            size_t len = cli_wrap(line, widths[j], &rest[j]);
+            char *part PFX_AUTOFREE = pfx_strndup(line, len);
+            if (len > 0) {
+                pad(to, owed);
+                (void)fprintf(to, "%s%s%s", cli_tone(to, cells[j].tone), part,
+                              cli_tone_end(to, cells[j].tone));
+                owed = 0;
+            }
+            owed += widths[j] - cli_width(part) + GAP;
+            more = more || *rest[j];
+        }
+        (void)fputc('\n', to);
+    }
+}
+
 static void print(const struct cli_table *table, FILE *to, bool titles)
 {
     size_t *widths PFX_AUTOFREE = pfx_alloc_array(table->n_columns, sizeof(*widths));
@@ -127,6 +160,10 @@ static void print(const struct cli_table *table, FILE *to, bool titles)
     if (titles)
         (void)fputc('\n', to);
     for (size_t i = 0; i + table->n_columns <= table->n_cells; i += table->n_columns) {
+        if (table->wrap) {
+            print_wrapped(table, to, &table->cells[i], widths);
+            continue;
+        }
         for (size_t j = 0; j < table->n_columns; j++) {
             const struct cell *cell = &table->cells[i + j];
             print_cell(table, to, cell->text, cell->width, cell->tone, j, widths[j]);

@@ -155,6 +155,46 @@ void cli_cut(const char *text, size_t columns, struct pfx_buf *out)
     (void)pfx_buf_add_str(out, cli_utf8() ? "…" : "~");
 }
 
+size_t cli_wrap(const char *text, size_t columns, const char **ret_rest)
+{
+    size_t used = 0, end = 0;
+    const char *p = text, *rest = NULL;
+    while (*p) {
+        const char *start = p;
+        size_t width = point_width(next_point(&p));
+        if (*start == ' ') {
+            end = (size_t)(start - text);
+            rest = p;
+        }
+        if (used + width > columns && used > 0) {
+            if (!rest) { /* one long word */
+                end = (size_t)(start - text);
+                rest = start;
+            }
+            *ret_rest = rest;
+            return end;
+        }
+        used += width;
+    }
+    *ret_rest = p;
+    return (size_t)(p - text);
+}
+
+void cli_print_lines(FILE *to, size_t indent, const char *text)
+{
+    unsigned columns = cli_columns(to);
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+        char *line PFX_AUTOFREE = pfx_strndup(text, len);
+        text += len + (text[len] == '\n');
+        size_t room = columns > indent + 20 ? columns - indent : SIZE_MAX / 2;
+        for (const char *at = line, *rest; at; at = *rest ? rest : NULL) {
+            size_t n = cli_wrap(at, at == line ? room + indent : room, &rest);
+            (void)fprintf(to, "%*s%.*s\n", at == line ? 0 : (int)indent, "", (int)n, at);
+        }
+    }
+}
+
 const char *cli_tone(FILE *to, enum cli_tone tone)
 {
     static const char *const sequences[] = {"",           "\033[32m", "\033[33m",

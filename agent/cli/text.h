@@ -28,6 +28,12 @@ void cli_clean(const char *text, struct pfx_buf *out);
 size_t cli_width(const char *text);
 /* Appends at most columns of clean text, with an ellipsis where something was left out. */
 void cli_cut(const char *text, size_t columns, struct pfx_buf *out);
+/* Bytes of clean text that make its first line, broken at a space where there is one; *ret_rest: where
+ * the next line begins, at the text's end when that was all. At least one character is taken. */
+size_t cli_wrap(const char *text, size_t columns, const char **ret_rest);
+
+/* Lines of clean text, each wrapped on a terminal: what continues one is indented by so much. */
+void cli_print_lines(FILE *to, size_t indent, const char *text);
 
 enum cli_tone { CLI_PLAIN, CLI_GOOD, CLI_WARN, CLI_BAD, CLI_DIM, CLI_BOLD };
 /* The escape sequence for a tone on this stream, or "". */
@@ -40,6 +46,8 @@ enum cli_tone cli_tone_of(const char *word);
 struct cli_table;
 /* titles: NULL-terminated. flex: the columns that give way on a narrow terminal, one bit each. */
 struct cli_table *cli_table_new(const char *const *titles, unsigned flex);
+/* They are wrapped then, not cut: for what a person has to read to its end. */
+void cli_table_wrap(struct cli_table *table);
 void cli_table_free(struct cli_table *table);
 static inline void cli_table_freep(struct cli_table **pp)
 {

@@ -7,7 +7,7 @@ LOCAL_SCHEMA(init_args, "init", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT, "of the encryption token, for this ceremony only"),
        WITNESSES);
 LOCAL_SCHEMA(init_item, "init.item", 1 * MIB,
-       STR("kind", 1, 16, 0, "step, key, certificate, note, record"),
+       STR("kind", 1, 16, 0, "step, key, certificate, note, record; ready: give it with the PIN"),
        STR("role", 1, 16, OPT, "encryption, users, service or log"),
        STR("name", 1, 128, OPT, "of the key"), STR("text", 1, 1000, OPT, "what was done"),
        STR("algorithm", 1, 32, OPT, "of the key"),
@@ -37,7 +37,7 @@ LOCAL_SCHEMA(key_item, "key.item", 256 * KIB, STR("role", 1, 16, 0, "encryption,
        STR("id", 1, 128, OPT, "CKA_ID, hex"), STR("token", 1, 128, OPT, "label and serial"),
        STR("sha256", 64, 64, OPT, "of the SubjectPublicKeyInfo"),
        INT("count", 0, PFX_MAX_INT, OPT, "user keys: how many objects"),
-       STRS("attributes", 64, 1, 320, OPT, "show: as read back from the token"),
+       STRS("attributes", 64, 1, 128, OPT, "show: as read back from the token"),
        STR("pem", 1, 32768, OPT, "export-public: SPKI PEM"),
        STR("certificate", 1, 32768, OPT, "client key: certificate PEM"));
 
@@ -49,7 +49,7 @@ LOCAL_SCHEMA(key_needs, "needs", KIB, GENERATION,
        INT("last_expiry", 0, PFX_MAX_INT, OPT, "of the last of them, ms UTC"));
 LOCAL_SCHEMA(key_rotate_args, "key.rotate", 4 * KIB,
        STR("encryption_pin", 1, 255, SECRET | OPT,
-           "of the encryption token, for this command only; with if_due asked first without it"),
+           "of the encryption token, for this command only; absent: only what holds it back is said"),
        BOOL("if_due", OPT, "only where rotate_every of the policy asks for it, and none is staged"),
        STR("adopt", 2, 128, OPT, "CKA_ID, hex: of a key that the connector's provider made"),
        WITNESSES);
@@ -58,7 +58,8 @@ LOCAL_SCHEMA(key_retire_args, "key.retire", 2 * KIB, GENERATION,
        OBJ("needs", &key_needs, OPT, "what pfx-agentd says"));
 LOCAL_SCHEMA(key_destroy_args, "key.destroy", 4 * KIB, GENERATION,
        OBJ("needs", &key_needs, OPT, "what pfx-agentd says"),
-       STR("encryption_pin", 1, 255, SECRET, "of the encryption token, for this command only"),
+       STR("encryption_pin", 1, 255, SECRET | OPT,
+           "of the encryption token, for this command only; absent: only what holds it back is said"),
        WITNESSES);
 LOCAL_SCHEMA(key_compromise_args, "key.compromise", KIB, GENERATION,
        STR("reason", 1, 32, 0, "a word: nobody's name"));

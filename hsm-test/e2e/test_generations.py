@@ -84,6 +84,8 @@ class Generations(ApprovedCase):
             refused = world.cli("key", "activate", "2")
             self.assertExit(refused, 4, "hasn't confirmed")
             self.assertEqual(refused.err.count("hasn't confirmed"), 1)  # said once
+            for verb, says in ((("rotate",), "staged already"), (("destroy", "1"), "is active")):
+                self.assertExit(world.cli("key", *verb), 4, says)  # before a PIN is asked for
             odd = world.cli("key", "rotate", "--adopt", "0g", "--out", world.path("out"), secret=pin)
             self.assertExit(odd, 2, "hex digits")
             self.assertNotIn("logged in", odd.out)
@@ -91,9 +93,9 @@ class Generations(ApprovedCase):
             self.assertExit(self.guided(world, "key", "activate", "2"), 0, "the way back")
             self.assertExit(world.cli("key", "retire", "1", "--yes"), 4)
             self.assertExit(world.cli("key", "destroy", "one", "--yes"), 2, "generation's number")
-            self.assertExit(world.run_once("10s"), 0)
             self.assertExit(self.guided(world, "key", "rebuild", "--wait", "60s", seconds=120), 0)
-            self.assertExit(world.run_once("10s"), 0)
+            self.assertExit(world.cli("key", "retire", "1", "--yes"), 4, "--once --dry-run")
+            self.assertExit(self.guided(world, "run", "--once", "--dry-run"), 0)
             for record_id, record in world.sealed().items():
                 self.assertEqual(record["keyName"], NEXT)
                 judge.prove(record_id, record, ("openssl",))

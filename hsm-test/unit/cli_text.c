@@ -127,6 +127,32 @@ static void only_terminals_are_cut_for(void **state)
     cli_text_force(0, false);
 }
 
+/* Nothing is lost: in as many lines as it takes, at words, and in the middle of one too long. */
+static void wrapped_to_the_end(void **state)
+{
+    (void)state;
+    static const char *const titles[] = {"NO", "WHY", "N", NULL};
+    struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 1);
+    cli_table_wrap(table);
+    cli_table_add(table, "1", CLI_PLAIN);
+    cli_table_add(table, "no key yet: run 山田山田 pfx-agent init 0123456789abcdef", CLI_PLAIN);
+    cli_table_add(table, "7", CLI_PLAIN);
+    cli_text_force(19, false);
+    char *text = print(table);
+    assert_string_equal(text, "NO  WHY           N\n"
+                              "1   no key yet:   7\n"
+                              "    run 山田山田\n"
+                              "    pfx-agent\n"
+                              "    init\n"
+                              "    0123456789ab\n"
+                              "    cdef\n");
+    free(text);
+    cli_text_force(0, false);
+    text = print(table);
+    assert_non_null(strstr(text, "init 0123456789abcdef  7\n")); /* a pipe gets one line */
+    free(text);
+}
+
 static void json_strings(void **state)
 {
     (void)state;
@@ -157,6 +183,7 @@ int main(void)
         cmocka_unit_test(cutting_keeps_whole_characters),
         cmocka_unit_test(tables_line_up),
         cmocka_unit_test(only_terminals_are_cut_for),
+        cmocka_unit_test(wrapped_to_the_end),
         cmocka_unit_test(json_strings),
         cmocka_unit_test(spans_and_times),
     };

@@ -98,7 +98,8 @@ class Life(Case):
                          [(True, False), (False, True)])
         # Nothing uses it: what is built goes to generation 1.
         self.assertEqual(self.built(r, keyed, leaf)["body"]["generation"], 1)
-        self.refused(r, "staged already", "key.rotate", encryption_pin=r.pin("encryption"))
+        for pin in ({}, {"encryption_pin": r.pin("encryption")}):
+            self.refused(r, "staged already", "key.rotate", **pin)
         reasons = self.refused(r, "conn1 hasn't confirmed", "key.activate", generation=2)
         self.assertEqual([i["kind"] for i in reasons], ["reason", "reason"])
         answers = {name: self.probe(r, name) for name in ("conn1", "conn2")}
@@ -237,6 +238,7 @@ class Life(Case):
         self.assertEqual(self.state_of(r), {1: "destroyed", 2: "active", 3: "destroyed"})
 
     def wrong_pin(self, r):
+        self.assertEqual([i["kind"] for i in self.do(r, "key.rotate")], ["ready"])
         _, end = r.admin("key.rotate", encryption_pin="0000")
         self.assertNotEqual(end["exit"], 0)
         self.assertEqual(len(self.states(r)), 3)
@@ -244,8 +246,12 @@ class Life(Case):
         self.audited(r)
 
     def destroy(self, r, generation):
-        items = self.approved(r, "key.destroy", generation=generation,
-                              encryption_pin=r.pin("encryption"), needs=needs(generation, records=0))
+        """Without the PIN all is asked, and nothing done: the approvals wait on."""
+        args = {"generation": generation, "needs": needs(generation, records=0)}
+        before = r.count("encryption", "privkey")
+        self.assertEqual([i["kind"] for i in self.approved(r, "key.destroy", **args)], ["ready"])
+        self.assertEqual(r.count("encryption", "privkey"), before)
+        items = self.do(r, "key.destroy", encryption_pin=r.pin("encryption"), **args)
         self.assertTrue(any("not found any more in the token" in i["text"] for i in items), items)
 
     def adopted(self, r):

@@ -198,5 +198,9 @@ pfx_result pfx_do_connector_confirm(struct pfx_worker *worker, struct pfx_task *
                    pfx_msg_str(task->args, "host"), change.generation);
     for (size_t i = 0; i < left; i++)
         pfx_task_say(change.task, "note", "still to confirm: %s", missing[i]);
+    if (left == 0 && pfx_change_pin(&change)->state == PFX_STATE_STAGED)
+        pfx_task_say(change.task, "step",
+                       "that was the last one: pfx-agent key activate %u may follow",
+                       change.generation);
     return PFX_OK;
 }

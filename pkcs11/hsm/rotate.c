@@ -265,8 +265,16 @@ static pfx_result make(struct pfx_change *change, struct pfx_error *err)
     return pfx_change_write(change, err);
 }
 
-/* With if_due: is it? Asked first without a PIN, then, when it is, once more with it; so nobody takes
- * a PIN out of its file for nothing. */
+/* Without a PIN all was asked that needs none, and nothing done: nobody types it for nothing. */
+static bool only_asked(const struct pfx_change *change)
+{
+    if (pfx_msg_has(change->task->args, "encryption_pin"))
+        return false;
+    pfx_task_say(change->task, "ready", "the PIN of the encryption token is needed now");
+    return true;
+}
+
+/* With if_due: is it? Asked first without a PIN, then, when it is, once more with it. */
 static pfx_result by_schedule(struct pfx_change *change, bool *ret_go_on, struct pfx_error *err)
 {
     const struct pfx_msg *args = change->task->args;
@@ -274,14 +282,12 @@ static pfx_result by_schedule(struct pfx_change *change, bool *ret_go_on, struct
     char text[PFX_SCHEDULE_TEXT];
     bool pin = pfx_msg_has(args, "encryption_pin");
     change->scheduled = pfx_msg_bool(args, "if_due");
-    *ret_go_on = pin;
+    *ret_go_on = true;
     if (change->scheduled && pfx_msg_has(args, "adopt"))
         return pfx_fail(err, PFX_CLASS_USAGE, "key.rotate", "if_due", "",
                         "A key is adopted by people, not by a schedule.");
     if (!change->scheduled)
-        return pin ? PFX_OK
-                   : pfx_fail(err, PFX_CLASS_USAGE, "key.rotate", "encryption_pin", "",
-                              "Give the PIN of the encryption token.");
+        return PFX_OK;
     pfx_due_of(change->worker->hsm->policy, &change->pins, &schedule);
     bool due = schedule.state == PFX_SCHEDULE_DUE;
     *ret_go_on = pin && due;
@@ -315,8 +321,6 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
     PFX_TRY(by_schedule(&change, &go_on, err));
     if (!go_on)
         return PFX_OK;
-    PFX_TRY(pfx_record_begin(worker, task, &record, err));
-    change.record = record;
     if (!pfx_pins_usable(&change.pins))
         return pfx_none_active(&change.pins, err);
     PFX_TRY(pfx_change_ask(&change, PFX_MOVE_ROTATE, 0, &none, err));
@@ -325,6 +329,10 @@ pfx_result pfx_do_key_rotate(struct pfx_worker *worker, struct pfx_task *task,
                         "With the generation's number behind it the name would be longer than "
                         "Intune's keyName may be: at most %d bytes in hsm-policy.yaml.",
                         MOST_NAME);
+    if (only_asked(&change))
+        return PFX_OK;
+    PFX_TRY(pfx_record_begin(worker, task, &record, err));
+    change.record = record;
     PFX_TRY(pfx_change_open(&change, true, err));
     pfx_record_role(record, PFX_ROLE_ENCRYPTION);
     PFX_TRY(hex ? adopt(&change, hex, err) : make(&change, err));
@@ -402,6 +410,8 @@ pfx_result pfx_do_generation_destroy(struct pfx_worker *worker, struct pfx_task 
     PFX_TRY(pfx_change_move(&change, PFX_MOVE_DESTROY, err));
     const struct pfx_pinned *pin = pfx_change_pin(&change);
     PFX_TRY(pfx_change_approved(&change, pfx_buf_bytes(&pin->spki), NULL, 0, err));
+    if (only_asked(&change)) /* the approvals wait on */
+        return PFX_OK;
     enum pfx_key_type type;
     struct pfx_error ignored = PFX_ERROR_NONE;
     bool known = pfx_ok(pfx_spki_type(pfx_buf_bytes(&pin->spki), &type, &ignored));

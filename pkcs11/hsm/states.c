@@ -73,8 +73,9 @@ static pfx_result move_only(struct pfx_worker *worker, struct pfx_task *task, en
                        "what it waits for.");
     else if (was != 0 && move == PFX_MOVE_ACTIVATE)
         pfx_task_say(change.task, "step",
-                       "generation %u is suspended: records may go on naming it, and key activate "
-                       "%u is the way back until it is retired",
+                       "generation %u is suspended: records may go on naming it until pfx-agent key "
+                       "rebuild has replaced them, and key activate %u is the way back until it is "
+                       "retired",
                        was, was);
     return PFX_OK;
 }
