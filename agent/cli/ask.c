@@ -68,9 +68,9 @@ static pfx_result unreachable(enum cli_peer peer, const char *path, const struct
                               int *ret_exit, struct pfx_error *err)
 {
     const char *start = peer == CLI_AGENT
-                            ? "pfx-agentd --config /etc/pfx-agent/agent.yaml --with-arms"
-                            : "pfx-hsm --policy /etc/pfx-agent/hsm-policy.yaml (or pfx-agentd "
-                              "--with-arms, which starts it)";
+                            ? "systemctl start pfx-agentd (in a laboratory: pfx-agentd --with-arms)"
+                            : "systemctl start pfx-hsm (in a laboratory pfx-agentd --with-arms "
+                              "starts it); journalctl -u pfx-hsm says why it ended";
     struct stat st;
     int failed = stat(path, &st) == 0 ? 0 : errno;
     *ret_exit = CLI_EXIT_UNREACHABLE;

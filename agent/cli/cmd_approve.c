@@ -343,10 +343,11 @@ int cli_do_approve(struct cli *cli)
     if (cli->n_operands == 0)
         return list(cli);
     PFX_CLEANUP(question_done) struct question question = {.cli = cli};
-    if (strlen(cli->operands[0]) != 8 || (cli->given[CLI_KEY] && cli->given[CLI_SIGNATURE])) {
-        (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "",
-                               "an ID has 8 digits, as pfx-agent approve lists them; and either "
-                               "--key or --signature is given"));
+    bool both = cli->given[CLI_KEY] && cli->given[CLI_SIGNATURE];
+    if (both || strlen(cli->operands[0]) != 8) {
+        (void)!pfx_ok(pfx_fail(&err, PFX_CLASS_USAGE, "", "", "", "%s",
+                               both ? "give --key or --signature, not both"
+                                    : "an ID has 8 digits, as pfx-agent approve lists them"));
         return cli_fail(&err);
     }
     (void)snprintf(question.id, sizeof question.id, "%s", cli->operands[0]);

@@ -310,6 +310,7 @@ void backup_show(const struct backup *backup, bool known)
     static const char *const titles[] = {"", "", NULL};
     struct cli_table *facts CLI_AUTOTABLE = cli_table_new(titles, 1u << 1);
     size_t files = 0;
+    cli_table_wrap(facts);
     for (size_t i = 0; i < m->n; i++)
         files += !m->items[i].folder;
     int64_t now = pfx_now_ms();

@@ -79,6 +79,7 @@ int cli_do_key_exposed(struct cli *cli)
     }
     struct cli_table *table CLI_AUTOTABLE =
         cli_table_new(titles, 1u << 1 | 1u << 7 | 1u << 8);
+    cli_table_wrap(table);
     struct exposed_view view = {.cli = cli, .table = table};
     struct cli_ask ask = {CLI_AGENT, "key.exposed", args, SILENCE_S, exposed_item, NULL, &view};
     int code = cli_ask_report(cli, &ask);

@@ -20,12 +20,14 @@ static void fingerprint(const char *hex, char *buf, size_t size)
     buf[used] = '\0';
 }
 
-static void say_step(const char *text)
+/* name: of the key that it is about, or NULL. */
+static void say_step(const char *name, const char *text)
 {
     struct pfx_buf clean PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(4096);
     cli_clean(text, &clean);
-    (void)printf("%s%s%s %s\n", cli_tone(stdout, CLI_GOOD), cli_utf8() ? "✓" : "*",
-                 cli_tone_end(stdout, CLI_GOOD), pfx_buf_str(&clean));
+    (void)printf("%s%s%s %s%s%s\n", cli_tone(stdout, CLI_GOOD), cli_utf8() ? "✓" : "*",
+                 cli_tone_end(stdout, CLI_GOOD), name ? name : "", name ? ": " : "",
+                 pfx_buf_str(&clean));
 }
 
 struct init_view {
@@ -63,22 +65,24 @@ static void init_item(void *ctx, const struct pfx_msg *item)
     }
     if (record) {
         if (kept)
-            say_step(kept);
+            say_step(NULL, kept);
         return;
     }
+    const char *name = pfx_msg_has(item, "name") ? pfx_msg_str(item, "name") : NULL;
     if (pfx_msg_has(item, "sha256")) {
         char hex[128];
         fingerprint(pfx_msg_str(item, "sha256"), hex, sizeof(hex));
         cli_table_add(view->keys, pfx_msg_str(item, "role"), CLI_PLAIN);
         cli_table_addf(view->keys, CLI_PLAIN, "%s%s",
-                       pfx_msg_has(item, "name") ? pfx_msg_str(item, "name") : "-",
+                       name ? name : "-",
                        strcmp(kind, "certificate") == 0 ? " (certificate)" : "");
         cli_table_add(view->keys, pfx_msg_str(item, "algorithm"), CLI_PLAIN);
         cli_table_add(view->keys, hex, CLI_PLAIN);
-    } else if (strcmp(kind, "note") == 0 && pfx_msg_has(item, "text"))
+    }
+    if (strcmp(kind, "note") == 0 && pfx_msg_has(item, "text"))
         cli_say("note: %s", pfx_msg_str(item, "text"));
     else if (pfx_msg_has(item, "text"))
-        say_step(pfx_msg_str(item, "text"));
+        say_step(name, pfx_msg_str(item, "text"));
     if (pfx_msg_has(item, "text") && cli_is_terminal(stderr))
         cli_progress_show(&view->progress, pfx_msg_str(item, "text"), 0, 0);
 }
@@ -86,6 +90,18 @@ static void init_item(void *ctx, const struct pfx_msg *item)
 static void init_idle(void *ctx)
 {
     cli_progress_tick(&((struct init_view *)ctx)->progress);
+}
+
+/* Somebody has to be there before a PIN is typed for nothing. */
+static int hsm_there(const struct cli *cli)
+{
+    struct cli_ask ask = {CLI_HSM, "hsm.status", NULL, INIT_SILENCE_S, NULL, NULL, NULL};
+    struct pfx_error err = PFX_ERROR_NONE;
+    int code = CLI_EXIT_OK;
+    if (pfx_ok(cli_ask(cli, &ask, &code, &err)))
+        return CLI_EXIT_OK;
+    (void)cli_fail(&err);
+    return code;
 }
 
 static int ask_pin(struct cli *cli, bool always, const char *verb, struct pfx_msg **ret_args)
@@ -122,12 +138,15 @@ int cli_do_init(struct cli *cli)
 {
     static const char *const titles[] = {"ROLE", "KEY", "TYPE", "SHA-256 FINGERPRINT", NULL};
     struct pfx_msg *args PFX_AUTOMSG = NULL;
-    struct cli_table *keys CLI_AUTOTABLE = cli_table_new(titles, 0);
+    struct cli_table *keys CLI_AUTOTABLE = cli_table_new(titles, 1u << 3);
     struct init_view view = {
         .cli = cli, .keys = keys, .out = cli->given[CLI_OUT] ? cli->values[CLI_OUT] : "."};
+    cli_table_wrap(keys);
     int code = cli_folder_ok(view.out, "out");
     if (code == CLI_EXIT_OK)
         code = cli_record_args(cli, NULL);
+    if (code == CLI_EXIT_OK)
+        code = hsm_there(cli);
     if (code == CLI_EXIT_OK)
         code = ask_pin(cli, true, "init", &args);
     if (code == CLI_EXIT_OK)

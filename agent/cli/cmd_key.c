@@ -107,6 +107,7 @@ int cli_do_key_list(struct cli *cli)
         "ROLE", "KEY", "TYPE", "STATE", "TOKEN", "SHA-256 OF THE PUBLIC KEY", NULL};
     struct cli_table *table CLI_AUTOTABLE = cli_table_new(titles, 1u << 4 | 1u << 5);
     struct key_view view = {.cli = cli, .json = "key-list", .table = table};
+    cli_table_wrap(table);
     int code = ask_name(cli, "key.list", &view, list_item);
     if (cli_table_rows(table) > 0)
         cli_table_print(table, stdout);

@@ -180,6 +180,7 @@ int cli_do_log_status(struct cli *cli)
     struct cli_ask ask = {CLI_HSM, "log.status", NULL, SILENCE_S, status_item, NULL, &status};
     int code = CLI_EXIT_INTERNAL;
     bool answered = false;
+    cli_table_wrap(facts);
     /* --log-dir asks for that folder: it needn't be the one of the pfx-hsm that runs here. */
     if (cli->given[CLI_LOG_DIR])
         code = CLI_EXIT_OK;

@@ -30,7 +30,7 @@ static const char *lasts(long long ms, char *buf)
 struct rebuild_view {
     struct cli *cli;
     struct cli_progress progress;
-    char last[640];
+    bool paused; /* at the end */
 };
 
 static void rebuild_item(void *ctx, const struct pfx_msg *item)
@@ -52,6 +52,7 @@ static void rebuild_item(void *ctx, const struct pfx_msg *item)
         return;
     }
     cli_progress_clear(&view->progress);
+    view->paused = strcmp(phase, "paused") == 0;
     if (strcmp(kind, "plan") == 0)
         (void)printf("%lld records name another generation than %lld, which is active%s%s; %s\n",
                      left, number(item, "target"), clock ? ": about " : "",
@@ -89,6 +90,8 @@ int cli_do_key_rebuild(struct cli *cli)
     cli_progress_clear(&view.progress);
     if (pfx_failed(r) || err.text[0])
         (void)cli_fail(&err);
+    if (view.paused && !cli->given[CLI_JSON])
+        cli_say("it goes on with: pfx-agent resume --rebuild");
     if (code == CLI_EXIT_NO && !cli->given[CLI_JSON])
         cli_say("some are left, and each needs a person: pfx-agent key records");
     return code;
@@ -110,14 +113,17 @@ static void add_key(struct cli_table *table, const struct pfx_msg *item, bool ou
     else
         cli_table_add(table, NULL, CLI_PLAIN);
     cli_table_add(table, state, ours ? cli_tone_of(state ? state : "") : CLI_WARN);
-    cli_table_add(table, text(item, "key_name"), CLI_PLAIN);
-    cli_table_add(table, text(item, "provider_name"), CLI_PLAIN);
     cli_table_addf(table, counted ? CLI_PLAIN : CLI_WARN, "%s%lld", counted ? "" : "at least ",
                    number(item, "records"));
     cli_table_addf(table, CLI_PLAIN, "%lld", number(item, "flight"));
     cli_table_addf(table, CLI_PLAIN, "%lld", number(item, "held"));
     cli_table_addf(table, CLI_PLAIN, "%lld", number(item, "over"));
-    cli_table_add(table, cli_time(pfx_msg_int(item, "last"), when), CLI_PLAIN);
+    cli_table_addf(table, CLI_PLAIN, "%.10s", cli_time(pfx_msg_int(item, "last"), when));
+    const char *name = text(item, "key_name"), *provider = text(item, "provider_name");
+    if (ours || !provider) /* key status has the provider of ours */
+        cli_table_add(table, name, CLI_PLAIN);
+    else
+        cli_table_addf(table, CLI_PLAIN, "%s, of %s", name ? name : "-", provider);
 }
 
 static void records_item(void *ctx, const struct pfx_msg *item)
@@ -149,16 +155,18 @@ static void records_item(void *ctx, const struct pfx_msg *item)
 
 int cli_do_key_records(struct cli *cli)
 {
-    static const char *const keys[] = {"GENERATION", "STATE",   "KEY NAME", "PROVIDER", "RECORDS",
-                                       "ON THE WAY", "HELD",    "EXPIRED",  "LAST ENDS", NULL};
+    static const char *const keys[] = {"GEN",  "STATE",   "RECORDS",   "COMING",
+                                       "HELD", "EXPIRED", "LAST ENDS", "KEY NAME", NULL};
     static const char *const blockers[] = {"ENROLMENT", "USER", "GENERATION", "WHY IT STAYS",
                                            "UNTIL",     "NEXT", NULL};
-    struct cli_table *of_keys CLI_AUTOTABLE = cli_table_new(keys, 1u << 2 | 1u << 3);
+    struct cli_table *of_keys CLI_AUTOTABLE = cli_table_new(keys, 1u << 7);
     struct cli_table *of_blockers CLI_AUTOTABLE =
         cli_table_new(blockers, 1u << 1 | 1u << 3 | 1u << 5);
+    cli_table_wrap(of_keys);
     struct records_view view = {.cli = cli, .keys = of_keys, .blockers = of_blockers};
     struct cli_ask ask = {CLI_AGENT, "key.records", NULL, SILENCE_S, records_item, NULL, &view};
     int code = cli_ask_report(cli, &ask);
+    cli_table_wrap(of_blockers);
     if (cli_table_rows(of_keys) > 0)
         cli_table_print(of_keys, stdout);
     if (cli_table_rows(of_blockers) > 0) {

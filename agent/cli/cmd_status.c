@@ -14,6 +14,7 @@
 #define FLOW_CELL 44 /* columns of one fact */
 #define FLOW_PAGE 100
 #define WELL_MAX (64 * 1024)
+#define LONG_REASON 40 /* characters that nobody says twice by chance */
 
 struct status_view {
     bool json;
@@ -37,11 +38,12 @@ static void json_member(struct pfx_buf *out, const struct pfx_msg *item)
         (void)cli_fail(&err);
 }
 
-/* The two daemons share some notes: each is shown once. */
+/* The two daemons share notes and reasons: each is shown once, also where one quotes the other's. */
 static bool said_before(struct status_view *view, const char *value)
 {
     for (size_t i = 0; i < view->n_said; i++)
-        if (strcmp(view->said[i], value) == 0)
+        if (strcmp(view->said[i], value) == 0 ||
+            (strlen(view->said[i]) >= LONG_REASON && strstr(value, view->said[i])))
             return true;
     view->said = pfx_grow(view->said, view->n_said + 1, sizeof(view->said[0]));
     view->said[view->n_said++] = pfx_strdup(value);
@@ -91,7 +93,8 @@ static void fact(struct status_view *view, const char *name, const char *value, 
         return;
     cli_table_add(view->facts, mark, tone);
     cli_table_add(view->facts, name, CLI_PLAIN);
-    if (next && *next)
+    /* What pfx-hsm calls the next step may be the reason that stands above. */
+    if (next && *next && !(strlen(next) >= LONG_REASON && !view->all && said_before(view, next)))
         cli_table_addf(view->facts, tone == CLI_GOOD ? CLI_PLAIN : tone, "%s; next: %s", value,
                        next);
     else
@@ -215,6 +218,9 @@ int cli_do_status(struct cli *cli)
                                                         .waits = waits,
                                                         .out = &agent_json,
                                                         .well = pfx_buf_make(WELL_MAX)};
+    cli_table_wrap(agent);
+    cli_table_wrap(hsm);
+    cli_table_wrap(waits);
     int agent_code = ask_one(cli, CLI_AGENT, &view, &agent_err);
     if (!view.json)
         print_part("pfx-agentd", &view, agent, &agent_err);

@@ -15,11 +15,12 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_PIN_FD] = {"pin-fd", "N",
                     "read the encryption token's PIN from this file descriptor, not the terminal"},
     [CLI_OUT] = {"out", "PATH",
-                 "where to write: a folder for init, a file for key export-public and log receipt"},
+                 "where to write: a folder; a file for key export-public and log receipt"},
     [CLI_ONCE] = {"once", NULL, "one pass over the group now"},
-    [CLI_DRY_RUN] = {"dry-run", NULL, "only list what would be ordered and why; spends nothing"},
-    [CLI_WAIT] = {"wait", "DURATION", "go on polling the CA that long: 90s, 5m, 2h"},
-    [CLI_USER] = {"user", "USER", "enrolments of this user: UPN or object id"},
+    [CLI_DRY_RUN] = {"dry-run", NULL,
+                     "only say what would be done, and why; orders and changes nothing"},
+    [CLI_WAIT] = {"wait", "DURATION", "go on that long, until nothing waits any more: 90s, 5m, 2h"},
+    [CLI_USER] = {"user", "USER", "of this user: UPN or object id"},
     [CLI_STATE] = {"state", "STATE", "enrolments in this state, as the list shows it"},
     [CLI_ALL] = {"all", NULL, "everything: every enrolment, ended ones too; every fact of status"},
     [CLI_FD] = {"fd", "N", "read the secret from this file descriptor, not the terminal"},
@@ -28,7 +29,9 @@ const struct cli_option cli_options[CLI_OPTION_COUNT] = {
     [CLI_REBUILD] = {"rebuild", NULL, "records being sealed anew to another encryption key"},
     [CLI_AS] = {"as", "KIND", "what the files are: agent, uploader or hsm-policy"},
     [CLI_FORMAT] = {"format", "FORMAT", "of a public key: pem (the default) or cng"},
-    [CLI_REASON] = {"reason", "TEXT", "why; it goes to the CA and into the history"},
+    [CLI_REASON] = {"reason", "TEXT",
+                    "why: of a revocation, for the CA and the history; of a compromise, one word for "
+                    "the log"},
     [CLI_YES] = {"yes", NULL, "don't ask before it is done"},
     [CLI_LOG_DIR] = {"log-dir", "DIR",
                      "folder of the operation log (default log.dir of hsm-policy.yaml); also "
@@ -166,31 +169,6 @@ const struct cli_verb cli_verbs[] = {
      "After `key activate` of the earlier generation it is the way back. Exit code 1 when some are "
      "left at the end.",
      cli_do_key_rebuild},
-    {"standing", "list", "", 0, 0, 0, "admins", false,
-     "generations of the standing keys, and what each waits for", NULL, cli_do_standing_list},
-    {"standing", "rotate", "KEY", 1, 1, CLI_BIT(CLI_OUT) | RECORDED, "admins", false,
-     "make the next generation of a standing key",
-     "Keys: client-NAME, one for each app registration; wrapping; mac. Nothing uses the new generation before "
-     "`standing activate`. A client key's certificate is written into the folder of --out (default: "
-     "the current one): give it to the app registration beside the one that is there. It leaves a "
-     "record like init's.",
-     cli_do_standing_rotate},
-    {"standing", "activate", "KEY-N", 1, 1, 0, "admins", false,
-     "put a generation of a standing key in force",
-     "What is new is made with it from then on. The generation before stays, what it made is still "
-     "accepted, and activating it again is the way back.",
-     cli_do_standing_activate},
-    {"standing", "rewrap", "", 0, 0, CLI_BIT(CLI_WAIT), "operators", false,
-     "make what is kept of user keys anew under the wrapping key and MAC key in force",
-     "After `standing activate` of one of them: pfx-hsm reads what the earlier ones made until then, "
-     "and new enrolments go on meanwhile. It goes on by itself, also after a restart; with --wait it "
-     "is watched for so long. Exit code 1 when some are left at the end.",
-     cli_do_standing_rewrap},
-    {"standing", "destroy", "KEY-N", 1, 1, CLI_BIT(CLI_YES) | RECORDED, "admins", false,
-     "destroy a generation of a standing key that isn't in force",
-     "Refused while something needs it. Destroyed means that it isn't found in this token any more; "
-     "copies in backups of the token aren't known to the agent. It leaves a record like init's.",
-     cli_do_standing_destroy},
     {"key", "status", "", 0, 0, 0, "admins", false,
      "the encryption key's generations: state, records, and what holds each back",
      "For each: who must act, when it moves by itself, and who staged it. Exit code 1 when none is "
@@ -227,6 +205,31 @@ const struct cli_verb cli_verbs[] = {
      "Two people approve it. Nothing is sealed to it ever again. If it was the active one, enrolments "
      "wait until another one is activated. --reason is one word for the log.",
      cli_do_key_compromise},
+    {"standing", "list", "", 0, 0, 0, "admins", false,
+     "generations of the standing keys, and what each waits for", NULL, cli_do_standing_list},
+    {"standing", "rotate", "KEY", 1, 1, CLI_BIT(CLI_OUT) | RECORDED, "admins", false,
+     "make the next generation of a standing key",
+     "Keys: client-NAME, one for each app registration; wrapping; mac. Nothing uses the new generation before "
+     "`standing activate`. A client key's certificate is written into the folder of --out (default: "
+     "the current one): give it to the app registration beside the one that is there. It leaves a "
+     "record like init's.",
+     cli_do_standing_rotate},
+    {"standing", "activate", "KEY-N", 1, 1, 0, "admins", false,
+     "put a generation of a standing key in force",
+     "What is new is made with it from then on. The generation before stays, what it made is still "
+     "accepted, and activating it again is the way back.",
+     cli_do_standing_activate},
+    {"standing", "rewrap", "", 0, 0, CLI_BIT(CLI_WAIT), "operators", false,
+     "make what is kept of user keys anew under the wrapping key and MAC key in force",
+     "After `standing activate` of one of them: pfx-hsm reads what the earlier ones made until then, "
+     "and new enrolments go on meanwhile. It goes on by itself, also after a restart; with --wait it "
+     "is watched for so long. Exit code 1 when some are left at the end.",
+     cli_do_standing_rewrap},
+    {"standing", "destroy", "KEY-N", 1, 1, CLI_BIT(CLI_YES) | RECORDED, "admins", false,
+     "destroy a generation of a standing key that isn't in force",
+     "Refused while something needs it. Destroyed means that it isn't found in this token any more; "
+     "copies in backups of the token aren't known to the agent. It leaves a record like init's.",
+     cli_do_standing_destroy},
     {"connector", "probe", "HOST", 1, 1, CLI_BIT(CLI_OUT), "admins", false,
      "write a sealed probe and a guide for a connector host",
      "A PowerShell script for the staged generation. It runs Microsoft's own validation service, then "

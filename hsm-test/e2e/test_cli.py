@@ -34,7 +34,7 @@ class Offline(WorldCase):
         self.assertExit(world.cli("frobnicate"), 2, "no verb")
         self.assertExit(world.cli("enrollment", "list"), 2, "did you mean")
         self.assertExit(world.cli("run"), 2, "--once")
-        for verb in (("status",), ("enrolment", "list"), ("key", "list"), ("hsm", "test"),
+        for verb in (("status",), ("enrolment", "list"), ("key", "list"), ("hsm", "test"), ("init",),
                      ("secret", "status"), ("run", "--once"), ("pause", "--orders")):
             self.assertExit(world.cli(*verb), 3, world.folder, "there is no socket", "Start it")
 
@@ -108,7 +108,7 @@ class Offline(WorldCase):
                     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
                     for fd in range(3):
                         os.dup2(slave, fd)
-                    os.execve(harness.program("pfx-agent"), ["pfx-agent", "init"],
+                    os.execve(harness.program("pfx-agent"), ["pfx-agent", "secret", "set", "cmp"],
                               dict(self.world.environment, TERM="xterm"))
                 harness.wait_for("no echo", lambda: not termios.tcgetattr(slave)[3] & termios.ECHO,
                                  10)
@@ -134,6 +134,8 @@ class Online(WorldCase):
             terminal.type(world.pin("encryption") + "\n")
             self.assertEqual(terminal.end(180), 0, terminal.output)
             self.assertIn(b"Next steps", terminal.output)
+            self.assertIn(b"mac-1: made, attributes read back", terminal.output)
+            harness.wait_for("pfx-agentd to know of it", lambda: "hsm ready" in world.cli("status").out, 20)
             self.assertNotIn(world.pin("encryption").encode(), terminal.output)
             names = sorted(os.listdir(world.path("out")))
             ed25519 = ["log-ed25519-1.vkey"] if "ed25519" in world.cli("key", "list").out else []

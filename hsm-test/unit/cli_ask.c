@@ -175,7 +175,7 @@ static void unreachable_says_which_and_why(void **state)
     assert_int_equal(code, CLI_EXIT_UNREACHABLE);
     assert_non_null(strstr(err.text, "there is no socket"));
     assert_non_null(strstr(err.text, path));
-    assert_non_null(strstr(err.text, "pfx-agentd --config"));
+    assert_non_null(strstr(err.text, "systemctl start pfx-agentd"));
 
     (void)close(listen_here()); /* the file stays */
     assert_true(pfx_failed(ask(&seen, &code, &err)));

@@ -260,7 +260,8 @@ static void say_role(const struct pfx_hsm *hsm, enum pfx_role role, struct pfx_t
         say(task, name, value, "ok", NULL);
         return;
     }
-    snprintf(value, sizeof value, "not ready (%s)%s", state->why.code[0] ? state->why.code : "-",
+    snprintf(value, sizeof value, "not ready%s%s%s%s", state->why.code[0] ? " (" : "",
+             state->why.code, state->why.code[0] ? ")" : "",
              state->again ? ", tried again by itself" : "");
     say(task, name, value, "bad", pfx_error_line(&state->why, line, sizeof line));
 }
