@@ -63,7 +63,8 @@ pfx_result pfx_compromise_active(struct pfx_agent *agent, int64_t enrolment, int
     return can ? mark(agent, enrolment, now_ms, err) : PFX_OK;
 }
 
-pfx_result pfx_compromise_next(struct pfx_store *store, int64_t *generation, int64_t *enrolment,
+/* The next one behind these, and its generation; enrolment 0: there is none. */
+static pfx_result next_exposed(struct pfx_store *store, int64_t *generation, int64_t *enrolment,
                                struct pfx_error *err)
 {
     struct pfx_db *db = store->db;
@@ -99,7 +100,7 @@ pfx_result pfx_compromise_tick(struct pfx_agent *agent, int64_t now_ms, struct p
     PFX_TRY(pfx_meta_get(agent->store, PLACE, &generation, err));
     PFX_TRY(pfx_meta_get(agent->store, PLACE_ID, &id, err));
     for (int i = 0; i < AT_ONCE; i++) {
-        PFX_TRY(pfx_compromise_next(agent->store, &generation, &id, err));
+        PFX_TRY(next_exposed(agent->store, &generation, &id, err));
         if (id == 0)
             break;
         PFX_TRY(mark(agent, id, now_ms, err));

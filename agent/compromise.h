@@ -14,10 +14,6 @@
 /* Was its user key ever sealed to a compromised generation? */
 PFX_MUST_USE pfx_result pfx_compromise_exposed(struct pfx_store *store, int64_t enrolment,
                                                bool *ret_exposed, struct pfx_error *err);
-/* The next exposure to a compromised generation behind that one, in the order of generations; *enrolment
- * 0: there is none. */
-PFX_MUST_USE pfx_result pfx_compromise_next(struct pfx_store *store, int64_t *generation,
-                                            int64_t *enrolment, struct pfx_error *err);
 /* A generation is another than it was: everything is looked at again. In the caller's transaction.
  */
 PFX_MUST_USE pfx_result pfx_compromise_anew(struct pfx_agent *agent, struct pfx_error *err);

@@ -153,14 +153,29 @@ void pfx_asker_item(struct pfx_asker *asker, struct pfx_msg *body)
 {
     struct pfx_msg *own PFX_AUTOMSG = body;
     struct pfx_msg *item PFX_AUTOMSG = pfx_msg_new(&pfx_s_item);
+    struct pfx_error why = PFX_ERROR_NONE;
     pfx_msg_set_int(item, "id", asker->request);
-    pfx_msg_set_body(item, "body", own);
-    send_to(asker, item);
+    if (pfx_ok(pfx_msg_set_shown(item, "body", own, &why))) {
+        send_to(asker, item);
+        return;
+    }
+    if (!asker->unsaid)
+        pfx_log_error(&why, "CLI (pid %d)", (int)pfx_conn_peer(asker->conn)->pid);
+    asker->unsaid = true;
 }
 
 void pfx_asker_end(struct pfx_asker *asker, int exit, const struct pfx_error *err)
 {
     struct pfx_msg *end PFX_AUTOMSG = pfx_msg_new(&pfx_s_end);
+    struct pfx_error unsaid = PFX_ERROR_NONE;
+    if (asker->unsaid && !err) {
+        pfx_result r = pfx_fail(&unsaid, PFX_CLASS_INTERNAL, asker->verb->name, "answer", "",
+                                "a part of it couldn't be written; pfx-agentd's journal says "
+                                "which");
+        exit = pfx_class_exit(r.cls);
+        err = &unsaid;
+    }
+    asker->unsaid = false;
     pfx_msg_set_int(end, "id", asker->request);
     pfx_msg_set_int(end, "exit", exit);
     if (err)

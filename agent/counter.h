@@ -43,6 +43,7 @@ struct pfx_selection {
 struct pfx_asker {
     struct pfx_agent *agent;
     struct pfx_conn *conn; /* NULL: free */
+    bool unsaid;           /* an item of this request couldn't be written */
     bool broken;           /* can't be written to any more; cleared away in the next round */
     enum pfx_asker_role role;
     int64_t request; /* 0: nothing is asked */

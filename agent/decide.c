@@ -7,6 +7,7 @@
 #include "agent/pass.h"
 #include "agent/timing.h"
 #include "api/conf/product.h"
+#include "crypto/encode.h"
 
 const char *pfx_decision_word(enum pfx_decision decision)
 {
@@ -48,6 +49,7 @@ static void PFX_PRINTF(3, 4)
     va_start(args, fmt);
     vsnprintf(v->why, sizeof(v->why), fmt, args);
     va_end(args);
+    pfx_utf8_mend(v->why);
     v->decision = decision;
 }
 

@@ -8,6 +8,7 @@
 #include "agent/timing.h"
 #include "api/conf/process.h"
 #include "api/wire/conn.h"
+#include "crypto/encode.h"
 
 #define LINKS_EACH 8 /* connections to one socket, greeted or not */
 #define HELLO_MS 10000
@@ -83,7 +84,7 @@ static void hang_up(struct pfx_desk *desk, struct link *link, const char *why)
     if (why) {
         struct pfx_error ignored = PFX_ERROR_NONE;
         struct pfx_msg *bye PFX_AUTOMSG = pfx_msg_new(&pfx_s_bye);
-        char *text PFX_AUTOFREE = pfx_asprintf("%.499s", why);
+        char *text PFX_AUTOFREE = pfx_strndup(why, pfx_utf8_cut(why, 499));
         pfx_msg_set_str(bye, "why", text);
         if (pfx_ok(pfx_conn_send(link->conn, bye, &ignored))) {
             pfx_result gone = pfx_conn_pump(link->conn, &ignored);

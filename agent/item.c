@@ -9,10 +9,8 @@
 
 static char *fit(const char *value, size_t max)
 {
-    char *text = pfx_strndup(value ? value : "", max);
-    size_t len = strlen(text);
-    while (len > 0 && !pfx_utf8_valid(text, len))
-        text[--len] = '\0';
+    char *text = pfx_strndup(value ? value : "", value ? pfx_utf8_cut(value, max) : 0);
+    pfx_utf8_mend(text); /* it may have been cut before */
     for (char *p = text; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = ' ';

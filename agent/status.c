@@ -348,7 +348,8 @@ static pfx_result removals(struct pfx_agent *agent, struct pfx_asker *asker, int
         int64_t sort = sqlite3_column_int64(stmt, 0);
         const char *text = (const char *)sqlite3_column_text(stmt, 3);
         char *what PFX_AUTOFREE =
-            sort == 0   ? pfx_asprintf("remove records from Intune: %.500s", text ? text : "")
+            sort == 0   ? pfx_asprintf("remove records from Intune: %.*s",
+                                       text ? (int)pfx_utf8_cut(text, 500) : 0, text ? text : "")
             : sort == 1 ? pfx_strdup("records were deleted for days, and Intune still shows them")
                         : pfx_strdup("remove records from Intune");
         wait_item(asker, "Microsoft", what, sqlite3_column_int64(stmt, 1),

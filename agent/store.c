@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "api/conf/process.h"
+#include "crypto/encode.h"
 
 static pfx_result make_folder(const char *dir, struct pfx_error *err)
 {
@@ -186,6 +187,7 @@ pfx_result pfx_note(struct pfx_store *store, int64_t now_ms, int64_t enrolment, 
     va_start(args, fmt);
     vsnprintf(line, sizeof(line), fmt, args);
     va_end(args);
+    pfx_utf8_mend(line);
     if (enrolment)
         pfx_log(PFX_LOG_INFO, "enrolment %lld: %s", (long long)enrolment, line);
     else

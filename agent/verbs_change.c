@@ -7,13 +7,14 @@
 #include "agent/outbox.h"
 #include "agent/verbs.h"
 #include "api/wire/conn.h"
+#include "crypto/encode.h"
 
 const char *pfx_verbs_who(const struct pfx_asker *asker, char *buf, size_t size)
 {
     uid_t uid = pfx_conn_peer(asker->conn)->uid;
     const struct passwd *user = getpwuid(uid);
-    snprintf(buf, size, "operator %.40s (uid %u)", user ? user->pw_name : "without a name",
-             (unsigned)uid);
+    const char *name = user ? user->pw_name : "without a name";
+    snprintf(buf, size, "operator %.*s (uid %u)", (int)pfx_utf8_cut(name, 40), name, (unsigned)uid);
     return buf;
 }
 

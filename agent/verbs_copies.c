@@ -90,7 +90,7 @@ static pfx_result say_records(struct copies *c, struct pfx_error *err)
         const char *key = (const char *)sqlite3_column_text(stmt, 1);
         bool going = sqlite3_column_int64(stmt, 2) != 0;
         say(c, "intune", going ? "going" : "there", (const char *)sqlite3_column_text(stmt, 0),
-            "a record in Intune, its password sealed to %.128s%s", key ? key : "an unknown key",
+            "a record in Intune, its password sealed to %s%s", key ? key : "an unknown key",
             going ? "; it is being removed" : "");
     }
     if (n == 0)

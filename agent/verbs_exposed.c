@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/compromise.h"
 #include "agent/item.h"
 #include "agent/verbs.h"
 #include "api/conf/process.h"
@@ -22,33 +21,6 @@ struct tally {
     int64_t exposed, replaced, ordering, waiting, nobody, revoked, asked, refused;
 };
 
-/* asker->select: enrolment: generation, after: enrolment of the exposure that was looked at last; state:
- * not NULL: tell every one; done: the generation that is asked about, 0: those that are compromised.
- * *ret_told: of two compromised generations, with the first. */
-static pfx_result next_exposure(struct pfx_asker *asker, int64_t *ret_enrolment, bool *ret_told,
-                                struct pfx_error *err)
-{
-    struct pfx_store *store = asker->agent->store;
-    struct pfx_selection *s = &asker->select;
-    int64_t told = 0;
-    if (s->done) {
-        PFX_TRY(pfx_db_int(store->db, err, 0, &s->after,
-                           "SELECT min(enrolment) FROM exposure WHERE generation = ?"
-                           " AND enrolment > ?",
-                           PFX_PARAMS(P_INT(s->enrolment), P_INT(s->after))));
-    } else {
-        PFX_TRY(pfx_compromise_next(store, &s->enrolment, &s->after, err));
-        PFX_TRY(pfx_db_int(store->db, err, 0, &told,
-                           "SELECT EXISTS(SELECT 1 FROM exposure x JOIN generation g"
-                           " ON g.generation = x.generation WHERE x.enrolment = ?"
-                           " AND x.generation < ? AND g.compromised IS NOT NULL)",
-                           PFX_PARAMS(P_INT(s->after), P_INT(s->enrolment))));
-    }
-    *ret_enrolment = s->after;
-    *ret_told = told != 0;
-    return PFX_OK;
-}
-
 static const char *revocation_of(const struct pfx_enrolment *e, bool in_box, int64_t now_ms)
 {
     if (e->revoked_at || (e->ca_status && strcmp(e->ca_status, "revoked") == 0))
@@ -61,6 +33,12 @@ static const char *revocation_of(const struct pfx_enrolment *e, bool in_box, int
     if (!in_box && e->revoke_open && strcmp(e->revoke_open, "refused") == 0)
         return "refused";
     return e->revoke_asked ? "asked" : "waiting";
+}
+
+/* Without a successor. */
+static const char *state_of(const struct pfx_enrolment *e, bool wanted, int64_t now_ms)
+{
+    return e->expires <= now_ms ? "over" : wanted && !e->parked ? "waiting" : "nobody";
 }
 
 static pfx_result find_fate(struct pfx_asker *asker, const struct pfx_enrolment *e, int64_t now_ms,
@@ -87,11 +65,9 @@ static pfx_result find_fate(struct pfx_asker *asker, const struct pfx_enrolment 
     (void)snprintf(ret_fate->upn, sizeof(ret_fate->upn), "%s",
                    (const char *)sqlite3_column_text(stmt, 0));
     ret_fate->successor = active ? active : flight;
-    ret_fate->state = active                  ? "replaced"
-                      : flight                ? "ordering"
-                      : e->expires <= now_ms  ? "over"
-                      : wanted && !e->parked  ? "waiting"
-                                              : "nobody";
+    ret_fate->state = active   ? "replaced"
+                      : flight ? "ordering"
+                               : state_of(e, wanted, now_ms);
     ret_fate->revocation = revocation_of(e, sqlite3_column_int64(stmt, 4) != 0, now_ms);
     return PFX_OK;
 }
@@ -139,34 +115,108 @@ static void count(struct tally *t, const struct fate *f)
     t->refused += strcmp(f->revocation, "refused") == 0;
 }
 
-static pfx_result look(struct pfx_asker *asker, struct tally *t, int64_t id, int64_t now_ms,
-                       struct pfx_error *err)
+/* --- one after the other ---------------------------------------------------------------------- */
+
+/* What is told of one is read anew, and whole; of most nothing is told. */
+static pfx_result tell(struct pfx_asker *asker, const struct pfx_enrolment *brief, int64_t now_ms,
+                       const char *next, struct pfx_error *err)
 {
     struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
     struct fate f;
     /* Without its certificate and chain. */
-    PFX_TRY(pfx_enrolment_after(asker->agent->store, id - 1, NULL, NULL, &e, err));
-    if (!e.thumbprint) /* it never came to a certificate */
-        return PFX_OK;
+    PFX_TRY(pfx_enrolment_after(asker->agent->store, brief->id - 1, NULL, NULL, &e, err));
     PFX_TRY(find_fate(asker, &e, now_ms, &f, err));
-    count(t, &f);
-    const char *next = next_step(&e, &f, e.exposed_at != 0 || asker->select.done == 0);
-    if (next || asker->select.state)
-        send_one(asker, &e, &f, next);
+    send_one(asker, &e, &f, next);
     return PFX_OK;
 }
 
+/* The columns of `page`; e owns what is read. */
+static void read_brief(sqlite3_stmt *stmt, struct pfx_enrolment *e)
+{
+    e->id = sqlite3_column_int64(stmt, 0);
+    e->user = pfx_col_text(stmt, 1);
+    e->intune = pfx_col_text(stmt, 2);
+    e->expires = sqlite3_column_int64(stmt, 3);
+    e->order_id = sqlite3_column_int64(stmt, 4);
+    e->revoked_at = sqlite3_column_int64(stmt, 5);
+    e->ca_status = pfx_col_text(stmt, 6);
+    e->revoke_asked = sqlite3_column_int64(stmt, 7);
+    e->revoke_open = pfx_col_text(stmt, 8);
+    e->parked = pfx_col_text(stmt, 9);
+    e->exposed_at = sqlite3_column_int64(stmt, 10);
+}
+
+static pfx_result look(struct pfx_asker *asker, struct tally *t, sqlite3_stmt *stmt, int64_t now_ms,
+                       struct pfx_error *err)
+{
+    struct pfx_enrolment e PFX_AUTOENROLMENT = {0};
+    struct fate f = {.state = "nobody"};
+    read_brief(stmt, &e);
+    bool later = sqlite3_column_int64(stmt, 11) != 0, wanted = sqlite3_column_int64(stmt, 12) != 0;
+    bool refused = e.revoke_open && strcmp(e.revoke_open, "refused") == 0;
+    if (later || refused) {
+        PFX_TRY(find_fate(asker, &e, now_ms, &f, err));
+    } else {
+        f.state = state_of(&e, wanted, now_ms);
+        f.revocation = revocation_of(&e, false, now_ms);
+    }
+    count(t, &f);
+    const char *next = next_step(&e, &f, e.exposed_at != 0 || asker->select.done == 0);
+    return next || asker->select.state ? tell(asker, &e, now_ms, next, err) : PFX_OK;
+}
+
+/* asker->select: enrolment: generation; after: enrolment of the exposure that was looked at last;
+ * state: not NULL: tell every one; done: the generation that is asked about, 0: those that are
+ * compromised. *ret_end: none is left of this generation. */
 static pfx_result page(struct pfx_asker *asker, struct tally *t, int64_t now_ms, bool *ret_end,
                        struct pfx_error *err)
 {
-    int64_t id, until = pfx_uptime_ms() + STEP_MS;
+    struct pfx_db *db = asker->agent->store->db;
+    struct pfx_selection *s = &asker->select;
+    sqlite3_stmt *stmt PFX_AUTOSTMT = NULL;
+    int64_t until = pfx_uptime_ms() + STEP_MS;
+    bool row = true;
+    /* Of two compromised generations, it is told with the first. */
+    PFX_TRY(pfx_db_select(
+        db, err, &stmt,
+        "SELECT e.id, e.user, e.intune, e.expires, e.order_id, e.revoked_at, e.ca_status,"
+        " e.revoke_asked, e.revoke_open, e.parked, e.exposed_at,"
+        " EXISTS(SELECT 1 FROM enrolment n INDEXED BY enrolment_user WHERE n.user = e.user"
+        "  AND n.intune = e.intune AND n.id > e.id),"
+        " (SELECT enabled FROM user WHERE id = e.user) AND EXISTS(SELECT 1 FROM member m"
+        "  JOIN temp.rule_order o ON o.name = m.rule WHERE m.user = e.user"
+        "  AND o.intune = e.intune),"
+        " x.enrolment, ?3 AND EXISTS(SELECT 1 FROM exposure y JOIN generation g"
+        "  ON g.generation = y.generation WHERE y.enrolment = x.enrolment"
+        "  AND y.generation < x.generation AND g.compromised IS NOT NULL)"
+        " FROM exposure x LEFT JOIN enrolment e INDEXED BY enrolment_fate"
+        "  ON e.id = x.enrolment AND e.expires IS NOT NULL"
+        " WHERE x.generation = ?1 AND x.enrolment > ?2 ORDER BY x.enrolment",
+        PFX_PARAMS(P_INT(s->enrolment), P_INT(s->after), P_INT(s->done == 0))));
     do {
-        bool told;
-        PFX_TRY(next_exposure(asker, &id, &told, err));
-        if (id && !told)
-            PFX_TRY(look(asker, t, id, now_ms, err));
-    } while (id && pfx_uptime_ms() < until);
-    *ret_end = id == 0;
+        PFX_TRY(pfx_db_next(db, stmt, &row, err));
+        if (!row)
+            break;
+        s->after = sqlite3_column_int64(stmt, 13);
+        bool certified = sqlite3_column_int64(stmt, 0) != 0;
+        if (certified && sqlite3_column_int64(stmt, 14) == 0)
+            PFX_TRY(look(asker, t, stmt, now_ms, err));
+    } while (pfx_uptime_ms() < until);
+    *ret_end = !row;
+    return PFX_OK;
+}
+
+/* *ret_end: there is no other one. */
+static pfx_result next_generation(struct pfx_asker *asker, bool *ret_end, struct pfx_error *err)
+{
+    struct pfx_selection *s = &asker->select;
+    s->after = 0;
+    if (!s->done)
+        PFX_TRY(pfx_db_int(asker->agent->store->db, err, 0, &s->enrolment,
+                           "SELECT min(generation) FROM generation WHERE compromised IS NOT NULL"
+                           " AND generation > ?",
+                           PFX_PARAMS(P_INT(s->enrolment))));
+    *ret_end = s->done != 0 || s->enrolment == 0;
     return PFX_OK;
 }
 
@@ -202,7 +252,10 @@ static void step(struct pfx_asker *asker, int64_t now_ms)
     struct pfx_error err = PFX_ERROR_NONE;
     struct tally *t = tally_of(asker);
     bool over = false;
-    if (pfx_failed(page(asker, t, now_ms, &over, &err))) {
+    pfx_result r = page(asker, t, now_ms, &over, &err);
+    if (pfx_ok(r) && over)
+        r = next_generation(asker, &over, &err);
+    if (pfx_failed(r)) {
         pfx_asker_fail(asker, &err);
         return;
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/after.h"
+#include "crypto/encode.h"
 
 void pfx_words_held(const char *held_why, const char *held_job, const char *which, char *out,
                     size_t size)
@@ -81,7 +82,8 @@ void pfx_words_for(struct pfx_agent *agent, const struct pfx_enrolment *e,
     *ret_words = (struct pfx_words){0};
     const char *text = doing(agent, e);
     if (e->fail_text && *e->fail_text && e->at != PFX_ACTIVE)
-        snprintf(ret_words->why, sizeof(ret_words->why), "%s: %.600s%s%s%s", text, e->fail_text,
+        snprintf(ret_words->why, sizeof(ret_words->why), "%s: %.*s%s%s%s", text,
+                 (int)pfx_utf8_cut(e->fail_text, 600), e->fail_text,
                  e->fail_code && *e->fail_code ? " (" : "",
                  e->fail_code && *e->fail_code ? e->fail_code : "",
                  e->fail_code && *e->fail_code ? ")" : "");
@@ -90,8 +92,9 @@ void pfx_words_for(struct pfx_agent *agent, const struct pfx_enrolment *e,
     if (e->revoke_asked && !e->revoked_at) {
         size_t n = strlen(ret_words->why);
         snprintf(ret_words->why + n, sizeof(ret_words->why) - n,
-                 "%sthe CA is asked to revoke it%s%.300s", n ? "; " : "",
-                 e->revoke_said ? ": " : "", e->revoke_said ? e->revoke_said : "");
+                 "%sthe CA is asked to revoke it%s%.*s", n ? "; " : "", e->revoke_said ? ": " : "",
+                 e->revoke_said ? (int)pfx_utf8_cut(e->revoke_said, 300) : 0,
+                 e->revoke_said ? e->revoke_said : "");
     }
     char number[24];
     snprintf(number, sizeof(number), "%lld", (long long)e->id);

@@ -189,6 +189,42 @@ bool pfx_utf8_valid(const char *text, size_t len)
     return true;
 }
 
+/* Bytes at p that may be the beginning of a character and nothing else; 0: they can't. */
+static size_t torn_sequence(const uint8_t *p, size_t left)
+{
+    size_t want = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
+    if (p[0] < 0xC2 || p[0] > 0xF4 || left >= want)
+        return 0;
+    for (size_t i = 1; i < left; i++) {
+        if ((p[i] & 0xC0) != 0x80)
+            return 0;
+    }
+    return left;
+}
+
+size_t pfx_utf8_cut(const char *text, size_t max)
+{
+    size_t len = strnlen(text, max);
+    for (size_t back = 1; back <= 3 && back <= len; back++) {
+        if (torn_sequence((const uint8_t *)text + len - back, back))
+            return len - back;
+    }
+    return len;
+}
+
+char *pfx_utf8_mend(char *text)
+{
+    size_t len = pfx_utf8_cut(text, strlen(text));
+    text[len] = '\0';
+    for (size_t i = 0; i < len;) {
+        size_t n = utf8_sequence((const uint8_t *)text + i, len - i);
+        if (n == 0)
+            text[i] = '?';
+        i += n > 0 ? n : 1;
+    }
+    return text;
+}
+
 bool pfx_ascii_printable(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {

@@ -38,6 +38,11 @@ PFX_MUST_USE bool pfx_unhex(const char *text, size_t len, struct pfx_buf *out); 
 void pfx_hex_shorten(const char *text, struct pfx_buf *out);
 
 PFX_MUST_USE bool pfx_utf8_valid(const char *text, size_t len); /* no surrogates, no overlong */
+/* So many bytes of text, max at most, that no character of it is torn at their end. */
+size_t pfx_utf8_cut(const char *text, size_t max);
+/* Mends a text in place that was cut by bytes, or isn't ours: a character that its end tears is
+ * dropped, any other byte that isn't UTF-8 becomes '?'. Returns text. */
+char *pfx_utf8_mend(char *text);
 PFX_MUST_USE bool pfx_ascii_printable(const char *text, size_t len); /* 0x20 to 0x7E only */
 
 /* Milliseconds since 1970 UTC; 0 to 12 fractional digits (cut to milliseconds), "Z" or an offset.

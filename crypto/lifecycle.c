@@ -120,8 +120,9 @@ void pfx_reasons_add(struct pfx_reasons *reasons, const char *fmt, ...)
     if (reasons->n == sizeof reasons->text / sizeof reasons->text[0])
         return;
     va_start(args, fmt);
-    vsnprintf(reasons->text[reasons->n++], PFX_REASON_TEXT, fmt, args);
+    vsnprintf(reasons->text[reasons->n], PFX_REASON_TEXT, fmt, args);
     va_end(args);
+    pfx_utf8_mend(reasons->text[reasons->n++]);
 }
 
 /* The table's formats take the number alone. */

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "crypto/encode.h"
+
 static const struct {
     const char *name;
     int exit_code;
@@ -23,33 +25,15 @@ static const struct {
 };
 #define N_CLASSES (sizeof classes / sizeof classes[0])
 
-/* A text that was cut may end inside a UTF-8 sequence: drops the torn one, since other processes
- * refuse messages that aren't UTF-8. */
-static void trim_torn_utf8(char *text)
-{
-    size_t len = strlen(text);
-    size_t back = 0;
-    while (back < len && back < 4 && ((unsigned char)text[len - 1 - back] & 0xC0) == 0x80)
-        back++;
-    if (back == len || back == 4)
-        return;
-    unsigned char lead = (unsigned char)text[len - 1 - back];
-    size_t want = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
-    if (want > back)
-        text[len - 1 - back] = '\0';
-}
-
 static void set_text(char *dest, size_t size, const char *src)
 {
     size_t len = src ? strnlen(src, size) : 0;
-    bool cut = len >= size;
-    if (cut)
+    if (len >= size)
         len = size - 1;
     if (len > 0)
         memcpy(dest, src, len);
     dest[len] = '\0';
-    if (cut)
-        trim_torn_utf8(dest);
+    pfx_utf8_mend(dest); /* other processes refuse messages that aren't UTF-8 */
 }
 
 pfx_result pfx_fail(struct pfx_error *err, enum pfx_class cls, const char *op, const char *object,
@@ -70,8 +54,7 @@ pfx_result pfx_fail(struct pfx_error *err, enum pfx_class cls, const char *op, c
     va_end(ap);
     if (n < 0)
         err->text[0] = '\0';
-    else if ((size_t)n >= sizeof err->text)
-        trim_torn_utf8(err->text);
+    pfx_utf8_mend(err->text);
     return (pfx_result){cls};
 }
 
@@ -159,8 +142,7 @@ char *pfx_error_line(const struct pfx_error *err, char *buf, size_t size)
                      err->code, err->code[0] ? ")" : "");
     if (n < 0)
         buf[0] = '\0';
-    else if ((size_t)n >= size)
-        trim_torn_utf8(buf);
+    pfx_utf8_mend(buf);
     /* Parts of it come from the network: no line breaks and no terminal escapes. */
     for (char *p = buf; *p; p++) {
         if ((unsigned char)*p < 0x20 || *p == 0x7F)

@@ -3,7 +3,7 @@
 # lines; what has threads with ThreadSanitizer), runs everything, and ends with one line: N passed,
 # N failed, N skipped.
 #
-#   hsm-test/run.sh [--long] [--only PART[,PART]] [--keep-going]
+#   hsm-test/run.sh [--long] [--only PART[,PART]]
 #
 #   --long   also valgrind over the unit tests, clang's static analyzer, every test of pfx-hsm with
 #            ThreadSanitizer, repeated restarts, every end-to-end test on NSS, ten

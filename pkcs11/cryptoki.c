@@ -101,15 +101,13 @@ static const struct row {
     ROW(CKR_OPERATION_NOT_INITIALIZED, TRANSIENT,
         "The session has lost the operation that was begun. The session is replaced; " AGAIN),
     ROW(CKR_PIN_INCORRECT, USAGE,
-        "The PIN is wrong. No second try is made with it, so that the token isn't locked: give the "
-        "right one: a role's in its PIN file or credential, the encryption token's when asked."),
+        "The PIN is wrong. No second try is made with it, so that the token isn't locked."),
     ROW(CKR_PIN_INVALID, USAGE,
-        "The PIN has characters that the token doesn't take. Correct the credential."),
+        "The PIN has characters that the token doesn't take."),
     ROW(CKR_PIN_LEN_RANGE, USAGE,
-        "The PIN is too short or too long for this token. Correct the credential."),
+        "The PIN is too short or too long for this token."),
     ROW(CKR_PIN_EXPIRED, USAGE,
-        "The PIN has expired. Set a new one with the HSM's own tool, then put it into the "
-        "credential."),
+        "The PIN has expired. Set a new one with the HSM's own tool."),
     ROW(CKR_PIN_LOCKED, REFUSED,
         "The PIN is locked after too many wrong tries. The security officer has to unlock it with "
         "the "

@@ -37,9 +37,49 @@ static pfx_result check_flags(const struct pfx_token *token, CK_FLAGS flags, str
     return PFX_OK;
 }
 
+static bool about_pin(CK_RV rv)
+{
+    return rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE ||
+           rv == CKR_PIN_EXPIRED;
+}
+
+/* The token counts, and says no number: what its flags tell after this try. */
+static const char *tries_left(struct pfx_token *token)
+{
+    CK_TOKEN_INFO info;
+    if (pfx_token_info_now(token, &info) != CKR_OK)
+        return "How many more wrong PINs the token takes before it locks isn't known.";
+    if (info.flags & CKF_USER_PIN_LOCKED)
+        return "The token has locked the PIN with that: the security officer has to unlock it with "
+               "the HSM's own tool.";
+    if (info.flags & CKF_USER_PIN_FINAL_TRY)
+        return "The token says that one more wrong PIN locks it: log in once with the right one "
+               "with the HSM's own tool first.";
+    if (info.flags & CKF_USER_PIN_COUNT_LOW)
+        return "The token counts wrong PINs and says that there was one: log in once with the "
+               "right one with the HSM's own tool first.";
+    return "The token counts wrong PINs, and doesn't say how many more it takes before it locks.";
+}
+
+/* What it says of the PIN, where that came from, and what its owner does next. */
+static pfx_result pin_refused(struct pfx_token *token, CK_RV rv, enum pfx_pin_from from,
+                              struct pfx_error *err)
+{
+    bool given = from == PFX_PIN_GIVEN;
+    return pfx_ckr_fail(err, rv, "C_Login", token->facts.label, "%s%s%s %s",
+                        given ? "It is the one that was given with this command."
+                              : "It is the one in the role's pin_file.",
+                        rv == CKR_PIN_INCORRECT ? " " : "",
+                        rv == CKR_PIN_INCORRECT ? tries_left(token) : "",
+                        given ? "Give the command again, with the right PIN."
+                              : "Put the right PIN into that file, or into the credential that it "
+                                "names.");
+}
+
 /* With login_lock held. */
 static pfx_result log_in(struct pfx_session *session, struct pfx_pin_guard *guard,
-                         const struct pfx_secret *pin, struct pfx_error *err)
+                         const struct pfx_secret *pin, enum pfx_pin_from from,
+                         struct pfx_error *err)
 {
     struct pfx_token *token = session->token;
     CK_TOKEN_INFO info;
@@ -55,7 +95,7 @@ static pfx_result log_in(struct pfx_session *session, struct pfx_pin_guard *guar
                         "The login was lost and the PIN isn't kept. Give the PIN again.");
     uint8_t hash[PFX_PIN_HASH_SIZE];
     if (!at_reader)
-        PFX_TRY(pfx_pin_guard_begin(guard, &token->facts, pin, hash, err));
+        PFX_TRY(pfx_pin_guard_begin(guard, &token->facts, pin, from, hash, err));
     /* C_Login's PIN isn't const in the standard's prototype; no module writes to it. */
     CK_UTF8CHAR *chars = at_reader ? NULL : (CK_UTF8CHAR *)(uintptr_t)pfx_secret_bytes(pin);
     rv = PFX_C(token->module->functions, C_Login, session->handle, CKU_USER, chars,
@@ -74,6 +114,8 @@ static pfx_result log_in(struct pfx_session *session, struct pfx_pin_guard *guar
         guarded = pfx_pin_guard_end(guard, &token->facts, hash, rv, &second);
     if (rv != CKR_OK) {
         pfx_session_saw(session, rv);
+        if (about_pin(rv) && !at_reader)
+            return pin_refused(token, rv, from, err);
         return pfx_session_fail(session, err, rv, "C_Login", "%s", "");
     }
     if (pfx_failed(guarded))
@@ -105,7 +147,7 @@ pfx_result pfx_login_again(struct pfx_session *session, struct pfx_error *err)
     CK_RV rv;
     pfx_result r = PFX_OK;
     if (!pfx_session_logged_in(session, &rv)) {
-        r = log_in(session, token->guard, token->pin, err);
+        r = log_in(session, token->guard, token->pin, PFX_PIN_FILE, err); /* none other is kept */
         if (pfx_ok(r)) {
             pthread_mutex_lock(&token->module->lock);
             token->epoch++; /* handles of private objects end with a login */
@@ -164,7 +206,7 @@ pfx_result pfx_token_login(struct pfx_token *token, struct pfx_pin_guard *guard,
     bool needed = (token->facts.flags & CKF_LOGIN_REQUIRED) != 0;
     bool tried = needed && !pfx_session_logged_in(session, &rv);
     if (tried)
-        r = log_in(session, guard, pin, err);
+        r = log_in(session, guard, pin, keep ? PFX_PIN_FILE : PFX_PIN_GIVEN, err);
     else if (needed && other_login(token, other))
         r = pfx_fail(err, PFX_CLASS_REFUSED, "C_Login", token->facts.label, "",
                      "The login to the token %s counts for this one too: the module doesn't keep "

@@ -113,7 +113,7 @@ static pfx_result fail_record(const struct pfx_pin_guard *guard, const struct re
     return pfx_fail(
         err, PFX_CLASS_INTEGRITY, "PIN guard", record->name, "",
         "%s/%s can't be understood, so nobody knows whether the PIN was refused before. "
-        "If you are sure that the credential is right, delete that file.",
+        "If you are sure that the PIN is right, delete that file.",
         guard->folder, record->name);
 }
 
@@ -254,8 +254,8 @@ static void drop_line(struct record *record, size_t i)
 }
 
 static pfx_result begin(struct pfx_pin_guard *guard, const struct pfx_token_facts *facts,
-                        const struct pfx_secret *pin, uint8_t hash[PFX_PIN_HASH_SIZE],
-                        struct pfx_error *err)
+                        const struct pfx_secret *pin, enum pfx_pin_from from,
+                        uint8_t hash[PFX_PIN_HASH_SIZE], struct pfx_error *err)
 {
     struct record record = {.n = 0};
     PFX_TRY(name_record(facts, &record, err));
@@ -264,9 +264,13 @@ static pfx_result begin(struct pfx_pin_guard *guard, const struct pfx_token_fact
     struct line *line = find_line(&record, hash);
     if (line && line->state == 'R')
         return pfx_fail(err, PFX_CLASS_REFUSED, "C_Login", facts->label, "CKR_PIN_INCORRECT",
-                        "The token has refused this PIN before, so it isn't tried again. Put the "
-                        "right PIN into the credential; if the token's PIN was set to this one "
-                        "since, delete %s/%s.", guard->folder, record.name);
+                        "The token has refused this PIN before, so it isn't tried again. %s; if "
+                        "the token's PIN was set to this one since, delete %s/%s.",
+                        from == PFX_PIN_GIVEN
+                            ? "Give the command again with the right PIN"
+                            : "Put the right PIN into the role's pin_file, or into the credential "
+                              "that it names",
+                        guard->folder, record.name);
     if (line && line->count >= MAX_TRIES)
         return pfx_fail(
             err, PFX_CLASS_REFUSED, "C_Login", facts->label, "",
@@ -286,11 +290,11 @@ static pfx_result begin(struct pfx_pin_guard *guard, const struct pfx_token_fact
 }
 
 pfx_result pfx_pin_guard_begin(struct pfx_pin_guard *guard, const struct pfx_token_facts *facts,
-                               const struct pfx_secret *pin, uint8_t ret_hash[PFX_PIN_HASH_SIZE],
-                               struct pfx_error *err)
+                               const struct pfx_secret *pin, enum pfx_pin_from from,
+                               uint8_t ret_hash[PFX_PIN_HASH_SIZE], struct pfx_error *err)
 {
     pthread_mutex_lock(&guard->lock);
-    pfx_result r = begin(guard, facts, pin, ret_hash, err);
+    pfx_result r = begin(guard, facts, pin, from, ret_hash, err);
     pthread_mutex_unlock(&guard->lock);
     return r;
 }

@@ -88,9 +88,13 @@ bool pfx_token_is(const struct pfx_token *token, const CK_TOKEN_INFO *info);
 
 /* pin_guard.c: around each C_Login. hash stands for the PIN between the two. */
 #define PFX_PIN_HASH_SIZE 32
+enum pfx_pin_from { /* so that a refusal tells its owner what to do */
+    PFX_PIN_FILE,   /* the role's pin_file, or a credential: read at each start */
+    PFX_PIN_GIVEN,  /* with one command, and not kept */
+};
 PFX_MUST_USE pfx_result pfx_pin_guard_begin(struct pfx_pin_guard *guard,
                                             const struct pfx_token_facts *facts,
-                                            const struct pfx_secret *pin,
+                                            const struct pfx_secret *pin, enum pfx_pin_from from,
                                             uint8_t ret_hash[PFX_PIN_HASH_SIZE],
                                             struct pfx_error *err);
 /* verdict: what C_Login answered. */

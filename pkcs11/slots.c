@@ -4,6 +4,7 @@
 
 #include <p11-kit/uri.h>
 
+#include "crypto/encode.h"
 #include "crypto/mem.h"
 #include "pkcs11/module.h"
 
@@ -23,6 +24,7 @@ void pfx_padded(char *out, size_t size, const unsigned char *padded, size_t len)
     for (size_t i = 0; i < len; i++)
         out[i] = padded[i] < 0x20 || padded[i] == 0x7F ? '?' : (char)padded[i];
     out[len] = '\0';
+    pfx_utf8_mend(out); /* Cryptoki says UTF-8; a token says what it wants */
 }
 
 static pfx_result refuse(struct pfx_error *err, const char *what, const char *text)

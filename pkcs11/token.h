@@ -44,8 +44,9 @@ PFX_MUST_USE pfx_result pfx_pin_guard_open(const char *folder, struct pfx_pin_gu
                                            struct pfx_error *err);
 void pfx_pin_guard_free(struct pfx_pin_guard *guard);
 /* Logs in as CKU_USER. Keeps the PIN (in locked memory) only if keep, to log in again after the
- * token was opened anew. REFUSED when a rule forbids it, or when the module takes the login to
- * another of its tokens for one to this; USAGE when the PIN is wrong. */
+ * token was opened anew; a message calls one that isn't kept the one given with the command.
+ * REFUSED when a rule forbids it, or when the module takes the login to another of its tokens for
+ * one to this; USAGE when the PIN is wrong. */
 PFX_MUST_USE pfx_result pfx_token_login(struct pfx_token *token, struct pfx_pin_guard *guard,
                                         const struct pfx_secret *pin, bool keep,
                                         struct pfx_error *err);

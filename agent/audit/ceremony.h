@@ -44,6 +44,7 @@ struct pfx_ceremony {
     bool known_start;       /* a start was seen */
     struct pfx_ceremony_start { /* as the last start before the record says */
         uint8_t policy[32], exe[32];
+        char version[65]; /* "": it says none */
         bool has_policy, has_exe;
     } start, done_by; /* ... and before the first entry that it names */
     bool late;        /* the page was written by another process than did the ceremony, or so */

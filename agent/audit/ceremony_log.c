@@ -2,6 +2,7 @@
  * One way through the entries up to the page's checkpoint: they must make the root that it signs,
  * and say what the record says (ceremony_match.c).
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/audit/ceremony.h"
@@ -46,6 +47,9 @@ static void take_entry(struct pfx_ceremony *c, uint64_t seq, struct pfx_bytes js
         c->known_start = true;
         c->start.has_policy = pfx_entry_hash(&entry, PFX_F_POLICY_SHA256, c->start.policy);
         c->start.has_exe = pfx_entry_hash(&entry, PFX_F_SOFTWARE_EXE, c->start.exe);
+        struct pfx_buf version PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(sizeof c->start.version);
+        (void)!pfx_entry_plain(&entry, PFX_F_SOFTWARE_VERSION, &version);
+        (void)snprintf(c->start.version, sizeof c->start.version, "%s", pfx_buf_str(&version));
         if (!named(c))
             c->done_by = c->start;
     }
@@ -141,6 +145,10 @@ static void judge_head(struct pfx_ceremony *c)
         c->differs = "the policy isn't the one of the last start in the log";
     if (start->has_exe && !is_hash(start->exe, exe) && !is_hash(before->exe, exe))
         c->differs = "the executable isn't the one of the last start in the log";
+    const char *version = pfx_minutes_get(head, PFX_MF_VERSION);
+    if (start->version[0] && strcmp(start->version, version) != 0 &&
+        strcmp(before->version, version) != 0)
+        c->differs = "the version isn't the one of the last start in the log";
 }
 
 pfx_result pfx_ceremony_export(struct pfx_ceremony *c, const char *path, struct pfx_error *err)

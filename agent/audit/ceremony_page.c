@@ -1,4 +1,5 @@
 /* The page itself: record, entry, receipt and signature hang together. */
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/audit/ceremony.h"
@@ -57,6 +58,9 @@ static pfx_result check_entry(struct pfx_ceremony *c, struct pfx_error *err)
     const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
     if (pfx_failed(pfx_entry_read(c->page.entry, &entry, &why)))
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "check page", "entry", "", "%s", why.text);
+    char uid[24];
+    c->late = pfx_minutes_get(head, PFX_MF_LATE)[0] != '\0'; /* then another one may have asked */
+    (void)snprintf(uid, sizeof uid, "%lld", (long long)pfx_entry_int(&entry, PFX_F_ACTOR_UID));
     const char *wrong =
         !pfx_entry_is(&entry, PFX_F_EVENT, "ceremony.record") ? "is of another event"
         : pfx_entry_int(&entry, PFX_F_SRC) != PFX_SRC_HSM     ? "wasn't written by pfx-hsm"
@@ -66,12 +70,13 @@ static pfx_result check_entry(struct pfx_ceremony *c, struct pfx_error *err)
             ? "holds the hash of another record"
         : strcmp(pfx_minutes_get(head, PFX_MF_LOG), c->checkpoint.origin) != 0
             ? "stands in another log than the record names"
+        : !c->late && strcmp(pfx_minutes_get(head, PFX_MF_UID), uid) != 0
+            ? "says that another user gave the command (uid)"
             : NULL;
     if (wrong)
         return pfx_fail(err, PFX_CLASS_INTEGRITY, "check page", "entry", "",
                         "the log's entry on the page %s", wrong);
     c->entry_ms = pfx_entry_time(&entry, PFX_F_TIME);
-    c->late = pfx_minutes_get(head, PFX_MF_LATE)[0] != '\0';
     return PFX_OK;
 }
 

@@ -2,7 +2,8 @@
  * The life of the encryption key's generations as the log tells it: each move from a state that
  * allows it (crypto/lifecycle.h, the same rules that pfx-hsm asks), nothing retired or destroyed while
  * records named it, nothing first activated before each connector of the policy had confirmed it,
- * always the same public key, and pins whose serial neither goes back nor leaves a write out.
+ * always the same public key, none that no entry made, and pins whose serial neither goes back nor
+ * leaves a write out.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct pfx_life {
     size_t n;
     int64_t serial;
     bool maybe; /* a write that didn't end well may have raised the serial */
+    bool whole; /* each generation that there is is known: from the first write on, or a list */
 };
 
 struct pfx_life *pfx_life_new(void)
@@ -232,6 +234,18 @@ static void check_needed(struct pfx_meaning *meaning, uint64_t seq, enum pfx_eve
                          pfx_events[event].name, at->number);
 }
 
+/* Only ceremony.pin and key.rotate make one. Whoever has the MAC key can write pins as pfx-hsm
+ * does, with the serial that they have; but no entry says that such a generation came to be. */
+static void check_unmade(struct pfx_meaning *meaning, uint64_t seq, const char *how, int64_t number)
+{
+    const struct pfx_life *life = meaning->life;
+    if (life->whole && life->n < PFX_GENERATIONS_MOST)
+        pfx_meaning_tell(meaning, PFX_LEVEL_FINDING, seq,
+                         "%s of generation %" PRId64 " of the encryption key, and no entry of the "
+                         "log made it",
+                         how, number);
+}
+
 static void check_serial(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry,
                          bool written)
 {
@@ -274,6 +288,7 @@ static void maybe_written(struct pfx_life *life, enum pfx_event event,
     if (outcome == PFX_OUTCOME_REFUSED || outcome == PFX_OUTCOME_USAGE)
         return;
     life->maybe = true;
+    life->whole = false;
     if (!pfx_entry_has(entry, PFX_F_PIN_GENERATION)) /* as recovery ends it */
         life->n = 0;
     forget(life, pfx_entry_int(entry, PFX_F_PIN_GENERATION), event == PFX_EV_KEY_ACTIVATE);
@@ -296,6 +311,10 @@ void pfx_life_written(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event 
     struct pfx_generation *at = generation_of(life, number, false);
     if (event != PFX_EV_CEREMONY_PIN)
         check_becomes(meaning, seq, event, becomes);
+    if (!at && event != PFX_EV_CEREMONY_PIN && event != PFX_EV_KEY_ROTATE)
+        check_unmade(meaning, seq, pfx_events[event].name, number);
+    /* The file's first write: nothing was there before it. */
+    life->whole = life->whole || pfx_entry_int(entry, PFX_F_PIN_SERIAL) == 1;
     if (at && event != PFX_EV_CEREMONY_PIN) {
         check_needed(meaning, seq, event, entry, at);
         check_move(meaning, seq, event, at, becomes);
@@ -335,6 +354,8 @@ void pfx_life_listed(struct pfx_meaning *meaning, uint64_t seq, int64_t number,
                          "generation %u of the encryption key is listed as %s, and the entries "
                          "before made it %s",
                          at->number, pfx_key_state_name(said), pfx_key_state_name(at->state));
+    if (!at)
+        check_unmade(meaning, seq, "a list of pins", number);
     at = generation_of(life, number, true);
     if (!at)
         return;
@@ -346,4 +367,9 @@ void pfx_life_listed(struct pfx_meaning *meaning, uint64_t seq, int64_t number,
 void pfx_life_seen(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry)
 {
     check_serial(meaning, seq, entry, false);
+}
+
+void pfx_life_listed_all(struct pfx_meaning *meaning)
+{
+    meaning->life->whole = true;
 }

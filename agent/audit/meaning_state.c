@@ -224,6 +224,7 @@ void pfx_meaning_pins(struct pfx_meaning *meaning, uint64_t seq, const struct pf
                                            : "its list of pins isn't one");
         return;
     }
+    pfx_life_listed_all(meaning);
     bool other = meaning->known_pins && !same_pin(&meaning->active, &pins.active);
     if (other && meaning->active_since == 0)
         pfx_meaning_tell(meaning, PFX_LEVEL_WARNING, seq,

@@ -139,6 +139,7 @@ void pfx_life_written(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event 
 void pfx_life_seen(struct pfx_meaning *meaning, uint64_t seq, const struct pfx_entry *entry);
 void pfx_life_listed(struct pfx_meaning *meaning, uint64_t seq, int64_t number,
                      struct pfx_bytes state, const uint8_t *spki);
+void pfx_life_listed_all(struct pfx_meaning *meaning); /* that was the list */
 /* Generations of the standing keys: a result of standing.*. */
 struct pfx_standings *pfx_standings_new(void); /* free() it */
 void pfx_standings_reset(struct pfx_standings *standings);

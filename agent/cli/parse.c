@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/cli/cli.h"
+#include "crypto/encode.h"
 
 #define WORD_MAX 64
 
@@ -185,7 +186,8 @@ static pfx_result check_options(const struct cli *cli, struct pfx_error *err)
 static pfx_result unknown_option(const char *word, size_t len, struct pfx_error *err)
 {
     char shown[WORD_MAX];
-    (void)snprintf(shown, sizeof(shown), "%.*s", (int)(len < WORD_MAX ? len : WORD_MAX - 1), word);
+    size_t most = len < WORD_MAX ? len : WORD_MAX - 1;
+    (void)snprintf(shown, sizeof(shown), "%.*s", (int)pfx_utf8_cut(word, most), word);
     const char *names[CLI_OPTION_COUNT + 1] = {NULL};
     for (unsigned id = 0; id < CLI_OPTION_COUNT; id++)
         names[id] = cli_options[id].name;

@@ -64,6 +64,8 @@ void pfx_reader_mistake(struct pfx_conf_reader *reader, unsigned line, const cha
     /* Of a long path its end says more than its start. */
     size_t len = strlen(reader->file), most = sizeof(where) - 16;
     const char *file = len > most ? reader->file + len - most : reader->file;
+    while (len > most && ((unsigned char)*file & 0xC0) == 0x80)
+        file++; /* not from the middle of a character */
     snprintf(where, sizeof(where), "%s%s:%u", len > most ? "..." : "", file, line);
     pfx_result r = pfx_fail(reader->err, PFX_CLASS_USAGE, "config", where, option, "%s", text);
     (void)r; /* counted above */
@@ -139,11 +141,17 @@ static size_t distance(const char *a, const char *b)
     return row[len];
 }
 
+/* A key may be of any length: the message is cut. */
+static char *shown_path(const char *prefix, const char *key)
+{
+    return pfx_asprintf("%s%.*s", prefix, (int)pfx_utf8_cut(key, 64), key);
+}
+
 /* What was probably meant: a name like it in the same section, or the same name in another. */
 static void unknown_key(struct pfx_conf_reader *reader, const char *prefix, const char *key,
                         unsigned line)
 {
-    char *path PFX_AUTOFREE = pfx_asprintf("%s%.64s", prefix, key);
+    char *path PFX_AUTOFREE = shown_path(prefix, key);
     char *meant PFX_AUTOFREE = NULL;
     size_t len = strlen(prefix), nearest = strlen(key) / 3 + 2;
     for (size_t i = 0; i < reader->table->n_rows; i++) {
@@ -335,7 +343,7 @@ static void read_map(struct pfx_conf_reader *reader, const yaml_node_t *map, con
                 first = pfx_yaml_line(other);
         }
         if (first > 0) {
-            char *path PFX_AUTOFREE = pfx_asprintf("%s%.64s", prefix, key);
+            char *path PFX_AUTOFREE = shown_path(prefix, key);
             pfx_reader_mistake(reader, pfx_yaml_line(key_node), path,
                                "given twice: the first one is on line %u; expected one of them",
                                first);

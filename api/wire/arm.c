@@ -198,8 +198,8 @@ static void try_connect(struct pfx_arm *arm)
     if (arm->expected != (uid_t)-1 &&
         !pfx_peer_allowed(pfx_conn_peer(arm->conn), arm->expected, (gid_t)-1)) {
         char why[200];
-        snprintf(why, sizeof(why), "connect %.120s: user %ld listens there, not pfx-agentd's",
-                 arm->path, (long)pfx_conn_peer(arm->conn)->uid);
+        snprintf(why, sizeof(why), "connect %.*s: user %ld listens there, not pfx-agentd's",
+                 (int)pfx_utf8_cut(arm->path, 120), arm->path, (long)pfx_conn_peer(arm->conn)->uid);
         line_lost(arm, why);
         return;
     }

@@ -402,12 +402,10 @@ pfx_result pfx_wire_check_count(const struct pfx_wire_where *at,
 static void put_text(struct pfx_msg *obj, const char *name, const char *text)
 {
     char *clean PFX_AUTOFREE = pfx_strdup(text);
-    bool utf8 = pfx_utf8_valid(clean, strlen(clean));
-    for (char *p = clean; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-        if (c < 0x20 || c == 0x7F || (c >= 0x80 && !utf8))
+    pfx_utf8_mend(clean);
+    for (char *p = clean; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7F)
             *p = '?';
-    }
     pfx_msg_set_str(obj, name, clean);
 }
 

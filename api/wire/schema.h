@@ -73,6 +73,11 @@ struct pfx_msg *pfx_msg_add_obj(struct pfx_msg *msg, const char *name); /* owned
 void pfx_msg_set_body_text(struct pfx_msg *msg, const char *name, const char *json, size_t len);
 /* Encodes body and sets it; the body must be valid (a program's defect otherwise). */
 void pfx_msg_set_body(struct pfx_msg *msg, const char *name, const struct pfx_msg *body);
+/* The same with an answer for people, which is never worth ending a daemon for. Its texts are
+ * mended first, but for those marked secret: pfx_utf8_mend, and a space for a control character.
+ * INTERNAL names the member that breaks another bound; msg is as it was then. */
+PFX_MUST_USE pfx_result pfx_msg_set_shown(struct pfx_msg *msg, const char *name,
+                                          struct pfx_msg *body, struct pfx_error *err);
 
 bool pfx_msg_has(const struct pfx_msg *msg, const char *name);
 /* An optional member that is absent reads as NULL, 0, false, {NULL, 0}. Strings and bytes are

@@ -37,7 +37,7 @@ LOCAL_SCHEMA(key_item, "key.item", 256 * KIB, STR("role", 1, 16, 0, "encryption,
        STR("id", 1, 128, OPT, "CKA_ID, hex"), STR("token", 1, 128, OPT, "label and serial"),
        STR("sha256", 64, 64, OPT, "of the SubjectPublicKeyInfo"),
        INT("count", 0, PFX_MAX_INT, OPT, "user keys: how many objects"),
-       STRS("attributes", 64, 1, 128, OPT, "show: as read back from the token"),
+       STRS("attributes", 64, 1, 320, OPT, "show: as read back from the token"),
        STR("pem", 1, 32768, OPT, "export-public: SPKI PEM"),
        STR("certificate", 1, 32768, OPT, "client key: certificate PEM"));
 

@@ -11,6 +11,7 @@ from agent_case import FlowCase, alone, main  # noqa: E402
 
 USERS = 60000
 MOST_MS = 12  # of processor time for a key that is rewrapped; going through all takes far more
+MOST_EXPOSED_MS = 0.009  # of processor time for one who is only counted; 0.003 on a quiet machine
 # What each has of its own; the rest is that of the first one, but for what is large.
 USER = {"id": "printf('00000000-0000-4000-9000-%012d', n)", "log_hash": "randomblob(32)",
         "hex": "printf('00000000000040009000%012d', n)", "upn": "'u' || n || '@example.com'"}
@@ -43,6 +44,13 @@ def cpu_ms(rig):
     with open("/proc/%d/stat" % rig.process.pid, encoding="ascii") as stat:
         fields = stat.read().rsplit(")", 1)[1].split()
     return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def slowed():
+    """Built with sanitizers, or to count lines."""
+    with open(os.environ["PFX_AGENTD"], "rb") as program:
+        text = program.read()
+    return any(name in text for name in (b"__asan_init", b"__tsan_init", b"__llvm_profile"))
 
 
 class Asking(threading.Thread):
@@ -88,9 +96,12 @@ class Crowd(FlowCase):
         self.assertEqual(copy.execute("SELECT count(*) FROM enrolment").fetchone(), (USERS,))
         copy.close()
         rig.world.turn_to(2)
+        used = cpu_ms(rig)
         items, others = self.meanwhile(rig, lambda: rig.ask("key.exposed", generation=1)[0])
         self.assertEqual(items[-1]["exposed"], USERS)
-        self.assertGreater(others, 100)
+        self.assertGreater(others, 10)
+        if not slowed():  # the whole row of each, by statements of its own, takes twice as much
+            self.assertLess((cpu_ms(rig) - used) / USERS, MOST_EXPOSED_MS)
         one = [i for i in rig.ask("key.records")[0] if i["kind"] == "generation"][0]
         self.assertEqual((one["generation"], one["records"]), (1, USERS))
         # Finding the next one doesn't go through all that are left.

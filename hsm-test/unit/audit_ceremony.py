@@ -61,16 +61,16 @@ class Ceremony(Audit):
         self.ops[name] = self.op_of(seq)
 
     def record(self, **changes):
-        of = {"policy": self.policy, "exe": self.exe, "secrets": hex_of("secrets"),
+        of = {"policy": self.policy, "exe": self.exe, "version": "0.1.0", "uid": 0, "secrets": hex_of("secrets"),
               "id": hex_of("mac-1")[:32], "name": "mac-1", "serial": "0f0f", "cert": hex_of("cert"),
               "enc": hex_of("enc"), "algorithm": "rsa-3072", "op": self.ops["secrets-1"],
               "log": self.log.origin, "logkey": self.signer_spki(),
               "logkey2": hashlib.sha256(self.log.signers[1].spki).hexdigest(), **changes}
         return f"""pfx-agent ceremony record v1
-  kind init; time 2026-11-23T13:00:00.000Z; uid 0
+  kind init; time 2026-11-23T13:00:00.000Z; uid {of['uid']}
   host host1.example; log {of['log']}
   policy {of['policy']}
-  version 0.1.0; executable {of['exe']}
+  version {of['version']}; executable {of['exe']}
 witness Ada; {chr(0x100)}b
 role users
   token tok users; serial {of['serial']}; device x
@@ -232,13 +232,16 @@ end of record
         for more, why in (({"event": "ceremony.other"}, "another event"),
                           ({"outcome": "device"}, "doesn't say ok"),
                           ({"src": "agentd"}, "wasn't written by pfx-hsm"),
+                          ({"actor": {"role": "operator", "uid": 1001}}, "another user gave"),
                           ({"out": {"sha256": hex_of("other")}}, "hash of another record")):
             self.sealed(self.text, **more)
             _, err = self.check(code=6, log="")
             self.assertIn(why, err)
-        self.sealed(self.record(log="other/pfx-agent"))
-        _, err = self.check(code=6, log="")
-        self.assertIn("another log", err)
+        for change, why in (({"log": "other/pfx-agent"}, "another log"),
+                            ({"uid": 1001}, "another user gave")):
+            self.sealed(self.record(**change))
+            _, err = self.check(code=6, log="")
+            self.assertIn(why, err)
 
     def test_differs(self):
         for change, what in (({"secrets": hex_of("x")}, "in its public key"),
@@ -250,7 +253,8 @@ end of record
                              ({"op": self.ops["client-1"]}, "in its operation"),
                              ({"op": "0" * 26}, "NO ENTRY"),
                              ({"policy": hex_of("x")}, "the policy isn't"),
-                             ({"exe": hex_of("x")}, "the executable isn't")):
+                             ({"exe": hex_of("x")}, "the executable isn't"),
+                             ({"version": "0.1.1"}, "the version isn't")):
             with self.subTest(change):
                 self.sealed(self.record(**change))
                 out, _ = self.check(code=6)

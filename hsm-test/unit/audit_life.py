@@ -148,6 +148,37 @@ class Life(LifeCase):
         self.log.ready()
         self.only("doesn't have each write", find(self.log, "token.ready", nth=-1))
 
+    def test_listed_and_never_made(self):
+        """With the serial that the log knows: pins written by whoever has the MAC key."""
+        for what, spoil in (("after lists", lambda: self.log.ready()),
+                            ("after a write", lambda: self.rotated())):
+            with self.subTest(what):
+                self.setUp()
+                spoil()
+                self.log.pins.append({"generation": 7, "spki": self.log.hex(), "state": "retired"})
+                self.log.ready()
+                self.log.ready()  # told once
+                self.only("a list of pins of generation 7 of the encryption key, and no entry",
+                          find(self.log, "token.ready", nth=-2), what.replace(" ", "-"))
+
+    def test_first_list(self):
+        """The pins' first write was the first: a list right behind it may have nothing else."""
+        self.log = make.Log()
+        self.log.begin()
+        self.log.pin(1)
+        self.log.pins.append({"generation": 2, "spki": self.log.hex(), "state": "staged"})
+        self.log.ready()
+        self.only("no entry of the log made it", find(self.log, "token.ready"))
+
+    def test_moved_and_never_made(self):
+        for event, state in (("key.activate", "active"), ("key.compromise", "compromised"),
+                             ("connector.probe", "staged")):
+            with self.subTest(event):
+                self.setUp()
+                _, result = self.log.move(event, 9, state)
+                self.only(f"{event} of generation 9 of the encryption key, and no entry of the log "
+                          "made it", result, event)
+
     def test_adopted_without_approvals(self):
         intent, _ = self.log.move("key.rotate", 2, "staged", reason="adopted")
         self.found(self.verify(self.log), intent, "nobody did")

@@ -255,7 +255,10 @@ class Broken(Case):
     def test_two_active_pins(self):
         ready = find(self.log, "token.ready", nth=-1)
         ready["pins"] = [ready["pins"][0], dict(ready["pins"][0], generation=2)]
-        self.found(self.verify(self.log), ready, "more than one generation")
+        answer = self.verify(self.log)
+        self.assertIn("no entry of the log made it", answer.texts("finding")[0])
+        self.assertIn("more than one generation", answer.texts("finding")[1])
+        self.assertEqual(answer.exit, 1)
 
     def test_agentd_skips_a_number(self):
         note = find(self.log, "certificate.received")

@@ -218,6 +218,40 @@ static void utf8(void **state)
     assert_false(pfx_ascii_printable("a\0b", 3));
 }
 
+/* Cut at every byte: what is left are whole characters, as many as fit, and a text that was torn
+ * comes to the same. */
+static void cut_at_characters(void **state)
+{
+    (void)state;
+    static const char *const characters[] = {"x", "\xC3\xBC", "\xE2\x82\xAC", "\xF0\x9F\x94\x91"};
+    for (size_t width = 1; width <= 4; width++) {
+        char text[64] = "";
+        for (size_t i = 0; i < 10; i++)
+            memcpy(text + i * width, characters[width - 1], width);
+        for (size_t max = 0; max <= 10 * width; max++) {
+            size_t len = pfx_utf8_cut(text, max);
+            assert_int_equal(len, max / width * width);
+            char torn[64] = "";
+            memcpy(torn, text, max);
+            assert_ptr_equal(pfx_utf8_mend(torn), torn);
+            assert_int_equal(strlen(torn), len);
+            assert_memory_equal(torn, text, len);
+        }
+        assert_int_equal(pfx_utf8_cut(text, 1000), 10 * width);
+    }
+    /* In the middle, or what no cut explains: one mark for each byte. */
+    static const char *const odd[][2] = {
+        {"a\xE2\x82 b", "a?? b"}, {"M\xFCller \xC3\xBC", "M?ller \xC3\xBC"},
+        {"\x82\xAC", "??"},       {"\xED\xA0\x80", "???"},
+        {"a\xFF", "a?"},          {"\xC0\x80", "??"},
+        {"\xF5", "?"},            {"", ""}};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        char text[32] = "";
+        memcpy(text, odd[i][0], strlen(odd[i][0]));
+        assert_string_equal(pfx_utf8_mend(text), odd[i][1]);
+    }
+}
+
 static void times(void **state)
 {
     (void)state;
@@ -348,6 +382,7 @@ int main(void)
         cmocka_unit_test(base64_is_strict),
         cmocka_unit_test(hex_both_ways),
         cmocka_unit_test(utf8),
+        cmocka_unit_test(cut_at_characters),
         cmocka_unit_test(times),
         cmocka_unit_test(times_agree_with_gmtime),
         cmocka_unit_test(guids),

@@ -35,8 +35,9 @@ foreach(test IN LISTS grids)
     set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>")
     set_property(TEST ${test} PROPERTY TIMEOUT) # ctest's own, which run.sh --long makes longer
 endforeach()
-# The record of a ceremony; the encryption token is behind the module that counts.
-foreach(test IN ITEMS hsm_ceremony hsm_pages)
+# The record of a ceremony; the encryption token is behind the module that counts. And approvals with
+# tokens that are late or fail.
+foreach(test IN ITEMS hsm_ceremony hsm_pages hsm_approval_late)
     pfx_hsm_test(${test} softhsm ${CMAKE_CURRENT_LIST_DIR}/${test}.py)
     set_tests_properties(${test} PROPERTIES LABELS program)
     set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT "PFX_AUDIT=$<TARGET_FILE:pfx-audit>")

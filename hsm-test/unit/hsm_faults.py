@@ -34,7 +34,7 @@ class Faults(unittest.TestCase):
             r.stop()
             r.write_pin("users", "wrong-pin")
             r.start()
-            self.not_ready(r, "CKR_PIN_INCORRECT")
+            self.not_ready(r, "CKR_PIN_INCORRECT", "in the role's pin_file", "counts wrong PINs")
             answer = r.key_csr(1)
             self.assertEqual(answer["class"], "transient", answer)  # no user is given up for it
             rows, end = r.admin("hsm.status")
@@ -55,10 +55,17 @@ class Faults(unittest.TestCase):
             self.assertEqual(r.key_csr(1)["class"], "ok")
             # In a ceremony.
             _, end = r.admin("init", encryption_pin="wrong-too")
-            self.assertNotEqual(end["exit"], 0)
+            self.assertEqual(end["exit"], 2, end)
+            for words in ("given with this command", "counts wrong PINs", "Give the command again"):
+                self.assertIn(words, end["error"]["text"])
+            self.assertNotRegex(end["error"]["text"], "credential|pin_file")  # it was typed
             _, end = r.admin("init", encryption_pin="wrong-too")
             self.assertRegex(str(end), rig.NO_SECOND_TRY)
             r.p11("encryption", "--list-objects")
+            _, end = r.admin("init", encryption_pin="wrong-too")  # the token would take one again
+            self.assertIn("refused this PIN before, so it isn't tried again. Give the command again",
+                          end["error"]["text"])
+            self.assertNotRegex(end["error"]["text"], "credential|pin_file")
             r.init()
         finally:
             r.close()

@@ -157,6 +157,41 @@ class Flow(unittest.TestCase):
         finally:
             r.close()
 
+    @rig.only_on("softhsm", why="the texts are pfx-hsm's own: one kind shows it")
+    def test_names_of_many_bytes(self):
+        """Names of 2-, 3- and 4-byte characters that no cut by bytes leaves whole, and a label that
+        isn't UTF-8: each answer arrives, and pfx-hsm goes on."""
+        two, four = "a" + "é" * 63, "b" + "🔑" * 63
+        three = ("鍵" * 40, "鍵" * 85)
+        r = Rig(labels={"users": "user\udcfc"}, name=two, provider=four).start()
+        try:
+            r.init()
+            rows, end = r.admin("key.show", name="encryption-1")
+            self.assertEqual(end["exit"], 0, (end, r.logged()))
+            self.assertEqual(rows[0]["attributes"][:2], [f"keyName {two}", f"providerName {four}"])
+            for verb, role in (("key.list", "users"), ("hsm.test", "users")):
+                rows, end = r.admin(verb)
+                self.assertIn(end["exit"], (0, 1), (verb, end, r.logged()))
+                said = {row["token"] for row in rows if row.get("role") == role}
+                self.assertEqual(said, {f"user? (serial {r.serials['user' + chr(0xdcfc)]})"})
+            self.assertEqual(r.stop(), 0)
+            r.write_policy(name=three[0], provider=three[1])
+            r.start()
+            _, end = r.admin("key.rotate", encryption_pin=r.pin("encryption"))
+            self.assertEqual(end["exit"], 0, (end, r.logged()))
+            rows, end = r.admin("key.show", name="encryption-2")
+            self.assertEqual(rows[0]["attributes"][:2],
+                             [f"keyName {three[0]}-2", f"providerName {three[1]}"])
+            for verb in ("key.states", "hsm.status"):
+                _, end = r.admin(verb)
+                self.assertEqual(end["exit"], 0, (verb, end, r.logged()))
+            self.assertEqual([(g["key_name"], g["provider_name"])
+                              for g in r.agent.do("hsm.report")["body"]["generations"]],
+                             [(two, four), (three[0] + "-2", three[1])])
+            self.assertEqual(r.stop(), 0)
+        finally:
+            r.close()
+
     def test_compat(self):
         r = Rig(profiles=("compat", "modern")).start()
         try:

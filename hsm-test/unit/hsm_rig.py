@@ -235,6 +235,11 @@ class Rig:
     def pin(self, role):
         return "pin-" + self.labels[role][:4]  # opencryptoki takes 8 characters at most
 
+    def named(self, role):
+        """The token in a URI: by its label, or where that isn't ASCII by its serial."""
+        label = self.labels[role]
+        return f"token={label}" if label.isascii() else f"serial={self.serials[label]}"
+
     def write_pin(self, role, pin):
         path = os.path.join(self.dir, role + ".pin")
         if os.path.exists(path):
@@ -255,7 +260,7 @@ class Rig:
         for role in ROLES:
             kind = self.kinds[role]
             text += [f"  {role}:", f"    module: {self.module or kind.module}",
-                     f"    token: \"pkcs11:token={self.labels[role]}\""]
+                     f"    token: \"pkcs11:{self.named(role)}\""]
             if kind.parameters:
                 text.append(f"    parameters: {json.dumps(kind.parameters)}")
             if role != "encryption":
@@ -277,8 +282,9 @@ class Rig:
             text.append(f"  profiles: [{', '.join(o['profiles'])}]")
         if "max_validity" in o:
             text.append(f"  max_validity: {o['max_validity']}")
-        text += ["encryption_key:", "  type: rsa-2048", "  name: test-encryption",
-                 "  provider: Test Key Storage Provider", f"  oaep: {o.get('oaep', 'sha512')}"]
+        text += ["encryption_key:", "  type: rsa-2048", f"  name: {o.get('name', 'test-encryption')}",
+                 f"  provider: {o.get('provider', 'Test Key Storage Provider')}",
+                 f"  oaep: {o.get('oaep', 'sha512')}"]
         if "rotate_every" in o:
             text.append(f"  rotate_every: {o['rotate_every']}")
         if o.get("connectors"):

@@ -201,10 +201,11 @@ static void vendor_code(void **state)
                                      CKR_VENDOR_DEFINED | 0x42};
     uint8_t hash[PFX_PIN_HASH_SIZE];
     for (size_t i = 0; i < sizeof verdicts / sizeof *verdicts; i++) {
-        assert_ok(pfx_pin_guard_begin(guard, &facts, pin, hash, &err), &err);
+        assert_ok(pfx_pin_guard_begin(guard, &facts, pin, PFX_PIN_FILE, hash, &err), &err);
         assert_ok(pfx_pin_guard_end(guard, &facts, hash, verdicts[i], &err), &err);
     }
-    assert_class(pfx_pin_guard_begin(guard, &facts, pin, hash, &err), PFX_CLASS_REFUSED);
+    assert_class(pfx_pin_guard_begin(guard, &facts, pin, PFX_PIN_FILE, hash, &err),
+                 PFX_CLASS_REFUSED);
     assert_text(&err, "vendor's own code");
     pfx_pin_guard_free(guard);
     free(folder);

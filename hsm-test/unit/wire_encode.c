@@ -139,6 +139,43 @@ static void without_members(void **state)
     assert_has(err.text, "\"unused\" is unknown");
 }
 
+/* An answer for people goes out whatever a token or a cut made of its texts. */
+static void shown(void **state)
+{
+    (void)state;
+    LOCAL_SCHEMA(row, "row", 256, STR("label", 1, 8, OPT, ""), STR("pin", 1, 8, SECRET | OPT, ""));
+    LOCAL_SCHEMA(screen, "screen", 4 * KIB, STR("text", 1, 16, 0, ""), STRS("list", 4, 1, 8, 0, ""),
+                 OBJ("one", &row, OPT, ""), OBJS("rows", 2, &row, 0, ""));
+    struct pfx_msg *item PFX_AUTOMSG = pfx_msg_new(&pfx_s_item);
+    struct pfx_msg *body PFX_AUTOMSG = pfx_msg_new(&screen), *back PFX_AUTOMSG = NULL;
+    pfx_msg_set_int(item, "id", 1);
+    pfx_msg_set_str(body, "text", "M\xFC\x1b[1m\n\xE2\x82\xAC\xF0\x9F\x94");
+    pfx_msg_add_str(body, "list", "\xF0\x9F\x94");
+    pfx_msg_add_str(body, "list", "ab\xC3");
+    pfx_msg_set_str(pfx_msg_set_obj(body, "one"), "label", "\x7F\xE2\x82");
+    pfx_msg_set_str(pfx_msg_add_obj(body, "rows"), "label", "\xE4");
+    err = PFX_ERROR_NONE;
+    assert_ok(pfx_msg_set_shown(item, "body", body, &err), &err);
+    assert_ok(pfx_msg_body(item, "body", &screen, &back, &err), &err);
+    assert_string_equal(pfx_msg_str(back, "text"), "M? [1m\n\xE2\x82\xAC");
+    assert_string_equal(pfx_msg_str_at(back, "list", 0), "?");
+    assert_string_equal(pfx_msg_str_at(back, "list", 1), "ab");
+    assert_string_equal(pfx_msg_str(pfx_msg_obj(back, "one"), "label"), " ");
+    assert_string_equal(pfx_msg_str(pfx_msg_obj_at(back, "rows", 0), "label"), "?");
+    /* What is too long, or a secret, isn't changed: it doesn't go out. */
+    struct pfx_msg *other_item PFX_AUTOMSG = pfx_msg_new(&pfx_s_item);
+    pfx_msg_set_int(other_item, "id", 1);
+    pfx_msg_set_str(pfx_msg_add_obj(body, "rows"), "pin", "\xFF");
+    assert_class(pfx_msg_set_shown(other_item, "body", body, &err), PFX_CLASS_INTERNAL, &err);
+    assert_has(err.text, "\"pin\" isn't UTF-8");
+    assert_int_equal(err.cls, PFX_CLASS_INTERNAL);
+    err = PFX_ERROR_NONE;
+    pfx_msg_set_str(body, "text", "12345678901234567");
+    assert_class(pfx_msg_set_shown(other_item, "body", body, &err), PFX_CLASS_INTERNAL, &err);
+    assert_has(err.text, "\"text\" must have 1 to 16 bytes");
+    assert_false(pfx_msg_has(other_item, "body"));
+}
+
 static void errors(void **state)
 {
     (void)state;
@@ -218,6 +255,7 @@ int main(void)
         cmocka_unit_test(ceiling_of_encode),
         cmocka_unit_test(without_members),
         cmocka_unit_test(errors),
+        cmocka_unit_test(shown),
         cmocka_unit_test(defects_end_the_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include "pkcs11/hsm/hsmlog_put.h"
 #include "pkcs11/hsm/journal_form.h"
 #include "pkcs11/hsm/ring.h"
+#include "pkcs11/hsm/roles.h"
 #include "pkcs11/hsm/rotation.h"
 
 #define FILE_NAME "in-force"
@@ -233,13 +234,12 @@ static pfx_result note_tried(struct pfx_hsm *hsm, struct pfx_error *err)
     struct pfx_force *force = hsm->force;
     struct pfx_actor asker = {PFX_ACTOR_OPERATOR, 0, force->asker};
     struct pfx_error ignored = PFX_ERROR_NONE;
-    uint64_t seq;
     force->approval.hsm = hsm;
     if (!force->tried || hsm->force_due || hsm->force_lost ||
         pfx_hsmlog_state(hsm->log) != PFX_OPLOG_OPEN ||
         pfx_failed(pfx_approved_in_time(&force->approval, &ignored)))
         return PFX_OK;
-    return pfx_force_note(hsm, &asker, &force->approval, &seq, err);
+    return pfx_force_note(hsm, &asker, &force->approval, err);
 }
 
 pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users, struct pfx_key *mac,
@@ -248,6 +248,7 @@ pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users, struc
     struct pfx_force *force = hsm->force;
     if (force->there) {
         PFX_TRY(mac_check(hsm, users, mac, err));
+        hsm->force_vouched = true;
         PFX_TRY(note_tried(hsm, err));
         if (hsm->force_due && !hsm->force_approved) {
             PFX_TRY(pfx_force_store(hsm, users, mac, pfx_buf_bytes(&force->policy_text),
@@ -263,10 +264,28 @@ pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users, struc
         /* The file first: a log that knows of one that isn't there would stop everything. */
         PFX_TRY(pfx_force_store(hsm, users, mac, pfx_buf_bytes(&hsm->policy->text),
                                 pfx_buf_bytes(&force->roster), err));
-        force->there = true;
+        force->there = hsm->force_vouched = true;
     }
     if (force->there && !hsm->force_logged && !hsm->force_lost && !hsm->force_due &&
         pfx_hsmlog_state(hsm->log) == PFX_OPLOG_OPEN)
         return note_force(hsm, force->hash, err);
+    return PFX_OK;
+}
+
+pfx_result pfx_force_vouch(struct pfx_worker *worker, const struct pfx_actor *actor,
+                           struct pfx_error *err)
+{
+    struct pfx_hsm *hsm = worker->hsm;
+    struct pfx_session *session PFX_AUTOSESSION = NULL;
+    struct pfx_key *mac;
+    if (!hsm->force->there || hsm->force_vouched)
+        return PFX_OK;
+    PFX_TRY(pfx_role_open(hsm, PFX_ROLE_USERS, NULL, err));
+    PFX_TRY(pfx_role_probe(worker, PFX_ROLE_USERS, false, actor, err));
+    PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
+    PFX_TRY(pfx_rotation_load(hsm, session, err));
+    PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
+    PFX_TRY(mac_check(hsm, session, mac, err));
+    hsm->force_vouched = true;
     return PFX_OK;
 }

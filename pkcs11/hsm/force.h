@@ -43,6 +43,10 @@ void pfx_force_logged(struct pfx_hsm *hsm, const struct pfx_oplog_facts *facts);
 /* With the users role's session and MAC key: checks the MAC, or puts the policy in force. */
 PFX_MUST_USE pfx_result pfx_force_check(struct pfx_hsm *hsm, struct pfx_session *users,
                                         struct pfx_key *mac, struct pfx_error *err);
+/* Before people of its roster are asked while the log can't say what is in force, and the users
+ * role isn't ready (log.reopen): opens that role for the MAC. INTEGRITY: the file isn't ours. */
+PFX_MUST_USE pfx_result pfx_force_vouch(struct pfx_worker *worker, const struct pfx_actor *actor,
+                                        struct pfx_error *err);
 struct pfx_draft;
 /* Adds the hash of what is in force to a log.reopen. */
 void pfx_force_journal(const struct pfx_hsm *hsm, struct pfx_draft *draft);

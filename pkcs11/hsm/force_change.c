@@ -50,8 +50,7 @@ static pfx_result change_args(const struct pfx_hsm *hsm, struct pfx_buf *args,
 
 /* With the approvals in it: the same entry that a change makes which nobody had to approve. */
 pfx_result pfx_force_note(struct pfx_hsm *hsm, const struct pfx_actor *actor,
-                          const struct pfx_approved *approved, uint64_t *ret_seq,
-                          struct pfx_error *err)
+                          const struct pfx_approved *approved, struct pfx_error *err)
 {
     const struct pfx_force *force = hsm->force;
     struct pfx_draft *draft PFX_AUTOFREE = pfx_alloc(sizeof *draft);
@@ -69,7 +68,7 @@ pfx_result pfx_force_note(struct pfx_hsm *hsm, const struct pfx_actor *actor,
         pfx_draft_bool(draft, PFX_F_WEAK, true);
     PFX_TRY(pfx_oplog_policy(hsm->log->writer, force->policy_sha256,
                              pfx_buf_bytes(&force->policy_text), err));
-    PFX_TRY(pfx_hsmlog_put(hsm->log, draft, PFX_ROOM_ORDINARY, PFX_UNTIL_SYNCED, ret_seq, err));
+    PFX_TRY(pfx_hsmlog_put(hsm->log, draft, PFX_ROOM_ORDINARY, PFX_UNTIL_SYNCED, NULL, err));
     hsm->force_due = true;
     return PFX_OK;
 }
@@ -86,25 +85,54 @@ static pfx_result decide(struct pfx_worker *worker, struct pfx_task *task, struc
 {
     struct pfx_hsm *hsm = worker->hsm;
     PFX_CLEANUP(pfx_approved_done) struct pfx_approved approval = {.nonce = ""};
-    uint64_t seq;
     PFX_TRY(approved(worker, task, &approval, err));
-    PFX_TRY(pfx_force_note(hsm, &task->actor, &approval, &seq, err));
+    PFX_TRY(pfx_force_note(hsm, &task->actor, &approval, err));
     worker->began = true;
     pfx_approvals_spent(&approval);
-    return pfx_oplog_wait(hsm->log->writer, seq, PFX_UNTIL_COVERED, err);
+    return PFX_OK;
 }
 
-/* Is there more to it than a moment's wait? And can it be decided without the tokens: questions
- * stand in the log, and signatures speak for themselves. */
-static bool stuck(const struct pfx_hsm *hsm)
+/* Written and synced, policy.changed is found by the next start whatever becomes of its checkpoint;
+ * but nobody is told that the change is in force before one covers it. */
+static pfx_result covered(struct pfx_hsm *hsm, struct pfx_error *err)
+{
+    struct pfx_oplog_status status;
+    struct pfx_error why = PFX_ERROR_NONE;
+    char line[400];
+    pfx_oplog_status(hsm->log->writer, &status);
+    pfx_result waited =
+        pfx_oplog_wait(hsm->log->writer, status.size - 1, PFX_UNTIL_COVERED, &why);
+    if (pfx_ok(waited))
+        return PFX_OK;
+    return pfx_fail(err, waited.cls, "policy approve", "operation log", why.code,
+                    "The change is approved and stands in the log, but no signed checkpoint covers "
+                    "it, so it isn't in force yet. Give the command again; nobody is asked again. "
+                    "%s",
+                    pfx_error_line(&why, line, sizeof line));
+}
+
+/* Is there more to it than a moment's wait? */
+static bool lasts(const struct pfx_hsm *hsm)
 {
     static const enum pfx_role roles[] = {PFX_ROLE_USERS, PFX_ROLE_LOG};
-    bool lasts = false;
     for (size_t i = 0; i < 2; i++)
-        lasts = lasts || (hsm->roles[roles[i]].phase != PFX_ROLE_READY &&
-                          hsm->roles[roles[i]].why.cls != PFX_CLASS_TRANSIENT);
-    return lasts && hsm->policy->approvals == PFX_APPROVALS_SSH &&
-           pfx_hsmlog_state(hsm->log) == PFX_OPLOG_OPEN;
+        if (hsm->roles[roles[i]].phase != PFX_ROLE_READY &&
+            hsm->roles[roles[i]].why.cls != PFX_CLASS_TRANSIENT)
+            return true;
+    return false;
+}
+
+/* Of users without signatures only the log knows, which the tokens of the policy in force sign. */
+static pfx_result no_way_by_uid(pfx_result ready, const struct pfx_error *why,
+                                struct pfx_error *err)
+{
+    char line[300];
+    return pfx_fail(err, ready.cls, "policy approve", why->object, why->code,
+                    "In mode uid a change comes into force only with the tokens of the policy in "
+                    "force, and they can't be opened: nobody signed it. Make them reachable as "
+                    "that policy names them (a moved library by a link at its old path), then give "
+                    "this again. For tokens that are lost see \"Lost tokens\" in rotation.md. (%s)",
+                    pfx_error_line(why, line, sizeof line));
 }
 
 /* The next start finds it approved, see force.h. */
@@ -140,14 +168,19 @@ pfx_result pfx_do_policy_approve(struct pfx_worker *worker, struct pfx_task *tas
     struct pfx_error why = PFX_ERROR_NONE;
     pfx_result ready =
         pfx_hsm_needs(hsm, PFX_NEEDS(PFX_ROLE_USERS) | PFX_NEEDS(PFX_ROLE_LOG), &why);
-    if (pfx_failed(ready) && stuck(hsm))
-        return decide_for_restart(worker, task, &why, err);
+    bool open = pfx_hsmlog_state(hsm->log) == PFX_OPLOG_OPEN;
+    /* Questions stand in the log, and signatures speak for themselves: no token is needed. */
+    if (pfx_failed(ready) && !hsm->force_due && open && lasts(hsm))
+        return hsm->policy->approvals == PFX_APPROVALS_SSH
+                   ? decide_for_restart(worker, task, &why, err)
+                   : no_way_by_uid(ready, &why, err);
     if (pfx_failed(ready)) {
         *err = why;
         return ready;
     }
-    if (!hsm->force_due) /* else it was approved, and writing it failed */
+    if (!hsm->force_due) /* else it was approved, and what comes now failed */
         PFX_TRY(decide(worker, task, err));
+    PFX_TRY(covered(hsm, err));
     PFX_TRY(pfx_session_acquire(hsm->roles[PFX_ROLE_USERS].token, false, &session, err));
     PFX_TRY(pfx_ring_key(hsm, &worker->ring, session, PFX_STANDING_MAC, &mac, err));
     PFX_TRY(pfx_force_store(hsm, session, mac, pfx_buf_bytes(&hsm->force->policy_text),

@@ -35,7 +35,6 @@ bool pfx_force_approved(const struct pfx_hsm_policy *old, const char *state_dir,
                         const struct pfx_force_change *change, struct pfx_force *force);
 /* policy.changed, on disk: from here on the change is made, if need be by the next start. */
 PFX_MUST_USE pfx_result pfx_force_note(struct pfx_hsm *hsm, const struct pfx_actor *actor,
-                                       const struct pfx_approved *approved, uint64_t *ret_seq,
-                                       struct pfx_error *err);
+                                       const struct pfx_approved *approved, struct pfx_error *err);
 
 #endif

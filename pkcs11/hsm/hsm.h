@@ -58,6 +58,7 @@ struct pfx_hsm {
     struct pfx_force *force;         /* force.h: borrowed, as policy is */
     bool force_logged;               /* the log has it as it is */
     bool force_lost;                 /* ... and something else: nothing is done */
+    bool force_vouched;              /* the MAC key says that the file is ours */
     bool force_due, force_approved;  /* the change was approved, and stands in the file: restart */
     unsigned log_generation; /* of the log keys in force, or to be made: under lock */
 

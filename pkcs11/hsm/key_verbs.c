@@ -204,8 +204,8 @@ pfx_result pfx_do_key_show(struct pfx_worker *worker, struct pfx_task *task, str
     if (!pin)
         return unknown(err);
     struct pfx_msg *item = pin_item(hsm, task, pin);
-    char *names PFX_AUTOFREE = pfx_asprintf("keyName %.100s", pin->key_name);
-    char *provider PFX_AUTOFREE = pfx_asprintf("providerName %.100s", pin->provider_name);
+    char *names PFX_AUTOFREE = pfx_asprintf("keyName %s", pin->key_name);
+    char *provider PFX_AUTOFREE = pfx_asprintf("providerName %s", pin->provider_name);
     pfx_msg_add_str(item, "attributes", names);
     pfx_msg_add_str(item, "attributes", provider);
     pfx_msg_add_str(item, "attributes", "read back in the ceremony: its token is closed now");

@@ -9,6 +9,7 @@
 #include "crypto/canon.h"
 #include "pkcs11/hsm/approvals.h"
 #include "pkcs11/hsm/ceremony.h"
+#include "pkcs11/hsm/force.h"
 #include "pkcs11/hsm/hsmlog.h"
 #include "pkcs11/hsm/hsmlog_put.h"
 
@@ -367,6 +368,7 @@ static pfx_result reopen(struct change *change, struct pfx_error *err)
     }
     PFX_CLEANUP(pfx_approved_done) struct pfx_approved approval = {.nonce = ""};
     pfx_hsmlog_origin(hsm->policy, before.number + 1, origin);
+    PFX_TRY(pfx_force_vouch(change->worker, &change->task->actor, err));
     PFX_TRY(approved(change, &before, origin, &approval, err));
     pfx_record_role(change->record, PFX_ROLE_LOG);
     note_before(change, &before);

@@ -35,6 +35,8 @@ struct line {
     const struct door *door;
     struct pfx_conn *conn;
     unsigned running;
+    int64_t unsaid;           /* request with an item that can't be written; 0: none */
+    struct pfx_error unsaid_why;
 };
 struct pfx_server {
     struct pfx_hsm *hsm;
@@ -331,21 +333,34 @@ void pfx_server_step(struct pfx_server *server)
         accept_lines(server, &server->doors[i]);
 }
 
+/* An item that breaks a bound of its table is a defect of ours; the request then ends with that,
+ * whatever else it did. */
+static bool send_item(struct line *line, const struct pfx_answer *answer)
+{
+    struct pfx_msg *item PFX_AUTOMSG = pfx_msg_new(&pfx_s_item);
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_msg_set_int(item, "id", answer->request);
+    if (pfx_ok(pfx_msg_set_shown(item, "body", answer->body, &why)))
+        return pfx_ok(pfx_conn_send(line->conn, item, &why));
+    pfx_log_error(&why, "%s", door_name(line->door));
+    line->unsaid = answer->request;
+    line->unsaid_why = why;
+    return true;
+}
+
 void pfx_server_answer(struct pfx_server *server, struct pfx_answer *answer)
 {
     struct line *line = server->lines;
     while (line && line->id != answer->conn)
         line = line->next;
     struct pfx_error ignored = PFX_ERROR_NONE;
-    bool sent = true;
-    if (line && answer->body) {
-        struct pfx_msg *item PFX_AUTOMSG = pfx_msg_new(&pfx_s_item);
-        pfx_msg_set_int(item, "id", answer->request);
-        pfx_msg_set_body(item, "body", answer->body);
-        sent = pfx_ok(pfx_conn_send(line->conn, item, &ignored));
-    }
+    bool sent = !line || !answer->body || send_item(line, answer);
     if (line && answer->last) {
         line->running--;
+        if (line->unsaid == answer->request && pfx_ok(answer->result)) {
+            answer->result = (pfx_result){line->unsaid_why.cls};
+            answer->err = line->unsaid_why;
+        }
         sent =
             sent && send_end(line, answer->request, answer->result, answer->finding, &answer->err);
     }
