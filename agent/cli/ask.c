@@ -184,6 +184,26 @@ static pfx_result exchange(struct pfx_conn *conn, const struct cli_ask *ask, int
     }
 }
 
+/* What a person typed may be of any length, and in another encoding than UTF-8. */
+static pfx_result request_of(const struct cli_ask *ask, struct pfx_msg *request, int *ret_exit,
+                             struct pfx_error *err)
+{
+    struct pfx_error why = PFX_ERROR_NONE;
+    pfx_msg_set_int(request, "id", 1);
+    pfx_msg_set_str(request, "verb", ask->verb);
+    if (!ask->args)
+        return PFX_OK;
+    size_t most = pfx_msg_schema(ask->args)->ceiling;
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(most);
+    if (pfx_failed(pfx_msg_encode(ask->args, false, &text, &why))) {
+        *ret_exit = CLI_EXIT_USAGE;
+        return pfx_fail(err, PFX_CLASS_USAGE, "", "", "", "what was given can't be asked for: %s",
+                        why.text);
+    }
+    pfx_msg_set_body_text(request, "args", pfx_buf_str(&text), text.len);
+    return PFX_OK;
+}
+
 pfx_result cli_ask(const struct cli *cli, const struct cli_ask *ask, int *ret_exit,
                    struct pfx_error *err)
 {
@@ -194,16 +214,13 @@ pfx_result cli_ask(const struct cli *cli, const struct cli_ask *ask, int *ret_ex
         *ret_exit = pfx_class_exit(r.cls);
         return r;
     }
+    struct pfx_msg *request PFX_AUTOMSG = pfx_msg_new(&pfx_s_req);
+    PFX_TRY(request_of(ask, request, ret_exit, err));
     int fd = -1;
     struct pfx_error why = PFX_ERROR_NONE;
     if (pfx_failed(pfx_sock_connect(path, &fd, &why)))
         return unreachable(ask->peer, path, &why, ret_exit, err);
     struct pfx_conn *conn = pfx_conn_new(fd, accepts, sizeof(accepts) / sizeof(accepts[0]));
-    struct pfx_msg *request PFX_AUTOMSG = pfx_msg_new(&pfx_s_req);
-    pfx_msg_set_int(request, "id", 1);
-    pfx_msg_set_str(request, "verb", ask->verb);
-    if (ask->args)
-        pfx_msg_set_body(request, "args", ask->args);
     r = pfx_conn_send(conn, request, err);
     if (pfx_failed(r))
         *ret_exit = pfx_class_exit(r.cls);

@@ -104,6 +104,26 @@ static void reap(pid_t child)
     assert_int_equal(waitpid(child, &status, 0), child);
 }
 
+/* Nobody is asked, and nothing ends but the command. */
+static void what_cannot_be_asked(void **state)
+{
+    (void)state;
+    static const char *const bad[][2] = {
+        {"M\xFCller@example.com", "\"user\" isn't UTF-8"}, {"", "\"user\" must have"}};
+    struct cli cli = {.given = {[CLI_CLI_SOCKET] = true},
+                      .values = {[CLI_CLI_SOCKET] = "/nowhere"}};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_AGENT, "enrolment.list");
+        struct cli_ask request = {CLI_AGENT, "enrolment.list", args, 5, NULL, NULL, NULL};
+        struct pfx_error err = PFX_ERROR_NONE;
+        int code = -1;
+        pfx_msg_set_str(args, "user", bad[i][0]);
+        assert_true(pfx_failed(cli_ask(&cli, &request, &code, &err)));
+        assert_int_equal(code, CLI_EXIT_USAGE);
+        assert_non_null(strstr(err.text, bad[i][1]));
+    }
+}
+
 static void items_and_end(void **state)
 {
     (void)state;
@@ -283,6 +303,7 @@ int main(void)
 {
     (void)signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_cannot_be_asked),
         cmocka_unit_test(items_and_end),
         cmocka_unit_test(a_line_that_breaks),
         cmocka_unit_test(answers_that_cannot_be_read),
