@@ -11,6 +11,17 @@
 /* Bundles missing in a row after which no more are looked for. */
 #define ABSENT_MOST (UINT64_C(1) << 20)
 
+/* The entry of a page that was written late is of whoever made pfx-hsm write it; who gave the
+ * command is in the intents of the ceremony. */
+static void check_asker(struct pfx_ceremony *c, const struct pfx_entry *entry)
+{
+    const struct pfx_minutes_section *head = pfx_minutes_find(&c->page.record, PFX_MK_HEAD, NULL);
+    char uid[24];
+    (void)snprintf(uid, sizeof uid, "%lld", (long long)pfx_entry_int(entry, PFX_F_ACTOR_UID));
+    if (c->late && strcmp(pfx_minutes_get(head, PFX_MF_UID), uid) != 0)
+        c->differs = "another user gave the command (uid)";
+}
+
 /* Who permitted an operation stands in its intent; a log's successor, in its first entry. */
 static void take_intent(struct pfx_ceremony *c, const struct pfx_entry *entry)
 {
@@ -20,6 +31,8 @@ static void take_intent(struct pfx_ceremony *c, const struct pfx_entry *entry)
                           strcmp(pfx_minutes_get(head, PFX_MF_KIND), "log.reopen") == 0);
     for (size_t i = 0; i < c->page.record.n; i++) {
         const char *op = pfx_minutes_get(&c->page.record.list[i], PFX_MF_OPERATION);
+        if (*op && pfx_entry_is(entry, PFX_F_OP, op))
+            check_asker(c, entry);
         c->weak = c->weak || (*op && pfx_entry_int(entry, PFX_F_WEAK) == 1 &&
                               pfx_entry_is(entry, PFX_F_OP, op));
     }

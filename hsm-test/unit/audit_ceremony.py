@@ -191,6 +191,7 @@ end of record
         """Written by the next process, of a destroyed key's operation that was cut off."""
         key = {"key": {"alg": "hmac-sha256", "id": hex_of("mac-1")[:32]}, "target": {"name": "mac-1"}}
         intent = self.log.add("standing.destroy", "intent", "pending",
+                              actor={"role": "operator", "uid": 0},
                               standing={"state": "destroyed"}, **key)
         op = self.op_of(intent)
         self.log.note("start", software={"exe": hex_of("new"), "version": "0.1.0"},
@@ -198,7 +199,7 @@ end of record
         self.log.add("standing.destroy", "result", changes.get("outcome", "unknown"), op=op,
                      ref=intent, key=key["key"])
         return f"""pfx-agent ceremony record v1
-  kind standing.destroy; time 2026-11-23T13:00:00.000Z; uid 0
+  kind standing.destroy; time 2026-11-23T13:00:00.000Z; uid {changes.get('uid', 0)}
   host host1.example; log {self.log.origin}
   policy {changes.get('policy', self.policy)}
   version 0.1.0; executable {changes.get('exe', self.exe)}
@@ -216,6 +217,7 @@ end of record
                 ({}, None), ({"policy": hex_of("other"), "exe": hex_of("new")}, None),
                 ({"state": "active"}, None),  # as it was before the operation that was cut off
                 ({"policy": hex_of("any")}, "the policy isn't"), ({"exe": hex_of("any")}, "the executable"),
+                ({"uid": 1001}, "another user gave the command"),
                 ({"state": "previous"}, "its state"), ({"id": hex_of("x")[:32]}, "its CKA_ID"),
                 ({"outcome": "ok"}, "it was done"), ({"how": "destroyed"}, "NO ENTRY"),
                 ({"outcome": "device"}, "its state")):
