@@ -275,6 +275,32 @@ class Killed(Case):
                 self.assertIn("Nothing that the ceremony kept", page.text)
 
 
+class Failed(Case):
+    def test_token_fails_on_the_way(self):
+        """Nobody is killed: the next generation is called making, and the token makes no key. The command
+        fails, with a page that says so; given again it has one of its own."""
+        r = self.rig(kinds={"encryption": rig.tokens.RemoteSofthsm})
+        r.init()
+        folder, control = os.path.join(r.state, "ceremonies"), r.kinds["encryption"].control
+        control.fault("C_GenerateKeyPair", 2, "rv=0x30")  # the first one is the probe's
+        how = {"encryption_pin": r.pin("encryption"), "witnesses": ["Ada"]}
+        items, end = r.admin("key.rotate", **how)
+        self.assertEqual((end["exit"], control.fired()), (5, 1), (end, items))
+        self.assertEqual(len([i for i in items if i["kind"] == "record"]), 2)
+        path, = glob.glob(folder + "/*-key.rotate.txt")
+        page = parse(path)
+        self.assertTrue(Killed.late(page))
+        self.assertIn(("witness", "Ada", {}), page.sections)
+        self.assertEqual([(n, f["how"]) for kind, n, f in page.sections if kind == "key"],
+                         [("encryption-2", "cut-off")])
+        self.assertIn(" failed, as the log says.", page.text)
+        self.do(r, "key.rotate", **how)
+        path, = set(glob.glob(folder + "/*-key.rotate.txt")) - {path}
+        self.assertEqual([(f["how"], Killed.late(parse(path))) for kind, _, f in parse(path).sections
+                          if kind == "key"], [("made", None)])
+        self.assertEqual([n for n in os.listdir(folder) if n.startswith(".")], [])
+
+
 if __name__ == "__main__":
     if not AUDIT or not AGENT:
         print("skipped: PFX_AUDIT, PFX_AGENT")

@@ -165,9 +165,11 @@ static void cut_off(struct pfx_record_maker *maker, const struct pfx_late_op *la
 {
     char now[PFX_TIME_SIZE];
     note(maker,
-         "%s: %s (operation %s) was cut off: the log doesn't say whether it was done. %s%s%s Whoever "
-         "meant it gives the command again: that has a page of its own.",
+         "%s: %s (operation %s) %s. %s%s%s Whoever meant it gives the command again: that has a page of "
+         "its own.",
          late->name, late->event, late->op,
+         late->unknown ? "was cut off: the log doesn't say whether it was done"
+                       : "failed, as the log says",
          !asked ? "Its token wasn't open when this page was written."
          : there ? "The key was in its token at "
                  : "The key wasn't found in its token at ",
