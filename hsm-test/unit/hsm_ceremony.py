@@ -231,6 +231,16 @@ class Ceremony(unittest.TestCase):
             f.write(page.replace('"seq":', '"seq":1', 1))
         for path, said in ((self.path(), b"in the tree\n"), (changed, b"NOT in the tree\n")):
             self.assertEqual(self.r.tool("/usr/bin/python3", "-c", program, path), said)
+        program = next(p for p in programs if "OTHER ENTRIES" in p)
+        export = self.export()
+        entries = glob.glob(os.path.join(export, "tile", "entries", "**"), recursive=True)
+        with open(next(p for p in sorted(entries) if os.path.isfile(p)), "r+b") as f:
+            self.assertEqual(self.r.tool("/usr/bin/python3", "-c", program, export),
+                             b"the entries of this checkpoint\n")
+            f.seek(f.read().index(b'"outcome":"ok"') + 11)
+            f.write(b"O")
+            f.flush()
+            self.assertIn(b"OTHER ENTRIES", self.r.tool("/usr/bin/python3", "-c", program, export))
 
     def test_audit(self):
         export = self.export()
