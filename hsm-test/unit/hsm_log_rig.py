@@ -44,6 +44,7 @@ class Log:
 
     def __init__(self, test, folder):
         self.test, self.folder = test, folder
+        checkpoints = self._checkpoints()  # first: a live log may go on behind them
         self.raw = []
         for path in sorted(glob.glob(folder + "/entries/*")):
             records = self._records(path)
@@ -60,7 +61,7 @@ class Log:
         for path in glob.glob(folder + "/keys/*.vkey"):
             with open(path, encoding="ascii") as f:
                 self._key(f.read().strip())
-        self.notes = [self._note(text) for text in self._checkpoints()]
+        self.notes = [self._note(text) for text in checkpoints]
         self.covered = max(note["size"] for note in self.notes)
 
     @staticmethod
