@@ -267,12 +267,7 @@ static void add_head(struct pfx_record_maker *maker, const struct pfx_begun *beg
         pfx_minutes_set(head, PFX_MF_KIND, begun->kind);
         pfx_minutes_set_time(head, PFX_MF_TIME, ops->at_ms);
         pfx_minutes_set_int(head, PFX_MF_UID, ops->uid > 0 ? ops->uid : 0);
-        pfx_minutes_set(head, PFX_MF_HOST, hsm->policy->host_id);
-        pfx_minutes_set_hex(head, PFX_MF_POLICY, hsm->policy->sha256, sizeof hsm->policy->sha256);
-        pfx_minutes_set(head, PFX_MF_VERSION, PFX_VERSION);
-        if (hsm->log->software.has_exe)
-            pfx_minutes_set_hex(head, PFX_MF_EXE, hsm->log->software.exe,
-                                sizeof hsm->log->software.exe);
+        pfx_record_host(hsm, head);
     }
     pfx_minutes_set_time(head, PFX_MF_LATE, maker->at_ms);
 }

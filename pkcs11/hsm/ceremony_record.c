@@ -37,6 +37,16 @@ static pfx_result folder_make(struct pfx_record_maker *maker, struct pfx_error *
     return PFX_OK;
 }
 
+void pfx_record_host(const struct pfx_hsm *hsm, struct pfx_minutes_section *head)
+{
+    pfx_minutes_set(head, PFX_MF_HOST, hsm->policy->host_id);
+    pfx_minutes_set_hex(head, PFX_MF_POLICY, hsm->policy->sha256, sizeof hsm->policy->sha256);
+    pfx_minutes_set(head, PFX_MF_VERSION, PFX_VERSION);
+    if (hsm->log->software.has_exe)
+        pfx_minutes_set_hex(head, PFX_MF_EXE, hsm->log->software.exe,
+                           sizeof hsm->log->software.exe);
+}
+
 static void begin_head(struct pfx_record_maker *maker, const char *const *witnesses)
 {
     const struct pfx_hsm *hsm = maker->hsm;
@@ -45,12 +55,7 @@ static void begin_head(struct pfx_record_maker *maker, const char *const *witnes
     pfx_minutes_set(head, PFX_MF_KIND, maker->kind);
     pfx_minutes_set_time(head, PFX_MF_TIME, maker->at_ms);
     pfx_minutes_set_int(head, PFX_MF_UID, uid > 0 ? uid : 0);
-    pfx_minutes_set(head, PFX_MF_HOST, hsm->policy->host_id);
-    pfx_minutes_set_hex(head, PFX_MF_POLICY, hsm->policy->sha256, sizeof hsm->policy->sha256);
-    pfx_minutes_set(head, PFX_MF_VERSION, PFX_VERSION);
-    if (hsm->log->software.has_exe)
-        pfx_minutes_set_hex(head, PFX_MF_EXE, hsm->log->software.exe,
-                           sizeof hsm->log->software.exe);
+    pfx_record_host(hsm, head);
     for (size_t i = 0; witnesses && witnesses[i]; i++)
         (void)pfx_minutes_add(&maker->record, PFX_MK_WITNESS, witnesses[i]);
 }

@@ -111,6 +111,8 @@ struct pfx_record_maker {
 PFX_MUST_USE pfx_result pfx_record_maker_new(struct pfx_worker *worker, struct pfx_task *task,
                                              struct pfx_record_maker **ret_maker,
                                              struct pfx_error *err);
+/* Into a page's head: this host, its policy, this program. */
+void pfx_record_host(const struct pfx_hsm *hsm, struct pfx_minutes_section *head);
 /* A file of the folder: replaced as a whole, and readable for the auditors. */
 PFX_MUST_USE pfx_result pfx_record_put(const struct pfx_record_maker *maker, const char *name,
                                        struct pfx_bytes content, struct pfx_error *err);
