@@ -135,7 +135,8 @@ static void try_error(struct pfx_bytes bytes)
     struct pfx_error why = PFX_ERROR_NONE;
     must(pfx_ok(pfx_msg_encode(end, true, &json, &why)));
     pfx_msg_get_error(end, "error", &back);
-    must(back.cls != PFX_CLASS_OK && strlen(back.text) == strlen(err.text));
+    size_t was = strlen(err.text), told = strlen(back.text);
+    must(back.cls != PFX_CLASS_OK && told <= was && was - told <= 3); /* a torn character's bytes */
 }
 
 static void try_text(size_t which, const char *json, size_t len)
