@@ -19,6 +19,7 @@ from hsm_generation import Case, needs
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "e2e"))
 from kill_file import KillFile  # noqa: E402
 
+rig.LEAKS = False
 PROGRAM = os.environ.get("PFX_KILL_HSM", "")
 LONG = hsm_pages.LONG
 ENDED = re.compile("staged already|is destroyed|no such key|destroyed already")
