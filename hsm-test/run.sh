@@ -119,6 +119,9 @@ install_node() {
     (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund)
 }
 
+# SoftHSM's RSA keys are most of the work of a test's own tokens.
+((long)) || export PFX_QUICK_RSA=$root/build/gcc/hsm-test/quick_rsa.so
+
 # --- builds -------------------------------------------------------------------------------------
 
 build() {
