@@ -1,35 +1,25 @@
 /* The probe for the users role. */
 #include <string.h>
 
-#include <openssl/evp.h>
-#include <openssl/rand.h>
-#include <openssl/rsa.h>
-#include <openssl/x509.h>
-
 #include "crypto/mem.h"
 #include "crypto/oaep.h"
 #include "pkcs11/try.h"
 
-/* With a key pair of the host. */
-static bool try_seal(struct pfx_try *t)
+/* To the public half of a pair that the token made a moment ago. */
+static bool try_seal(struct pfx_try *t, const struct pfx_try_keys *keys)
 {
     struct pfx_probe_row *row =
         pfx_try_row(t, CKM_RSA_X_509, CKF_ENCRYPT, "seals passwords in the token");
+    const struct pfx_key *to = keys->transport ? keys->transport : keys->rsa;
     struct pfx_error err = PFX_ERROR_NONE;
-    EVP_PKEY *pkey = EVP_RSA_gen(2048);
-    unsigned char *der = NULL;
-    int len = pkey ? i2d_PUBKEY(pkey, &der) : -1;
-    EVP_PKEY_free(pkey);
     PFX_AUTOSECRET struct pfx_secret *plain = NULL, *encoded = NULL;
     PFX_CLEANUP(pfx_buf_done) struct pfx_buf sealed = pfx_buf_make(PFX_MAX_RSA_BYTES);
-    if (len <= 0 || pfx_failed(pfx_secret_new(32, &plain, &err)) ||
-        pfx_failed(pfx_oaep_pad(plain, PFX_HASH_SHA256, 256, &encoded, &err))) {
-        OPENSSL_free(der);
+    if (!to)
+        return pfx_try_done(row, CKR_OK, false, "there is no RSA key to seal to");
+    if (pfx_failed(pfx_secret_new(32, &plain, &err)) ||
+        pfx_failed(pfx_oaep_pad(plain, PFX_HASH_SHA256, 256, &encoded, &err)))
         return pfx_try_done(row, CKR_OK, false, "OpenSSL can't prepare the try");
-    }
-    pfx_result r = pfx_token_rsa_public(t->session, (struct pfx_bytes){der, (size_t)len}, encoded,
-                                        &sealed, &err);
-    OPENSSL_free(der);
+    pfx_result r = pfx_token_rsa_public(t->session, pfx_key_spki(to), encoded, &sealed, &err);
     return pfx_try_result(row, r, &err);
 }
 
@@ -117,7 +107,7 @@ void pfx_try_users(struct pfx_try *t)
         pfx_try_conflict(t, "RSA keys can't be kept as wrapped keys (users.keys: wrapped).");
     if (keys.ec && p->blob_ec == CK_UNAVAILABLE_INFORMATION)
         pfx_try_conflict(t, "EC keys can't be kept as wrapped keys (users.keys: wrapped).");
-    t->probe->seals = try_seal(t);
+    t->probe->seals = try_seal(t, &keys);
     pfx_key_free(keys.rsa);
     pfx_key_free(keys.ec);
     pfx_key_free(keys.transport);
