@@ -117,6 +117,25 @@ class Laboratory(AgainCase):
         self.assertEqual(self.state(r, 2), "destroyed")
         self.assertEqual(self.code(self.as_user(r, CID, "approval.give", id=question)), (4, "unknown"))
         self.told(r)
+        self.no_way(r)
+
+    def no_way(self, r):
+        """A changed policy while the tokens of the one in force can't be opened: nobody's signature
+        could speak for itself, and the message says what is to be done instead."""
+        os.rename(os.path.join(r.dir, "users.pin"), os.path.join(r.dir, "users.pin.away"))
+        r.write_policy(approvals=["mode: uid", "valid: 11m"])
+        r.start()
+        until = time.time() + 40
+        while True:
+            _, end = r.admin("policy.approve")
+            if "In mode uid" in end.get("error", {}).get("text", ""):
+                break
+            self.assertLess(time.time(), until, end)
+            time.sleep(0.2)
+        self.assertIn("Lost tokens", end["error"]["text"])
+        asked = {i["command"] for i in r.admin("approval.list")[0]}
+        self.assertEqual(asked, {"key.destroy"})  # of before: nobody is asked for nothing
+        r.stop()
 
     def told(self, r):
         """Weak, wherever it is spoken of."""
