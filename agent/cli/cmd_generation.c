@@ -306,12 +306,17 @@ int cli_do_key_retire(struct cli *cli)
     struct pfx_msg *args PFX_AUTOMSG = cli_args_new(CLI_HSM, "key.retire");
     unsigned number;
     int code = number_of(cli, &number);
-    if (code == CLI_EXIT_OK)
-        code = cli_confirm(cli, "A retired generation doesn't become active again.");
     if (code != CLI_EXIT_OK)
         return code;
     args_of(cli, number, args);
-    return change(cli, "key.retire", "key-retire", args);
+    if (!cli->given[CLI_YES]) { /* what holds it back is said before anybody is asked */
+        pfx_msg_set_bool(args, "ask", true);
+        code = change(cli, "key.retire", "key-retire", args);
+        pfx_msg_set_bool(args, "ask", false);
+    }
+    if (code == CLI_EXIT_OK)
+        code = cli_confirm(cli, "A retired generation doesn't become active again.");
+    return code == CLI_EXIT_OK ? change(cli, "key.retire", "key-retire", args) : code;
 }
 
 int cli_do_key_destroy(struct cli *cli)

@@ -83,28 +83,56 @@ static int help_verb(const struct cli_verb *verb)
     return CLI_EXIT_OK;
 }
 
+/* The overview's parts, by the first word of their verbs. */
+static const struct {
+    const char *title;
+    const char *const words[10];
+} parts[] = {
+    {"Every day", {"run", "status", "enrolment", "record", "pause", "resume", "approve"}},
+    {"Keys", {"key", "connector", "standing"}},
+    {"Operation log", {"log"}},
+    {"Set-up", {"config", "hsm", "init", "secret", "setup", "policy", "backup", "restore", "help"}},
+};
+
+static void verb_line(const struct cli_verb *verb)
+{
+    char name[64], left[128], line[512];
+    bool told = verb->operands[0] && verb->noun && verb->min_operands;
+    (void)snprintf(left, sizeof(left), "%s%s%s", cli_verb_name(verb, name), told ? " " : "",
+                   told ? verb->operands : "");
+    (void)snprintf(line, sizeof(line), "  %-*s %s", HELP_COLUMN,
+                   strlen(left) > HELP_COLUMN ? name : left, verb->help);
+    cli_print_lines(stdout, HELP_COLUMN + 3, line);
+}
+
+static void word_lines(const char *word)
+{
+    for (const struct cli_verb *v = cli_verbs; v->verb; v++)
+        if (!v->hidden && strcmp(v->noun ? v->noun : v->verb, word) == 0)
+            verb_line(v);
+}
+
 static int overview(void)
 {
-    (void)printf("pfx-agent %s: S/MIME enrolment with every private key in an HSM\n\n",
+    struct pfx_buf codes PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(1024);
+    (void)printf("pfx-agent %s: S/MIME enrolment with every private key in an HSM\n",
                  PFX_VERSION);
-    for (const struct cli_verb *v = cli_verbs; v->verb; v++) {
-        char name[64], left[128];
-        if (v->hidden)
-            continue;
-        (void)snprintf(left, sizeof(left), "%s%s%s", cli_verb_name(v, name),
-                       v->operands[0] && v->noun && v->min_operands ? " " : "",
-                       v->operands[0] && v->noun && v->min_operands ? v->operands : "");
-        (void)printf("  %-*s %s\n", HELP_COLUMN, strlen(left) > HELP_COLUMN ? name : left, v->help);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        (void)printf("\n%s:\n", parts[i].title);
+        for (const char *const *word = parts[i].words; *word; word++)
+            word_lines(*word);
     }
-    (void)printf("\n");
+    (void)printf("\nOptions of every verb:\n");
     for (unsigned id = 0; id < CLI_OPTION_COUNT; id++)
         if (CLI_GLOBAL & CLI_BIT(id))
             option_line(id);
     option_line(CLI_VERSION);
-    (void)printf("\npfx-agent help VERB tells more. Exit codes:");
+    (void)pfx_buf_addf(&codes, "pfx-agent help VERB tells more. Exit codes:");
     for (size_t i = 0; i < sizeof(exits) / sizeof(exits[0]); i++)
-        (void)printf("%s %d %s", i ? ";" : "", exits[i].code, exits[i].meaning);
-    (void)printf(".\n");
+        (void)pfx_buf_addf(&codes, "%s %d %s", i ? ";" : "", exits[i].code, exits[i].meaning);
+    (void)pfx_buf_addf(&codes, ".");
+    (void)printf("\n");
+    paragraph(pfx_buf_str(&codes));
     return CLI_EXIT_OK;
 }
 

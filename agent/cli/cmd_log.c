@@ -47,7 +47,7 @@ struct log_status {
 };
 
 static void show_fact(struct log_status *status, const char *name, const char *value,
-                      const char *level, const char *next)
+                      const char *level, const char *why, const char *next)
 {
     enum cli_tone tone = cli_tone_of(level);
     const char *mark = tone == CLI_GOOD   ? cli_utf8() ? "●" : "+"
@@ -59,10 +59,8 @@ static void show_fact(struct log_status *status, const char *name, const char *v
     cli_table_add(status->facts, name, CLI_PLAIN);
     if (tone == CLI_GOOD)
         tone = CLI_PLAIN;
-    if (next && *next)
-        cli_table_addf(status->facts, tone, "%s; next: %s", value, next);
-    else
-        cli_table_add(status->facts, value, tone);
+    cli_table_addf(status->facts, tone, "%s%s%s%s%s", value, why ? ": " : "", why ? why : "",
+                   next ? "; next: " : "", next ? next : "");
 }
 
 static void status_item(void *ctx, const struct pfx_msg *item)
@@ -74,7 +72,7 @@ static void status_item(void *ctx, const struct pfx_msg *item)
     if (pfx_failed(pfx_msg_encode(item, false, &status->json, &err)))
         (void)cli_fail(&err);
     show_fact(status, pfx_msg_str(item, "name"), pfx_msg_str(item, "value"),
-              pfx_msg_str(item, "level"),
+              pfx_msg_str(item, "level"), pfx_msg_has(item, "why") ? pfx_msg_str(item, "why") : NULL,
               pfx_msg_has(item, "next") ? pfx_msg_str(item, "next") : NULL);
 }
 

@@ -6,10 +6,17 @@
 
 #define RUN_SILENCE_S 300
 
+static const struct {
+    const char *decision, *means;
+} decisions[] = {{"order", "to order"}, {"hold", "to hold"},     {"refuse", "refused"},
+                 {"wait", "waiting"},   {"skip", "need nothing"}};
+#define N_DECISIONS (sizeof(decisions) / sizeof(decisions[0]))
+
 struct run_view {
     struct cli *cli;
     struct cli_progress progress;
     struct cli_table *plan;
+    unsigned planned[N_DECISIONS];
     char summary[512];
 };
 
@@ -18,9 +25,12 @@ static long long number(const struct pfx_msg *item, const char *name)
     return (long long)pfx_msg_int(item, name);
 }
 
-static void add_plan(struct cli_table *plan, const struct pfx_msg *item)
+static void add_plan(struct run_view *view, const struct pfx_msg *item)
 {
+    struct cli_table *plan = view->plan;
     const char *decision = pfx_msg_str(item, "decision");
+    for (size_t i = 0; i < N_DECISIONS; i++)
+        view->planned[i] += strcmp(decision, decisions[i].decision) == 0;
     struct pfx_buf addresses PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(64 * 1024);
     for (size_t i = 0; i < pfx_msg_count(item, "addresses"); i++)
         (void)pfx_buf_addf(&addresses, "%s%s", i ? ", " : "", pfx_msg_str_at(item, "addresses", i));
@@ -34,6 +44,18 @@ static void add_plan(struct cli_table *plan, const struct pfx_msg *item)
     cli_table_add(plan, pfx_msg_str(item, "why"), CLI_PLAIN);
 }
 
+static void print_planned(const struct run_view *view)
+{
+    const char *before = "";
+    for (size_t i = 0; i < N_DECISIONS; i++) {
+        if (view->planned[i] == 0)
+            continue;
+        (void)printf("%s%u %s", before, view->planned[i], decisions[i].means);
+        before = ", ";
+    }
+    (void)printf("%s\n", *before ? "; nothing was changed" : "nobody is in the groups");
+}
+
 static void run_item(void *ctx, const struct pfx_msg *item)
 {
     struct run_view *view = ctx;
@@ -43,7 +65,7 @@ static void run_item(void *ctx, const struct pfx_msg *item)
         return;
     }
     if (strcmp(kind, "plan") == 0)
-        add_plan(view->plan, item);
+        add_plan(view, item);
     else if (strcmp(kind, "trouble") == 0) {
         cli_progress_clear(&view->progress);
         const char *why = pfx_msg_has(item, "why") ? pfx_msg_str(item, "why") : "";
@@ -102,9 +124,12 @@ int cli_do_run(struct cli *cli)
     int code = CLI_EXIT_INTERNAL;
     pfx_result r = cli_ask(cli, &ask, &code, &err);
     cli_progress_clear(&view.progress);
+    cli_table_wrap(plan);
     if (cli_table_rows(plan) > 0)
         cli_table_print(plan, stdout);
-    if (view.summary[0])
+    if (view.summary[0] && cli->given[CLI_DRY_RUN])
+        print_planned(&view);
+    else if (view.summary[0])
         (void)printf("%s\n", view.summary);
     if (pfx_failed(r) || err.text[0])
         (void)cli_fail(&err);

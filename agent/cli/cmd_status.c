@@ -77,7 +77,7 @@ static void flow(struct status_view *view, const char *name, const char *value)
 }
 
 static void fact(struct status_view *view, const char *name, const char *value, const char *level,
-                 const char *next)
+                 const char *why, const char *next)
 {
     enum cli_tone tone = cli_tone_of(level);
     const char *mark = tone == CLI_GOOD   ? cli_utf8() ? "●" : "+"
@@ -93,12 +93,11 @@ static void fact(struct status_view *view, const char *name, const char *value, 
         return;
     cli_table_add(view->facts, mark, tone);
     cli_table_add(view->facts, name, CLI_PLAIN);
-    /* What pfx-hsm calls the next step may be the reason that stands above. */
-    if (next && *next && !(strlen(next) >= LONG_REASON && !view->all && said_before(view, next)))
-        cli_table_addf(view->facts, tone == CLI_GOOD ? CLI_PLAIN : tone, "%s; next: %s", value,
-                       next);
-    else
-        cli_table_add(view->facts, value, tone == CLI_GOOD ? CLI_PLAIN : tone);
+    /* The reason may stand above. */
+    if (why && strlen(why) >= LONG_REASON && !view->all && said_before(view, why))
+        why = NULL;
+    cli_table_addf(view->facts, tone == CLI_GOOD ? CLI_PLAIN : tone, "%s%s%s%s%s", value,
+                   why ? ": " : "", why ? why : "", next ? "; next: " : "", next ? next : "");
 }
 
 static void agent_item(void *ctx, const struct pfx_msg *item)
@@ -132,9 +131,9 @@ static void agent_item(void *ctx, const struct pfx_msg *item)
         /* One of a user says what is wrong, not with whom. */
         char *whose PFX_AUTOFREE = strchr(name, '@') ? pfx_asprintf("%s: %s", name, what) : NULL;
         fact(view, "trouble", whose ? whose : what,
-             pfx_msg_has(item, "level") ? pfx_msg_str(item, "level") : "bad", next);
+             pfx_msg_has(item, "level") ? pfx_msg_str(item, "level") : "bad", NULL, next);
     } else
-        fact(view, name, value, pfx_msg_str(item, "level"), next);
+        fact(view, name, value, pfx_msg_str(item, "level"), NULL, next);
 }
 
 static void hsm_item(void *ctx, const struct pfx_msg *item)
@@ -144,7 +143,7 @@ static void hsm_item(void *ctx, const struct pfx_msg *item)
         json_member(view->out, item);
     else
         fact(view, pfx_msg_str(item, "name"), pfx_msg_str(item, "value"),
-             pfx_msg_str(item, "level"),
+             pfx_msg_str(item, "level"), pfx_msg_has(item, "why") ? pfx_msg_str(item, "why") : NULL,
              pfx_msg_has(item, "next") ? pfx_msg_str(item, "next") : NULL);
 }
 

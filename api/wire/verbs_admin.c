@@ -55,6 +55,7 @@ LOCAL_SCHEMA(key_rotate_args, "key.rotate", 4 * KIB,
        WITNESSES);
 LOCAL_SCHEMA(key_activate_args, "key.activate", KIB, GENERATION);
 LOCAL_SCHEMA(key_retire_args, "key.retire", 2 * KIB, GENERATION,
+       BOOL("ask", OPT, "only what holds it back is said"),
        OBJ("needs", &key_needs, OPT, "what pfx-agentd says"));
 LOCAL_SCHEMA(key_destroy_args, "key.destroy", 4 * KIB, GENERATION,
        OBJ("needs", &key_needs, OPT, "what pfx-agentd says"),
@@ -107,11 +108,12 @@ LOCAL_SCHEMA(secret_item, "secret.item", 2 * KIB, STR("name", 1, 32, 0, "digicer
        STR("sealed_to", 64, 64, OPT, "SHA-256 of the secrets key's public key"));
 LOCAL_SCHEMA(hsm_status_item, "hsm.status.item", 4 * KIB, STR("name", 1, 64, 0, "of what"),
        STR("value", 0, 639, 0, "as it is"), STR("level", 1, 8, 0, "ok, warn or bad"),
-       STR("next", 1, 639, OPT, "next step"));
+       STR("why", 1, 639, OPT, "reason"), STR("next", 1, 639, OPT, "next step"));
 
-LOCAL_SCHEMA(log_status_item, "log.status.item", 4 * KIB, STR("name", 1, 64, 0, "of what"),
+LOCAL_SCHEMA(log_status_item, "log.status.item", 5 * KIB, STR("name", 1, 64, 0, "of what"),
        STR("value", 0, 639, 0, "for people"), INT("number", 0, PFX_MAX_INT, OPT, "for programs"),
-       STR("level", 1, 8, 0, "ok, warn or bad"), STR("next", 1, 639, OPT, "next step"));
+       STR("level", 1, 8, 0, "ok, warn or bad"), STR("why", 1, 639, OPT, "reason"),
+       STR("next", 1, 639, OPT, "next step"));
 LOCAL_SCHEMA(log_key_args, "log.key", 4 * KIB, WITNESSES);
 LOCAL_SCHEMA(log_key_item, "log.key.item", 1 * MIB,
        STR("kind", 1, 16, 0, "step, key, note or record"),

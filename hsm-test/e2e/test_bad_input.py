@@ -154,7 +154,9 @@ class Users(WorldCase):
             self.assertActive(world, [people.upn(1), people.upn(7)])
             self.assertEqual(len(world.orders()), 2)
             shown = world.cli("status")
-            self.assertIn("ASCII", shown.out + world.cli("run", "--once", "--dry-run").out)
+            dry = world.cli("run", "--once", "--dry-run")
+            self.assertIn("5 refused, 2 need nothing; nothing was changed", dry.out)
+            self.assertIn("ASCII", shown.out + dry.out)
 
 
 class Configuration(WorldCase):

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -37,6 +38,14 @@ class Offline(WorldCase):
         for verb in (("status",), ("enrolment", "list"), ("key", "list"), ("hsm", "test"), ("init",),
                      ("secret", "status"), ("run", "--once"), ("pause", "--orders")):
             self.assertExit(world.cli(*verb), 3, world.folder, "there is no socket", "Start it")
+
+    def test_the_overview_has_each_verb_once(self):
+        shown = [re.match("[a-z-]+( [a-z-]+)?", line[2:30])[0]
+                 for line in self.world.cli("help").out.split("Options of")[0].splitlines()
+                 if line.startswith("  ")]
+        manual = re.findall(r"(?m)^\.SS ([a-z-]+(?: [a-z-]+)?)", self.world.cli("man").out.replace("\\", ""))
+        self.assertGreater(len(manual), 50)
+        self.assertEqual(sorted(shown), sorted(manual))
 
     def test_data_on_stdout_only(self):
         world = self.world

@@ -295,8 +295,8 @@ class Status(LogCase):
         self.assertEqual(told["items"][1], item("size", "12 entries", number=12))
 
     def test_something_is_bad(self):
-        self.daemon("admin", log_status={"items": [item("state", "refused", "bad")]})
-        self.cli("status", code=1)
+        self.daemon("admin", log_status={"items": [item("state", "refused", "bad", why="a byte is wrong")]})
+        self.assertIn("refused: a byte is wrong\n", self.cli("status", code=1).out)
 
     def test_its_exit_code_stands(self):
         self.daemon("admin", log_status={"items": [item("state", "rolled back", "bad")], "exit": 6})

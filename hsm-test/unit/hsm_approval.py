@@ -502,7 +502,7 @@ class Few(LogCase):
                 start(asker, *lines)
                 row = next(x for x in r.admin("hsm.status")[0] if x["name"] == "approvals")
                 self.assertEqual(row["level"], "warn")
-                self.assertIn(word, row["next"])
+                self.assertIn(word, row["why"])
                 r.stop()
         finally:
             r.close()

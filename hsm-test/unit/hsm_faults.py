@@ -38,7 +38,10 @@ class Faults(unittest.TestCase):
             answer = r.key_csr(1)
             self.assertEqual(answer["class"], "transient", answer)  # no user is given up for it
             rows, end = r.admin("hsm.status")
-            self.assertTrue(any("CKR_PIN_INCORRECT" in x["value"] for x in rows), rows)
+            users = next(x for x in rows if x["name"] == "token users")
+            self.assertIn("CKR_PIN_INCORRECT", users["value"])
+            self.assertIn("in the role's pin_file", users["why"])
+            self.assertNotIn("next", users)  # no reason in the place of a step
             self.assertNotIn("wrong-pin", r.logged() + str(rows) + str(answer))
             # The service role isn't concerned.
             self.assertEqual(r.broker("assertion", app="main")[1]["exit"], 0)
@@ -206,6 +209,7 @@ class Faults(unittest.TestCase):
         r = Rig(module=rig.SLOW_MODULE).start()
         try:
             r.init()
+            self.until_ready(r)  # else a key of the probe hangs
             for keys in ("private", "public"):
                 open(os.path.join(r.dir, "hang-after-generate"), "w").close()
                 before = r.count("users", "privkey")

@@ -20,6 +20,22 @@ pfx_result pfx_do_log(struct pfx_worker *worker, struct pfx_task *task, struct p
     return PFX_OK;
 }
 
+static void emit(struct pfx_task *task, const char *name, int64_t number, const char *level,
+                 const char *why, const char *next, const char *value)
+{
+    struct pfx_msg *item = pfx_task_item(task);
+    pfx_msg_set_str(item, "name", name);
+    pfx_msg_set_str(item, "value", value);
+    if (number >= 0)
+        pfx_msg_set_int(item, "number", number);
+    pfx_msg_set_str(item, "level", level);
+    if (why && *why)
+        pfx_msg_set_str(item, "why", why);
+    if (next && *next)
+        pfx_msg_set_str(item, "next", next);
+    pfx_task_emit(task, item);
+}
+
 /* number: -1 where there is none. next may be NULL. */
 static void say(struct pfx_task *task, const char *name, int64_t number, const char *level,
                 const char *next, const char *fmt, ...) PFX_PRINTF(6, 7);
@@ -31,15 +47,14 @@ static void say(struct pfx_task *task, const char *name, int64_t number, const c
     va_start(args, fmt);
     vsnprintf(value, sizeof value, fmt, args);
     va_end(args);
-    struct pfx_msg *item = pfx_task_item(task);
-    pfx_msg_set_str(item, "name", name);
-    pfx_msg_set_str(item, "value", value);
-    if (number >= 0)
-        pfx_msg_set_int(item, "number", number);
-    pfx_msg_set_str(item, "level", level);
-    if (next && *next)
-        pfx_msg_set_str(item, "next", next);
-    pfx_task_emit(task, item);
+    emit(task, name, number, level, NULL, next, value);
+}
+
+static void say_trouble(struct pfx_task *task, const char *name, const char *value,
+                        const struct pfx_error *why)
+{
+    char line[640] = "";
+    emit(task, name, -1, "bad", pfx_error_line(why, line, sizeof line), NULL, value);
 }
 
 static void say_time(struct pfx_task *task, const char *name, int64_t ms, const char *level)
@@ -53,7 +68,6 @@ static void say_time(struct pfx_task *task, const char *name, int64_t ms, const 
 
 static void say_state(struct pfx_task *task, const struct pfx_oplog_status *status)
 {
-    char line[640] = "";
     switch (status->state) {
     case PFX_OPLOG_NONE:
         say(task, "state", -1, "warn", "pfx-agent init", "not begun");
@@ -62,12 +76,10 @@ static void say_state(struct pfx_task *task, const struct pfx_oplog_status *stat
         say(task, "state", -1, "ok", NULL, "open");
         break;
     case PFX_OPLOG_REFUSED:
-        say(task, "state", -1, "bad", pfx_error_line(&status->why, line, sizeof line),
-            "refused: nothing is done with a key");
+        say_trouble(task, "state", "refused: nothing is done with a key", &status->why);
         break;
     case PFX_OPLOG_CLOSED:
-        say(task, "state", -1, "bad", pfx_error_line(&status->why, line, sizeof line),
-            "closed: nothing is done with a key");
+        say_trouble(task, "state", "closed: nothing is done with a key", &status->why);
         break;
     }
 }
@@ -78,11 +90,11 @@ static void say_signer(struct pfx_hsm *hsm, struct pfx_task *task,
     char line[640] = "";
     const struct pfx_role_state *role = &hsm->roles[PFX_ROLE_LOG];
     if (status->signer_why.cls != PFX_CLASS_OK)
-        say(task, "signer", -1, "bad", pfx_error_line(&status->signer_why, line, sizeof line),
-            "the last checkpoint couldn't be signed: nothing is released");
+        say_trouble(task, "signer",
+                    "the last checkpoint couldn't be signed: nothing is released",
+                    &status->signer_why);
     else if (!status->attached)
-        say(task, "signer", -1, "bad", pfx_error_line(&role->why, line, sizeof line),
-            "the role log isn't ready: nothing is released");
+        say_trouble(task, "signer", "the role log isn't ready: nothing is released", &role->why);
     else
         say(task, "signer", -1, "ok", NULL, "token %s", pfx_token_text(role->token, line));
 }
@@ -90,13 +102,14 @@ static void say_signer(struct pfx_hsm *hsm, struct pfx_task *task,
 static void say_anchor(struct pfx_hsm *hsm, struct pfx_task *task,
                        const struct pfx_oplog_status *status)
 {
-    char line[640] = "", at[PFX_TIME_SIZE];
+    char line[640] = "", value[128], at[PFX_TIME_SIZE];
     bool failed = status->anchor_why.cls != PFX_CLASS_OK, is_protected = true;
     const char *rollback = pfx_rollback_text(hsm, &is_protected);
-    say(task, "anchor", (int64_t)status->anchor_size, failed ? "warn" : "ok",
-        failed ? pfx_error_line(&status->anchor_why, line, sizeof line) : NULL,
-        "%" PRIu64 " entries%s%s", status->anchor_size, status->anchor_ms > 0 ? ", written " : "",
-        status->anchor_ms > 0 ? pfx_time_format(status->anchor_ms, false, at) : "");
+    snprintf(value, sizeof value, "%" PRIu64 " entries%s%s", status->anchor_size,
+             status->anchor_ms > 0 ? ", written " : "",
+             status->anchor_ms > 0 ? pfx_time_format(status->anchor_ms, false, at) : "");
+    emit(task, "anchor", (int64_t)status->anchor_size, failed ? "warn" : "ok",
+         failed ? pfx_error_line(&status->anchor_why, line, sizeof line) : NULL, NULL, value);
     uint64_t lag = status->size > status->anchor_size ? status->size - status->anchor_size : 0;
     say(task, "lag", (int64_t)lag, "ok", NULL,
         "%" PRIu64 " entries could be rolled back unseen without a copy outside", lag);

@@ -57,6 +57,8 @@ static pfx_result move_only(struct pfx_worker *worker, struct pfx_task *task, en
         snprintf(change.op.said.reason, sizeof change.op.said.reason, "%s",
                  pfx_msg_str(task->args, "reason"));
     PFX_TRY(pfx_change_move(&change, move, err));
+    if (move == PFX_MOVE_RETIRE && pfx_msg_bool(task->args, "ask"))
+        return PFX_OK;
     if (move == PFX_MOVE_COMPROMISE) {
         const struct pfx_approval_word why = {"reason", change.op.said.reason};
         PFX_TRY(pfx_change_approved(&change, pfx_buf_bytes(&pfx_change_pin(&change)->spki), &why, 1,

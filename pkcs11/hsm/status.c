@@ -230,22 +230,37 @@ pfx_result pfx_do_report(struct pfx_worker *worker, struct pfx_task *task, struc
     return PFX_OK;
 }
 
-static void say(struct pfx_task *task, const char *name, const char *value, const char *level,
-                const char *next)
+static void say_all(struct pfx_task *task, const char *name, const char *value, const char *level,
+                    const char *why, const char *next)
 {
     struct pfx_msg *item = pfx_task_item(task);
     pfx_msg_set_str(item, "name", name);
     pfx_msg_set_str(item, "value", value);
     pfx_msg_set_str(item, "level", level);
+    if (why && *why)
+        pfx_msg_set_str(item, "why", why);
     if (next && *next)
         pfx_msg_set_str(item, "next", next);
     pfx_task_emit(task, item);
 }
 
+static void say(struct pfx_task *task, const char *name, const char *value, const char *level,
+                const char *next)
+{
+    say_all(task, name, value, level, NULL, next);
+}
+
+static void say_trouble(struct pfx_task *task, const char *name, const char *value,
+                        const char *level, const struct pfx_error *why)
+{
+    char line[640];
+    say_all(task, name, value, level, pfx_error_line(why, line, sizeof line), NULL);
+}
+
 static void say_role(const struct pfx_hsm *hsm, enum pfx_role role, struct pfx_task *task)
 {
     const struct pfx_role_state *state = &hsm->roles[role];
-    char name[64], text[128], value[640], line[640];
+    char name[64], text[128], value[640];
     snprintf(name, sizeof name, "token %s", pfx_role_name(role));
     if (role == PFX_ROLE_ENCRYPTION) {
         snprintf(value, sizeof value, "no session, no login (opened in ceremonies only): %s",
@@ -263,23 +278,23 @@ static void say_role(const struct pfx_hsm *hsm, enum pfx_role role, struct pfx_t
     snprintf(value, sizeof value, "not ready%s%s%s%s", state->why.code[0] ? " (" : "",
              state->why.code, state->why.code[0] ? ")" : "",
              state->again ? ", tried again by itself" : "");
-    say(task, name, value, "bad", pfx_error_line(&state->why, line, sizeof line));
+    say_trouble(task, name, value, "bad", &state->why);
 }
 
 static void say_log(struct pfx_hsm *hsm, struct pfx_task *task)
 {
     struct pfx_oplog_status status;
-    char value[256], line[640] = "";
+    char value[256];
     pfx_oplog_status(hsm->log->writer, &status);
     if (status.state == PFX_OPLOG_NONE) {
         say(task, "operation log", "not begun", "warn", "pfx-agent init");
         return;
     }
     if (status.state != PFX_OPLOG_OPEN) {
-        say(task, "operation log",
-            status.state == PFX_OPLOG_REFUSED ? "refused: nothing is done with a key"
-                                              : "closed: nothing is done with a key",
-            "bad", pfx_error_line(&status.why, line, sizeof line));
+        say_trouble(task, "operation log",
+                    status.state == PFX_OPLOG_REFUSED ? "refused: nothing is done with a key"
+                                                      : "closed: nothing is done with a key",
+                    "bad", &status.why);
         return;
     }
     const struct pfx_error *trouble = status.signer_why.cls != PFX_CLASS_OK ? &status.signer_why
@@ -290,8 +305,10 @@ static void say_log(struct pfx_hsm *hsm, struct pfx_task *task)
                                   PRIu64 "%s",
              status.size, status.covered, status.anchor_size,
              status.attached ? "" : ", not signed at this time");
-    say(task, "operation log", value, trouble || !status.attached ? "warn" : "ok",
-        trouble ? pfx_error_line(trouble, line, sizeof line) : "pfx-agent log status");
+    if (trouble)
+        say_trouble(task, "operation log", value, "warn", trouble);
+    else
+        say(task, "operation log", value, status.attached ? "ok" : "warn", "pfx-agent log status");
 }
 
 static void status_note(void *ctx, const char *text)
@@ -314,9 +331,9 @@ static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
     struct pfx_error why = PFX_ERROR_NONE;
     const struct pfx_pinned *pin = NULL;
     const struct pfx_hsm_policy *policy = worker->hsm->policy;
-    char value[640], line[640], hex[65];
+    char value[640], hex[65];
     if (pfx_failed(pfx_pins_of(worker, &pins, &why)) || pfx_failed(active_of(&pins, &pin, &why))) {
-        say(task, "encryption key", "not usable", "bad", pfx_error_line(&why, line, sizeof line));
+        say_trouble(task, "encryption key", "not usable", "bad", &why);
         return;
     }
     fingerprint(pin, hex);
@@ -326,11 +343,12 @@ static void say_encryption_key(struct pfx_worker *worker, struct pfx_task *task)
     char *name PFX_AUTOFREE = pfx_generation_name(policy, pin->generation);
     bool differs = strcmp(pin->key_name, name) != 0 ||
                    strcmp(pin->provider_name, policy->provider_name) != 0;
-    say(task, "encryption key", value, differs ? "warn" : "ok",
-        differs
+    say_all(task, "encryption key", value, differs ? "warn" : "ok",
+            differs
             ? "encryption_key.name or .provider of the policy was changed after init: the pinned "
               "names are used"
-            : NULL);
+            : NULL,
+            NULL);
 }
 
 static void say_schedule(struct pfx_worker *worker, struct pfx_task *task)
@@ -360,11 +378,11 @@ static void say_secrets(const struct pfx_hsm *hsm, struct pfx_task *task)
         PFX_CLEANUP(pfx_sealed_done) struct pfx_sealed sealed;
         struct pfx_error why = PFX_ERROR_NONE;
         bool present = false;
-        char name[64], line[640];
+        char name[64];
         pfx_sealed_init(&sealed);
         snprintf(name, sizeof name, "secret %s", row->name);
         if (pfx_failed(pfx_sealed_load(hsm, row->name, &sealed, &present, &why)))
-            say(task, name, "unreadable", "bad", pfx_error_line(&why, line, sizeof line));
+            say_trouble(task, name, "unreadable", "bad", &why);
         else if (present)
             say(task, name, "set", "ok", NULL);
         for_ca = for_ca || (present && row->for_ca);
@@ -379,10 +397,9 @@ static void say_approvals(struct pfx_hsm *hsm, struct pfx_task *task)
     struct pfx_error why = PFX_ERROR_NONE;
     char value[128], line[640];
     if (pfx_failed(pfx_force_holds(hsm, &why)))
-        say(task, "policy change", "held: nothing is done with a key", "bad",
-            pfx_error_line(&why, line, sizeof line));
+        say_trouble(task, "policy change", "held: nothing is done with a key", "bad", &why);
     if (policy->approvals == PFX_APPROVALS_NONE) {
-        say(task, "approvals", "none: most dangerous commands are refused", "ok", NULL);
+        say(task, "approvals", "none: dangerous commands refused", "ok", NULL);
         return;
     }
     size_t n = pfx_approvals_waiting(hsm->approvals);
@@ -390,10 +407,8 @@ static void say_approvals(struct pfx_hsm *hsm, struct pfx_task *task)
     snprintf(value, sizeof value, "%u people, %s; %zu waiting", policy->approvers,
              weak ? "without signatures (mode uid): weak" : "by their SSH keys", n);
     bool worries = pfx_approvals_worry(hsm->approvals, pfx_now_ms(), line, sizeof line);
-    say(task, "approvals", value, weak || worries || n > 0 ? "warn" : "ok",
-        worries ? line
-        : n     ? "pfx-agent approve"
-                : NULL);
+    say_all(task, "approvals", value, weak || worries || n > 0 ? "warn" : "ok",
+            worries ? line : NULL, n > 0 ? "pfx-agent approve" : NULL);
 }
 
 pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struct pfx_error *err)
@@ -429,9 +444,7 @@ pfx_result pfx_do_status(struct pfx_worker *worker, struct pfx_task *task, struc
     snprintf(text, sizeof text, "%" PRIu64 " done, %" PRIu64 " failed", ok, failed);
     say(task, "operations", text, "ok", NULL);
     if (trouble.cls != PFX_CLASS_OK) {
-        char line[640];
-        say(task, "last trouble", pfx_time_format(at, false, since), "bad",
-            pfx_error_line(&trouble, line, sizeof line));
+        say_trouble(task, "last trouble", pfx_time_format(at, false, since), "bad", &trouble);
     }
     pfx_status_notes(hsm, status_note, task);
     return PFX_OK;
