@@ -16,6 +16,7 @@ struct pfx_meaning *pfx_meaning_new(struct pfx_report *report)
     meaning->life = pfx_life_new();
     meaning->standings = pfx_standings_new();
     meaning->questions = pfx_questions_new();
+    meaning->records = pfx_records_new();
     meaning->open = pfx_alloc_array(PFX_OPEN_SLOTS, sizeof(*meaning->open));
     return meaning;
 }
@@ -28,6 +29,7 @@ void pfx_meaning_free(struct pfx_meaning *meaning)
     free(meaning->life);
     free(meaning->standings);
     pfx_questions_free(meaning->questions);
+    free(meaning->records);
     free(meaning->open);
     free(meaning->policies);
     free(meaning->ended);
@@ -53,12 +55,14 @@ void pfx_meaning_begin(struct pfx_meaning *meaning, uint32_t log, struct pfx_sou
     pfx_life_reset(meaning->life);
     pfx_standings_reset(meaning->standings);
     pfx_questions_reset(meaning->questions);
+    pfx_records_reset(meaning->records);
     *meaning = (struct pfx_meaning){.report = meaning->report,
                                     .match = meaning->match,
                                     .open = meaning->open,
                                     .life = meaning->life,
                                     .standings = meaning->standings,
                                     .questions = meaning->questions,
+                                    .records = meaning->records,
                                     .source = source,
                                     .policies = meaning->policies,
                                     .ended = meaning->ended,
@@ -78,6 +82,7 @@ void pfx_meaning_gap(struct pfx_meaning *meaning, uint64_t upto)
     pfx_life_reset(meaning->life);
     pfx_standings_reset(meaning->standings);
     pfx_questions_reset(meaning->questions);
+    pfx_records_reset(meaning->records);
     meaning->from = upto;
     meaning->first = true;
     meaning->begun = false;
@@ -366,6 +371,7 @@ pfx_result pfx_meaning_entry(struct pfx_meaning *meaning, uint64_t seq,
     pfx_meaning_approvals(meaning, seq, event, entry);
     pfx_meaning_process(meaning, seq, event, entry);
     pfx_meaning_policy(meaning, seq, event, entry);
+    pfx_records_entry(meaning, seq, event, entry);
     if (event == PFX_EV_LOG_SEGMENT)
         pfx_meaning_segment(meaning, seq, entry);
     if (event == PFX_EV_LOG_SEGMENT || event == PFX_EV_TOKEN_READY)
@@ -425,6 +431,7 @@ void pfx_meaning_end(struct pfx_meaning *meaning)
         pfx_report_open(meaning->report, meaning->log,
                         "members that this version doesn't know, in %" PRIu64 " %s",
                         meaning->unknown_members, pfx_entries(meaning->unknown_members));
+    pfx_records_end(meaning);
     pfx_meaning_approvals_end(meaning);
     pfx_meaning_policy_end(meaning);
 }

@@ -18,6 +18,7 @@
 struct pfx_life;      /* meaning_life.c */
 struct pfx_standings; /* meaning_standing.c */
 struct pfx_questions; /* questions.c */
+struct pfx_records;   /* meaning_records.c */
 
 struct pfx_open {
     uint64_t seq;
@@ -44,6 +45,7 @@ struct pfx_meaning {
     struct pfx_life *life;
     struct pfx_standings *standings;
     struct pfx_questions *questions;
+    struct pfx_records *records;
     struct pfx_source *source; /* of this log; NULL: there are no texts */
     struct pfx_open *open; /* open addressing by seq */
     size_t n_open;
@@ -147,6 +149,12 @@ void pfx_standing_written(struct pfx_meaning *meaning, uint64_t seq, enum pfx_ev
                           const struct pfx_entry *entry);
 /* May user keys need this generation to be read: was it in force? False, too, if it isn't known. */
 bool pfx_standing_read(struct pfx_meaning *meaning, const struct pfx_entry *entry);
+/* Changes of keys, and the records of their ceremonies. */
+struct pfx_records *pfx_records_new(void); /* free() it */
+void pfx_records_reset(struct pfx_records *records);
+void pfx_records_entry(struct pfx_meaning *meaning, uint64_t seq, enum pfx_event event,
+                       const struct pfx_entry *entry);
+void pfx_records_end(struct pfx_meaning *meaning); /* what is left without one */
 struct pfx_open *pfx_meaning_open_find(struct pfx_meaning *meaning, uint64_t seq);
 
 #endif

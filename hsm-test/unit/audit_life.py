@@ -2,6 +2,8 @@
 """What pfx-audit verify says of the lives of keys: generations of the encryption key, connectors,
 standing keys, blobs wrapped anew. For each rule a log that breaks it, signed properly; and lawful
 ones beside."""
+import datetime
+
 from audit_meaning_rig import Case, find, main, make
 
 CONNECTORS = b"""---
@@ -379,6 +381,66 @@ class Rewrapped(Case):
     def test_of_another_id(self):
         _, result = self.rewrap(self.log.make(), key__id=self.log.hex(20))
         self.found(self.verify(self.log), result, "key.rewrap names a key id that isn't")
+
+
+class Records(Case):
+    """Each change of a key is followed by the record of its ceremony, which began before it."""
+
+    def setUp(self):
+        super().setUp()
+        self.log = make.Log("host-a", 1)
+        self.log.init()
+
+    def record(self, kind, ms=-1000):
+        at = datetime.datetime.fromtimestamp((self.log.clock + ms) / 1000, datetime.timezone.utc)
+        self.log.add("ceremony.record", out__sha256=self.log.hex(),
+                     target__name=at.strftime("%Y%m%dT%H%M%S%f")[:-3] + "Z-" + kind)
+
+    def missed(self):
+        answer = self.verify(self.log, f"log{len(self.log.entries)}")
+        self.assertEqual(answer.exit, 0, answer)
+        return [one for one in answer.open if "no ceremony.record of this log" in one]
+
+    def test_of_the_first_ceremony(self):
+        one, = self.missed()
+        first = next(i for i, e in enumerate(self.log.entries) if e["event"] == "ceremony.key")
+        self.assertIn(f"entry {first} (ceremony.key), and those of later ones,", one)
+        self.record("init", ms=1)  # of a ceremony that began behind it
+        self.assertEqual(len(self.missed()), 1)
+        self.record("key.rotate")
+        self.assertEqual(len(self.missed()), 1)
+        self.record("init")
+        self.assertEqual(self.missed(), [])
+
+    def rotate(self):
+        self.log.move("key.rotate", 2, "making")
+        self.log.move("key.rotate", 2, "staged")
+
+    def stand(self):
+        said = {"target__name": "mac-2", "standing__state": "staged"}
+        self.log.result(self.log.intent("standing.rotate", **said), key__id=self.log.hex(20),
+                        standing__serial=1, **said)
+
+    def test_of_each_change(self):
+        self.record("init")
+        for change, event in ((self.rotate, "key.rotate"), (self.stand, "standing.rotate")):
+            change()
+            one, = self.missed()
+            first = [i for i, e in enumerate(self.log.entries)
+                     if e["event"] == event and e["outcome"] == "ok"][0]
+            self.assertIn(f"entry {first} ({event})", one)
+            self.record("init")
+            self.assertEqual(len(self.missed()), 1)
+            self.record(event)
+            self.assertEqual(self.missed(), [])
+
+    def test_of_no_change(self):
+        self.record("init")
+        intent = self.log.intent("ceremony.key", target__name="mac")
+        self.log.result(intent, key__id=self.log.hex(20), found="key")
+        intent = self.log.intent("standing.rotate", target__name="mac-2")
+        self.log.result(intent, outcome="device")
+        self.assertEqual(self.missed(), [])
 
 
 class Notes(Case):

@@ -200,6 +200,7 @@ def audited(test, *words, keys):
     done = subprocess.run([os.environ["PFX_AUDIT"], *words, *given], capture_output=True, text=True,
                           check=False, timeout=60)
     test.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+    test.assertNotIn("no ceremony.record", done.stdout)
     return done.stdout
 
 

@@ -153,6 +153,8 @@ class Killed(Case):
         export = tempfile.mkdtemp(dir=self.r.dir) + "/export"
         self.r.tool(AGENT, "log", "export", export, "--log-dir", self.r.state + "/log", "--no-names")
         keys = [o for path in glob.glob(self.r.state + "/log/keys/*.vkey") for o in ("--key", path)]
+        said = self.r.tool(AUDIT, "verify", export, *keys).decode()
+        self.assertNotIn("no ceremony.record", said)
         for path in set(pages) - self.good:
             out = self.r.tool(AUDIT, "ceremony", path, path[:-3] + "html", "--log", export,
                               *keys).decode()
@@ -234,6 +236,9 @@ class Killed(Case):
         r = self.r = self.rig(keys="wrapped")
         self.folder, self.good = os.path.join(r.state, "ceremonies"), set()
         self.killed("init", {"encryption_pin": r.pin("encryption"), "witnesses": ["Ada"]}, point)
+        if not LONG:
+            with self.assertRaisesRegex(AssertionError, r"\(ceremony.key\).* no ceremony.record of this log"):
+                self.proven({})
         r.start()
         if not LONG:
             (page,) = self.check().values()
