@@ -69,6 +69,7 @@ static bool is_of(size_t change, const char *kind)
     return false;
 }
 
+/* The page of an init names every standing key there is, made by it or before it. */
 static void take_record(struct pfx_records *records, const struct pfx_entry *entry)
 {
     struct pfx_buf name PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(256);
@@ -78,10 +79,11 @@ static void take_record(struct pfx_records *records, const struct pfx_entry *ent
     if (!dash)
         return;
     size_t left = 0;
+    bool whole = strcmp(dash + 1, "init") == 0;
     for (size_t i = 0; i < records->n; i++) {
         const struct waiting *one = &records->list[i];
         bool began_before = strncmp(stamp, one->stamp, (size_t)(dash - stamp)) <= 0;
-        if (!began_before || !is_of(one->change, dash + 1))
+        if (!is_of(one->change, dash + 1) || !(whole || began_before))
             records->list[left++] = *one;
     }
     records->n = left;

@@ -166,6 +166,8 @@ class Restored(FlowCase):
         self.group(rig, "alice")
         self.run_to("ACTIVE")
         world.records.clear()
+        rig.schedule["settle_grace"] = "3s"  # longer than any first look takes
+        rig.write_config()
         self.restore(kept)
         world.fault("up.order_settle", lambda body: {"found": False})
         self.run_to("ACTIVE")
