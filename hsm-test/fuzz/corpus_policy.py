@@ -48,6 +48,17 @@ def questions():
         "5 " + record[:-1], "5", "", "5  " + record, record, "5 {}")
 
 
+def begun():
+    """The mark of a ceremony."""
+    head = "pfx-agent ceremony begun v1\nlog h/pfx-agent\nfrom 7\n"
+    good = head + "pfx-agent ceremony record v1\n\nmac %s\n" % ("0a" * 32)
+    return (good, head, good.replace("h/pfx-agent", "-"), good.replace("0a", "0A"), good[:-1], good + "x",
+            good.replace("v1\nlog", "v2\nlog"), good.replace("h/pfx-agent", ""), head[:-3], head[:30],
+            good.replace("h/pfx-agent", "h" * 300), good.replace("from 7", "from 07"), "",
+            good.replace("\nmac", "x mac"), good.replace("0a" * 32, "xy" * 32), head + "mac %s\n" % ("0a" * 32),
+            good.replace("from 7", "from"), good.replace("log ", "lag "), good.replace("h/", "h\0"))
+
+
 def forces():
     """The file of the policy in force."""
     policy, roster = (base64.b64encode(text).decode() for text in (b"host_id: x\n", b"ann ssh-ed25519 A\n"))

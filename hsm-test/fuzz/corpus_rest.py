@@ -175,6 +175,7 @@ def state():
                    (sealed % "5" + block).replace("ab" * 32, "ab"), sealed % "5" + block[:-1], "x",
                    (sealed % "5" + block).replace("digicert", "d" * 40)),
         "standing": standing(), "question": corpus_policy.questions(), "force": corpus_policy.forces(),
+        "begun": corpus_policy.begun(),
         "uri": ("pkcs11:token=x", "pkcs11:token=x;serial=1;manufacturer=m;model=o", "pkcs11:serial=5",
                 "pkcs11:", "pkcs11:token=x?pin-value=1234", "pkcs11:token=x?pin-source=/pin",
                 "pkcs11:token=x?module-path=/lib/x.so", "pkcs11:token=x?module-name=x",

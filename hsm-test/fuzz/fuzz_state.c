@@ -10,6 +10,7 @@
 #include "crypto/ticket.h"
 #include "fuzz.h"
 #include "pkcs11/hsm/approvals_impl.h"
+#include "pkcs11/hsm/begun_form.h"
 #include "pkcs11/hsm/force_form.h"
 #include "pkcs11/hsm/journal.h"
 #include "pkcs11/hsm/keyref.h"
@@ -227,6 +228,23 @@ static void try_force(struct pfx_bytes bytes)
     must(again.len == bytes.len); /* the digits of a MAC may be in either case */
 }
 
+static void try_begun(struct pfx_bytes bytes)
+{
+    struct pfx_begun_text text;
+    PFX_CLEANUP(pfx_buf_done) struct pfx_buf again = pfx_buf_make(bytes.len + 1);
+    if (!pfx_begun_parse(bytes, &text)) {
+        must(text.covered.len == 0 && text.from == 0 && !text.origin[0]);
+        return;
+    }
+    pfx_begun_head(text.origin, text.from, &again);
+    must(again.len <= bytes.len && memcmp(again.data, bytes.data, again.len) == 0);
+    if (text.covered.len == 0)
+        return;
+    must(again.len + text.record.len == text.covered.len);
+    must(pfx_buf_add(&again, text.record.data, text.record.len) && pfx_begun_seal(text.mac, &again));
+    must(again.len == bytes.len); /* the digits of a MAC may be in either case */
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct {
@@ -234,7 +252,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         void (*try)(struct pfx_bytes bytes);
     } kinds[] = {{"keyref", try_keyref}, {"pins", try_pins}, {"sealed", try_sealed},
                  {"notes", try_notes},   {"uri", try_uri},   {"ticket", try_ticket},
-                 {"standing", try_standing}, {"question", try_question}, {"force", try_force}};
+                 {"standing", try_standing}, {"question", try_question}, {"force", try_force},
+                 {"begun", try_begun}};
     struct pfx_bytes rest = {data, size};
     struct pfx_bytes word = take_until(&rest, '\n');
     size_t kind = any_of(word, sizeof kinds / sizeof *kinds);

@@ -75,7 +75,7 @@ pfx_counted(pfx_agent address.c item.c name.c)
 pfx_counted(pfx_cli)
 pfx_counted(pfx_audit_core keys.c names.c policy.c sorter.c source.c source_list.c)
 pfx_counted(pfx_pkcs11 ckm_names.c cryptoki.c slots.c)
-pfx_counted(pfx_hsm approvals_form.c force_form.c journal.c journal_notes.c keyref.c op.c pinned.c rotation.c sealed.c)
+pfx_counted(pfx_hsm approvals_form.c begun_form.c force_form.c journal.c journal_notes.c keyref.c op.c pinned.c rotation.c sealed.c)
 
 set(memory_files open openat close read pread fstat fstatat lseek fdopendir readdir closedir)
 set(no_network pfx_now_ms pfx_uptime_ms pfx_log pfx_log_error curl_easy_init curl_easy_cleanup

@@ -13,21 +13,16 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "api/conf/process.h"
-#include "crypto/encode.h"
-#include "crypto/lines.h"
+#include "pkcs11/hsm/begun_form.h"
 #include "pkcs11/hsm/ceremony_record.h"
 #include "pkcs11/hsm/rotation.h"
 
-#define HEADER "pfx-agent ceremony begun v1"
 #define ENDING ".begun"
-#define MAX_FILE (PFX_MINUTES_MAX + 1024)
-#define MAC_LINE (4 + 64 + 1) /* "mac ", hex, LF */
 #define TIME_DIGITS 19        /* "20261123T130000123Z" */
 
 static const char *const kinds[] = {"init",           "key.rotate",     "key.destroy", "standing.rotate",
@@ -72,7 +67,6 @@ static void add_record(const struct pfx_record_maker *maker, struct pfx_buf *tex
     struct pfx_error ignored = PFX_ERROR_NONE;
     struct pfx_key *mac = NULL;
     uint8_t digest[32];
-    char hex[65];
     size_t before = text->len;
     pfx_result result = mac_key(maker, &session, &mac, &ignored);
     if (pfx_failed(result) || !mac)
@@ -80,8 +74,7 @@ static void add_record(const struct pfx_record_maker *maker, struct pfx_buf *tex
     result = pfx_minutes_write(&maker->record, text, &ignored);
     if (pfx_ok(result))
         result = pfx_key_mac(session, mac, pfx_buf_bytes(text), digest, &ignored);
-    if (pfx_failed(result) ||
-        !pfx_buf_addf(text, "mac %s\n", pfx_hex(digest, sizeof digest, hex))) {
+    if (pfx_failed(result) || !pfx_begun_seal(digest, text)) {
         text->over = false;
         pfx_buf_cut(text, before);
     }
@@ -89,71 +82,48 @@ static void add_record(const struct pfx_record_maker *maker, struct pfx_buf *tex
 
 pfx_result pfx_begun_write(const struct pfx_record_maker *maker, struct pfx_error *err)
 {
-    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(MAX_FILE);
+    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_BEGUN_MAX);
     char *path PFX_AUTOFREE = path_of(maker, maker->name);
-    (void)pfx_buf_addf(&text, HEADER "\nlog %s\nfrom %" PRIu64 "\n",
-                       maker->origin[0] ? maker->origin : "-", maker->from);
+    pfx_begun_head(maker->origin, maker->from, &text);
     add_record(maker, &text);
     return pfx_file_replace(path, text.data, text.len, 0600, err);
 }
 
-/* Its last line under the MAC key, or one before it. */
-static pfx_result vouched(const struct pfx_record_maker *maker, struct pfx_bytes text,
+/* Under the MAC key, or one before it. */
+static pfx_result vouched(const struct pfx_record_maker *maker, const struct pfx_begun_text *text,
                           bool *ret_ours, struct pfx_error *err)
 {
     struct pfx_session *session PFX_AUTOSESSION = NULL;
     struct pfx_key *mac = NULL;
-    struct pfx_buf stated PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(32);
     *ret_ours = false;
-    if (text.len <= MAC_LINE || text.data[text.len - 1] != '\n')
-        return PFX_OK;
-    struct pfx_bytes covered = {text.data, text.len - MAC_LINE};
-    const char *line = (const char *)text.data + covered.len;
-    if (memcmp(line, "mac ", 4) != 0 || !pfx_unhex(line + 4, 64, &stated))
+    if (text->covered.len == 0)
         return PFX_OK;
     PFX_TRY(mac_key(maker, &session, &mac, err));
-    return mac ? pfx_mac_vouches(maker->hsm, session, mac, covered, pfx_buf_bytes(&stated), ret_ours,
-                                 NULL, err)
+    return mac ? pfx_mac_vouches(maker->hsm, session, mac, text->covered,
+                                 (struct pfx_bytes){text->mac, sizeof text->mac}, ret_ours, NULL,
+                                 err)
                : PFX_OK;
 }
 
 /* --- reading --- */
 
-static bool read_head(struct pfx_lines *lines, struct pfx_begun *begun)
-{
-    struct pfx_bytes line;
-    if (!pfx_lines_next(lines, &line) || !pfx_bytes_equal(line, HEADER) ||
-        !pfx_lines_next(lines, &line) || !pfx_bytes_skip(&line, "log ") ||
-        line.len >= sizeof begun->origin)
-        return false;
-    if (!pfx_bytes_equal(line, "-"))
-        memcpy(begun->origin, line.data, line.len);
-    return pfx_lines_next(lines, &line) && pfx_bytes_skip(&line, "from ") &&
-           pfx_bytes_decimal(line, &begun->from);
-}
-
 pfx_result pfx_begun_read(const struct pfx_record_maker *maker, const char *name,
                           struct pfx_begun *ret, struct pfx_error *err)
 {
-    struct pfx_buf text PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(MAX_FILE);
-    struct pfx_begun begun = {.vouched = false};
+    struct pfx_buf bytes PFX_CLEANUP(pfx_buf_done) = pfx_buf_make(PFX_BEGUN_MAX);
+    struct pfx_begun begun = {.kind = kind_of(name)};
+    struct pfx_begun_text text;
     struct pfx_error ignored = PFX_ERROR_NONE;
     char *path PFX_AUTOFREE = path_of(maker, name);
     bool ours;
-    PFX_TRY(pfx_file_read(path, MAX_FILE, &text, err));
-    PFX_TRY(vouched(maker, pfx_buf_bytes(&text), &ours, err));
+    PFX_TRY(pfx_file_read(path, PFX_BEGUN_MAX, &bytes, err));
+    (void)!pfx_begun_parse(pfx_buf_bytes(&bytes), &text); /* nothing of ours names no log */
+    PFX_TRY(vouched(maker, &text, &ours, err));
     snprintf(begun.name, sizeof begun.name, "%s", name);
-    begun.kind = kind_of(name);
-    struct pfx_lines lines = {.rest = pfx_buf_bytes(&text)};
-    if (!read_head(&lines, &begun)) {
-        begun.origin[0] = '\0'; /* nothing of ours: it names no log */
-        begun.from = 0;
-        ours = false;
-    }
+    memcpy(begun.origin, text.origin, sizeof begun.origin);
+    begun.from = text.from;
     if (ours)
-        begun.vouched = pfx_ok(pfx_minutes_parse(
-            (struct pfx_bytes){lines.rest.data, lines.rest.len - MAC_LINE}, &begun.record,
-            &ignored));
+        begun.vouched = pfx_ok(pfx_minutes_parse(text.record, &begun.record, &ignored));
     *ret = begun;
     return PFX_OK;
 }
