@@ -153,7 +153,7 @@ class Killed(Case):
         export = tempfile.mkdtemp(dir=self.r.dir) + "/export"
         self.r.tool(AGENT, "log", "export", export, "--log-dir", self.r.state + "/log", "--no-names")
         keys = [o for path in glob.glob(self.r.state + "/log/keys/*.vkey") for o in ("--key", path)]
-        said = self.r.tool(AUDIT, "verify", export, *keys).decode()
+        said = self.r.tool(AUDIT, "verify", export, *keys[:64]).decode()  # 32 at most
         self.assertNotIn("no ceremony.record", said)
         for path in set(pages) - self.good:
             out = self.r.tool(AUDIT, "ceremony", path, path[:-3] + "html", "--log", export,
