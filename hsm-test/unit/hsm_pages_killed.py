@@ -253,7 +253,7 @@ class Killed(Case):
 
     def test_mark(self):
         """Words that aren't under the MAC key don't come onto a page; without any it is made from the
-        log and the tokens. Another one's mark of nothing goes."""
+        log and the tokens. Another one's mark of nothing goes, and what a killed write left."""
         for change in (lambda lines: lines[:3],
                        lambda lines: [l.replace("witness Ada", "witness Mallory") for l in lines]):
             self.world()
@@ -269,6 +269,8 @@ class Killed(Case):
             forged = os.path.join(self.folder, ".20200101T000000000Z-key.rotate.begun")
             with open(forged, "w", encoding="utf-8") as f:
                 f.write("pfx-agent ceremony begun v1\n" + lines[1] + "from 100000000\n")
+            with open(mark + ".new", "w", encoding="utf-8") as f:
+                f.write(lines[0])
             self.r.start()
             after = self.check()
             new = [after[path] for path in set(after) - before]

@@ -163,6 +163,13 @@ static pfx_result mend_one(const struct pfx_record_maker *maker, const struct le
     return PFX_OK;
 }
 
+/* Of a write that was killed (pfx_file_replace): what it was to become is written anew, if at all. */
+static bool unfinished(const char *file)
+{
+    size_t len = strlen(file);
+    return file[0] == '.' && len > 4 && strcmp(file + len - 4, ".new") == 0;
+}
+
 static pfx_result mend(const struct pfx_record_maker *maker, struct pfx_error *err)
 {
     PFX_CLEANUP(pfx_logdir_closep) struct pfx_logdir *dir = NULL;
@@ -172,6 +179,8 @@ static pfx_result mend(const struct pfx_record_maker *maker, struct pfx_error *e
     if (!folder)
         return pfx_fail_errno(err, errno, "list", maker->folder, "");
     for (struct dirent *e; (e = readdir(folder));) {
+        if (unfinished(e->d_name))
+            (void)unlinkat(dirfd(folder), e->d_name, 0); /* the next one takes it up */
         list = pfx_grow(list, n + 1, sizeof *list);
         n += left_parse(e->d_name, &list[n]);
     }
