@@ -113,7 +113,8 @@ pfx_result pfx_notes_add(struct pfx_store *store, struct pfx_msg *note, int64_t 
     if (left > 0 || queued(&q) >= PFX_NOTES_MOST)
         return pfx_meta_set(store, DROPPED, left + 1, err);
     PFX_TRY(append(store, &q, note, now_ms, err));
-    /* At once, so that pfx-hsm has it before the job that follows from what it tells. */
+    /* At once: where none waits already, pfx-hsm has it before the job that follows from what it
+     * tells. */
     return put_job(store, now_ms, now_ms, err);
 }
 

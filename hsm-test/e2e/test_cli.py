@@ -286,6 +286,10 @@ class Online(WorldCase):
                                   stderr=subprocess.PIPE, env=dict(os.environ, LC_ALL="C"),
                                   check=False, timeout=30)
             return b"Permission denied" in done.stderr
+
+        def is_agent(pid):
+            with open("/proc/%d/comm" % pid, encoding="ascii") as stream:
+                return stream.read() == "pfx-agent\n"
         world = self.make([people.user(1)])
         world.prefix = plain
         # The leak checker traces, too.
@@ -300,7 +304,9 @@ class Online(WorldCase):
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=world.environment)
             os.close(reader)
             try:
-                harness.wait_for("pfx-agent is closed", lambda: closed(typing.pid), 10)
+                # Before its own first steps it is setpriv, and no more closed than that.
+                harness.wait_for("pfx-agent is closed", lambda: is_agent(typing.pid) and
+                                 closed(typing.pid), 10)
                 pids = {n: world.processes[n].pid for n in ("agentd", "hsm", "uploader")}
                 pids["cli"] = typing.pid
                 for name, pid in pids.items():

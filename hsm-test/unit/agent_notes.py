@@ -311,10 +311,16 @@ class Events(NotesCase):
                          [("setup.digicert", "refused", "401"), ("setup.digicert", "ok", None)])
 
     def test_received_before_it_is_built(self):
-        """pfx-hsm gets to know of a certificate no later than of the PFX it goes into."""
+        """Where no other note waits, pfx-hsm gets to know of a certificate no later than of the PFX it
+        goes into."""
         rig = self.rig()
         rig.world.at_once = True
         self.group(rig, "alice")
+
+        def told_before(point, kind, _job):
+            if (point, kind) == ("job", "up.order"):
+                self.settled(rig)
+        rig.arms["uploader"].hook = told_before
         arm = rig.arms["hsm"]
         rig.run_once()
         first = next(i for i, kind in enumerate(arm.log) if kind == "hsm.build_seal")
