@@ -240,6 +240,17 @@ int cli_ask_report(const struct cli *cli, const struct cli_ask *ask)
     return code;
 }
 
+int cli_hsm_there(const struct cli *cli, unsigned silence_s)
+{
+    struct cli_ask ask = {CLI_HSM, "hsm.status", NULL, silence_s, NULL, NULL, NULL};
+    struct pfx_error err = PFX_ERROR_NONE;
+    int code = CLI_EXIT_OK;
+    if (pfx_ok(cli_ask(cli, &ask, &code, &err)))
+        return CLI_EXIT_OK;
+    (void)cli_fail(&err);
+    return code;
+}
+
 int cli_ask_each(const struct cli *cli, const struct cli_ask *ask, const char *const *operands,
                  size_t n,
                  void (*fill)(const struct cli *cli, const char *operand, struct pfx_msg *args))

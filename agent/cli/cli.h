@@ -150,6 +150,9 @@ PFX_MUST_USE pfx_result cli_ask(const struct cli *cli, const struct cli_ask *ask
                                 struct pfx_error *err);
 /* The same; reports a failure on stderr and returns the exit code. */
 int cli_ask_report(const struct cli *cli, const struct cli_ask *ask);
+/* Whether pfx-hsm answers at all, before somebody types a PIN or a secret for nothing; reports on
+ * stderr why it doesn't, and returns the exit code. */
+int cli_hsm_there(const struct cli *cli, unsigned silence_s);
 /* One request for each operand, or a single one (with NULL) where there are none; `fill` makes its
  * args, ask->args isn't used. Goes on after a refusal, but not when nobody listens. Returns the
  * highest exit code. */

@@ -92,18 +92,6 @@ static void init_idle(void *ctx)
     cli_progress_tick(&((struct init_view *)ctx)->progress);
 }
 
-/* Somebody has to be there before a PIN is typed for nothing. */
-static int hsm_there(const struct cli *cli)
-{
-    struct cli_ask ask = {CLI_HSM, "hsm.status", NULL, INIT_SILENCE_S, NULL, NULL, NULL};
-    struct pfx_error err = PFX_ERROR_NONE;
-    int code = CLI_EXIT_OK;
-    if (pfx_ok(cli_ask(cli, &ask, &code, &err)))
-        return CLI_EXIT_OK;
-    (void)cli_fail(&err);
-    return code;
-}
-
 static int ask_pin(struct cli *cli, bool always, const char *verb, struct pfx_msg **ret_args)
 {
     struct pfx_error err = PFX_ERROR_NONE;
@@ -146,7 +134,7 @@ int cli_do_init(struct cli *cli)
     if (code == CLI_EXIT_OK)
         code = cli_record_args(cli, NULL);
     if (code == CLI_EXIT_OK)
-        code = hsm_there(cli);
+        code = cli_hsm_there(cli, INIT_SILENCE_S);
     if (code == CLI_EXIT_OK)
         code = ask_pin(cli, true, "init", &args);
     if (code == CLI_EXIT_OK)

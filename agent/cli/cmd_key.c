@@ -233,8 +233,11 @@ int cli_do_secret_set(struct cli *cli)
     int fd = -1;
     pfx_result r = cli_fd_value(cli, CLI_FD, &fd, &err);
     const struct pfx_secret_name *name = pfx_secret_find(cli->operands[0]);
-    if (pfx_ok(r) && !name) /* before anybody types a secret for nothing */
+    if (pfx_ok(r) && !name)
         r = pfx_secret_unknown(&err);
+    int code = pfx_ok(r) && fd < 0 ? cli_hsm_there(cli, SILENCE_S) : CLI_EXIT_OK;
+    if (code != CLI_EXIT_OK)
+        return code;
     if (pfx_ok(r))
         r = cli_secret_read(fd, "Value (it isn't shown): ", name->what, SECRET_MAX, &value, &err);
     if (pfx_ok(r))

@@ -82,13 +82,14 @@ class Offline(WorldCase):
             harness.private_file(path, text.out)
             self.assertExit(self.world.cli("config", "check", path), 0)
 
-    def test_prompt_without_echo(self):
-        terminal = Terminal(self.world, harness.program("pfx-agent"), "secret", "set", "digicert")
-        terminal.read_until(b"isn't shown")
-        self.assertFalse(terminal.echoes())
-        terminal.type("sesame-open\n")
-        self.assertEqual(terminal.end(), 3)
-        self.assertNotIn(b"sesame", terminal.output)
+    def test_nothing_is_typed_for_nothing(self):
+        for verb in (("secret", "set", "digicert"), ("init",)):
+            with self.subTest(verb):
+                terminal = Terminal(self.world, harness.program("pfx-agent"), *verb)
+                self.assertEqual(terminal.end(), 3)
+                self.assertIn(b"there is no socket", terminal.output)
+                self.assertNotIn(b"shown", terminal.output)
+                self.assertNotIn(b"PIN", terminal.output)
 
     def test_unknown_secret_isnt_asked_for(self):
         for name in ("foo", "", "digicert2", "x" * 400):
@@ -102,6 +103,24 @@ class Offline(WorldCase):
                 result = self.world.cli("secret", "set", name, secret=value, option="--fd")
                 self.assertExit(result, 2, "printable ASCII")
                 self.assertNotIn(value, result.out + result.err)
+
+
+class Prompts(WorldCase):
+    """A terminal, and pfx-hsm before its tokens have keys."""
+
+    def setUp(self):
+        self.world = self.make([people.user(1)])
+        self.world.prepare()
+        self.world.start_agentd()
+        self.world.start_hsm()
+
+    def test_prompt_without_echo(self):
+        terminal = Terminal(self.world, harness.program("pfx-agent"), "secret", "set", "digicert")
+        terminal.read_until(b"isn't shown")
+        self.assertFalse(terminal.echoes())
+        terminal.type("sesame-open\n")
+        self.assertEqual(terminal.end(), 5, terminal.output)
+        self.assertNotIn(b"sesame", terminal.output)
 
     def test_echo_comes_back_after_signals(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
